@@ -1,0 +1,1 @@
+"""Text -> graph: the language, from characters to the graphs that the engine trains."""

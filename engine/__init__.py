@@ -1,0 +1,1 @@
+"""Graph -> training: everything below the language. Never imports `fml.dsl`."""

@@ -1,0 +1,79 @@
+"""What is wrong with an input, where, and the way out: data only, printed by `fml.dsl.report`.
+
+Every stage reports through these types; no stage lets a Python traceback reach a user.
+"""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from fml.engine.ir.source import Span
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A place and what to say about it (`f32[K=3, D=4]`); the text may be empty."""
+
+    span: Span
+    text: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Diagnostic:
+    """One error or warning.
+
+    `code` is `E0301` or `W0601`; `marks` are the exact places, the first of which is where
+    editors jump to (none for a fault outside any text); `notes` tell origins; `help` is one
+    way out.
+    """
+
+    code: str
+    message: str
+    marks: tuple[Mark, ...] = ()
+    notes: tuple[str, ...] = ()
+    help: str = ""
+
+    @property
+    def severity(self) -> str:
+        """`error` or `warning`, told by the first letter of the code."""
+        return "warning" if self.code.startswith("W") else "error"
+
+    @property
+    def span(self) -> Span | None:
+        """The place that comes first, if there is one."""
+        return self.marks[0].span if self.marks else None
+
+
+class FmlError(Exception):
+    """Bad input: carries all the diagnostics of a stage, in the order of the text."""
+
+    def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
+        self.diagnostics = in_text_order(diagnostics)
+        lines = (
+            f"{d.code}: {d.message}" + (f" ({d.span.place})" if d.span else "")
+            for d in self.diagnostics
+        )
+        super().__init__("\n".join(lines))
+
+
+def error(code: str, message: str, *, notes: Iterable[str] = (), help: str = "") -> FmlError:
+    """Return an `FmlError` of one diagnostic that stands nowhere in a text."""
+    return FmlError([Diagnostic(code, message, (), tuple(notes), help)])
+
+
+def in_text_order(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
+    """Sort by place, those without one last, and keep the first of each code and place."""
+    seen: dict[object, Diagnostic] = {}
+    for number, diagnostic in enumerate(diagnostics):
+        span = diagnostic.span
+        key = (diagnostic.code, span.order) if span else number
+        seen.setdefault(key, diagnostic)
+    placed = [d for d in seen.values() if d.span]
+    placed.sort(key=lambda d: d.span.order if d.span else ("", 0, 0, 0, 0))
+    return (*placed, *(d for d in seen.values() if not d.span))
+
+
+def did_you_mean(name: str, candidates: Iterable[str]) -> str:
+    """Return ``did you mean `near`?`` for the nearest candidates, or nothing."""
+    near = difflib.get_close_matches(name, sorted(set(candidates)), n=2, cutoff=0.6)
+    return f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else ""

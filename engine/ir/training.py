@@ -1,0 +1,282 @@
+"""What the language hands to the engine: graphs, their variables, and when they run.
+
+Everything here is data. The graphs of one `Training` share variables by name: a graph reads
+one with a `variable` node (its value when the graph starts) and changes it with `assign`.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import Enum
+from typing import TypeAlias
+
+from fml.engine.ir.dims import Dim
+from fml.engine.ir.graph import Graph
+from fml.engine.ir.source import Span
+from fml.engine.ir.types import TensorType
+
+
+class Role(Enum):
+    """What a variable is for."""
+
+    PARAM = "param"  # trained, or `where frozen`
+    STATE = "state"  # a layer's or a plan's `state`
+    SLOT = "slot"  # an optimizer's `state`, which stays with its learner
+    DELAY = "delay"  # what `previous(e)` remembers
+    STATISTIC = "statistic"  # a figure of the training data, such as `standardize`'s mean
+
+
+@dataclass(frozen=True, slots=True)
+class Variable:
+    """A value that outlives an iteration.
+
+    `name` is its readable path (`net.dense_0.W`); `mapped` means one per learner. Its first
+    value is the output of that name in `Training.init`. `replica_of` names the central variable
+    that a learner's copy starts from.
+    """
+
+    name: str
+    type: TensorType
+    role: Role
+    trained: bool = False
+    mapped: bool = False
+    replica_of: str | None = None
+    span: Span | None = None
+
+
+class Unit(Enum):
+    """Units of durations."""
+
+    STEPS = "steps"
+    EPOCHS = "epochs"
+    SAMPLES = "samples"
+    SECONDS = "seconds"
+
+
+@dataclass(frozen=True, slots=True)
+class Duration:
+    """An amount of a unit: `5 epochs`. Minutes and hours are kept as seconds."""
+
+    amount: float
+    unit: Unit
+
+    def __str__(self) -> str:
+        unit = self.unit.value[:-1] if self.amount == 1 else self.unit.value
+        return f"{self.amount:g} {unit}"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One piece of a `split`: a count of samples or a share of them, cut `source` by source."""
+
+    name: str
+    amount: float
+    is_share: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Split:
+    """How a data set is cut: `method` is `random`, `stratified` or `given_order`.
+
+    `of` is the split of the source that is cut (`train` of `... from train`), or None for all of
+    it; `by` is the label field that is kept in proportion.
+    """
+
+    parts: tuple[Part, ...]
+    of: str | None = None
+    method: str = "given_order"
+    by: str | None = None
+    seed: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A field of a data set: its name and the type of one sample.
+
+    `text_column` names the column whose sorted distinct values are the classes of a label.
+    """
+
+    name: str
+    type: TensorType
+    text_column: str | None = None
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Statistic:
+    """A variable to be set from the training samples before anything else runs.
+
+    `figure` is `mean` or `std`, over the samples, of the output `of` of `Dataset.graph`.
+    They are set in order: a later one may depend on an earlier one.
+    """
+
+    variable: str
+    of: str
+    figure: str
+
+
+@dataclass(frozen=True, slots=True)
+class Dataset:
+    """A `data` declaration.
+
+    `source` is the kind (`csv`, `given`), `arguments` its own (path, header). `graph` turns
+    `column` nodes (attribute `name`: a str, or an int for a place) into the outputs named like the
+    fields, with the leading dimension `N`, the number of samples; `given` data have columns named
+    like their fields.
+    """
+
+    name: str
+    source: str
+    arguments: Mapping[str, object]
+    fields: tuple[Field, ...]
+    graph: Graph
+    split: Split | None = None
+    statistics: tuple[Statistic, ...] = ()
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Feed:
+    """Mini-batches: `batch` samples of a split per learner, `None` for all of it in one batch.
+
+    `dim` is the name that the graphs give to the number of samples in a batch.
+    """
+
+    data: str
+    split: str
+    fields: tuple[str, ...]
+    batch: int | None
+    shuffle: bool
+    dim: str = "N"
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A figure that is recorded: its name (`valid.accuracy`) and the graph output it is."""
+
+    name: str
+    output: str
+
+
+@dataclass(frozen=True, slots=True)
+class Measure:
+    """Outputs of `graph`, computed on a whole split as if it were one batch.
+
+    `every` is None for `at end` only; all are taken at the end as well.
+    """
+
+    data: str
+    split: str
+    graph: Graph
+    series: tuple[Series, ...]
+    every: Duration | None
+    dim: str = "N"
+
+
+@dataclass(frozen=True, slots=True)
+class Log:
+    """An extra series: output `output` of `graph`, every so often."""
+
+    series: Series
+    graph: Graph
+    every: Duration
+
+
+@dataclass(frozen=True, slots=True)
+class StopAfter:
+    """`stop after 100 epochs`."""
+
+    duration: Duration
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StopWhen:
+    """`stop when valid.accuracy >= 99%`: `graph` has one output, `condition`.
+
+    Series are `series` nodes (attribute `name`) of the graph; false until all are measured.
+    """
+
+    graph: Graph
+    text: str
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class StopPatience:
+    """`stop when valid.loss stops falling for 8 epochs`: no strictly better value within it."""
+
+    series: str
+    falling: bool
+    within: Duration
+    span: Span | None = None
+
+
+Stop: TypeAlias = StopAfter | StopWhen | StopPatience
+
+
+@dataclass(frozen=True, slots=True)
+class Keep:
+    """`keep highest valid.accuracy`: the parameters the run ends with; ties keep the first."""
+
+    series: str
+    highest: bool
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Learners:
+    """The axis `learners`: `per_device` learners on each of `devices` (None: what there is)."""
+
+    per_device: int | None
+    devices: str | None = None
+    staleness: int | None = 0
+    span: Span | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """An instance of a `model` declaration in the plan, for predicting and exporting.
+
+    `graph` computes output `result` from `argument` nodes (attribute `name`) with `training`
+    false; `inputs` are the argument names with their types. `fed` names the field of the
+    plan's feed that each argument is given, where that is known.
+    """
+
+    name: str
+    graph: Graph
+    inputs: Mapping[str, TensorType]
+    result: TensorType
+    fed: Mapping[str, str]
+    variables: tuple[str, ...]
+    label_field: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Training:
+    """A lowered plan.
+
+    `init` computes every variable's first value (outputs named like the variables); `step` is one
+    iteration, the plan-level `every` and `when` blocks included as guarded nodes. Outputs of
+    `step` named in `train_series` are averaged over an epoch into series of that name.
+    `seed` is the plan's; `steps_per_epoch` and `learners` are dimensions of that name.
+    """
+
+    name: str
+    variables: Mapping[str, Variable]
+    datasets: Mapping[str, Dataset]
+    init: Graph
+    step: Graph
+    feeds: tuple[Feed, ...]
+    train_series: tuple[Series, ...] = ()
+    measures: tuple[Measure, ...] = ()
+    logs: tuple[Log, ...] = ()
+    stops: tuple[Stop, ...] = ()
+    keep: Keep | None = None
+    seed: int = 0
+    learners: Learners | None = None
+    models: tuple[Model, ...] = ()
+
+
+STEPS_PER_EPOCH = Dim.of("steps_per_epoch")
+LEARNERS = Dim.of("learners")

@@ -1,0 +1,155 @@
+"""Building graphs with inferred types: a `Value` is a node under construction.
+
+`x * x + 1` on values adds nodes to their builder; the types come from the operations' records.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TypeAlias
+
+from fml.engine.ir.graph import Attribute, Graph, GraphBuilder, Node, Phase
+from fml.engine.ir.source import Span
+from fml.engine.ir.types import TensorType
+from fml.engine.ops.table import OPS
+
+Operand: TypeAlias = "Value | float"
+
+
+@dataclass(frozen=True, slots=True)
+class Context:
+    """What new nodes are marked with: scope, phase, axis, guard and place in the text."""
+
+    scope: str = ""
+    phase: Phase = Phase.FORWARD
+    mapped: bool = False
+    guard: int | None = None
+    span: Span | None = None
+
+
+class Builder:
+    """Adds operations by name and infers their types.
+
+    A node is mapped over learners if the context is or any input is, unless its operation
+    reduces that axis.
+    """
+
+    def __init__(self, name: str, nodes: GraphBuilder | None = None) -> None:
+        self.nodes = nodes or GraphBuilder(name)
+        self.context = Context()
+
+    @contextmanager
+    def under(self, context: Context) -> Iterator[None]:
+        """Mark the nodes added inside the `with` with this context."""
+        outer, self.context = self.context, context
+        try:
+            yield
+        finally:
+            self.context = outer
+
+    def value(self, number: int) -> "Value":
+        """Return the handle of a node already added."""
+        return Value(self, number)
+
+    def call(self, op: str, *inputs: "Value", **attributes: Attribute) -> "Value":
+        """Add an operation.
+
+        Raises:
+            OpTypeError: the inputs do not fit together.
+        """
+        record = OPS[op]
+        result = record.infer([v.type for v in inputs], attributes)
+        return self.add(op, result, inputs, attributes)
+
+    def add(
+        self,
+        op: str,
+        type: TensorType,
+        inputs: Sequence["Value"] = (),
+        attributes: Mapping[str, Attribute] | None = None,
+    ) -> "Value":
+        """Add an operation whose type is given (feeds, variables, constants)."""
+        context = self.context
+        mapped = context.mapped or any(v.node.mapped for v in inputs)
+        number = self.nodes.add(
+            op,
+            type,
+            tuple(v.id for v in inputs),
+            attributes or {},
+            scope=context.scope,
+            phase=context.phase,
+            mapped=mapped and not OPS[op].reduces_learners,
+            guard=context.guard,
+            span=context.span,
+        )
+        return Value(self, number)
+
+    def constant(self, value: float | tuple[Attribute, ...], type: TensorType) -> "Value":
+        """Add a constant: a number that fills the type, or nested tuples of its shape."""
+        return self.add("constant", type, (), {"value": value})
+
+    def finish(self, outputs: Mapping[str, "Value"]) -> Graph:
+        """Return the graph of all nodes added."""
+        return self.nodes.finish({name: value.id for name, value in outputs.items()})
+
+
+@dataclass(frozen=True, slots=True)
+class Value:
+    """A node of a graph under construction; numbers beside it become constants of its element."""
+
+    builder: Builder
+    id: int
+
+    @property
+    def node(self) -> Node:
+        """The node itself."""
+        return self.builder.nodes[self.id]
+
+    @property
+    def type(self) -> TensorType:
+        """Its type."""
+        return self.node.type
+
+    def call(self, op: str, *others: Operand, **attributes: Attribute) -> "Value":
+        """Add an operation with this value first."""
+        values = (self.beside(other) for other in others)
+        return self.builder.call(op, self, *values, **attributes)
+
+    def beside(self, other: Operand) -> "Value":
+        """Return `other`, as a scalar constant of this value's element if it is a number."""
+        if isinstance(other, Value):
+            return other
+        return self.builder.constant(other, self.type.with_shape(()))
+
+    def __add__(self, other: Operand) -> "Value":
+        return self.call("add", other)
+
+    def __radd__(self, other: float) -> "Value":
+        return self.beside(other).call("add", self)
+
+    def __sub__(self, other: Operand) -> "Value":
+        return self.call("subtract", other)
+
+    def __rsub__(self, other: float) -> "Value":
+        return self.beside(other).call("subtract", self)
+
+    def __mul__(self, other: Operand) -> "Value":
+        return self.call("multiply", other)
+
+    def __rmul__(self, other: float) -> "Value":
+        return self.beside(other).call("multiply", self)
+
+    def __truediv__(self, other: Operand) -> "Value":
+        return self.call("divide", other)
+
+    def __rtruediv__(self, other: float) -> "Value":
+        return self.beside(other).call("divide", self)
+
+    def __pow__(self, other: Operand) -> "Value":
+        return self.call("power", other)
+
+    def __matmul__(self, other: "Value") -> "Value":
+        return self.call("matmul", other)
+
+    def __neg__(self) -> "Value":
+        return self.call("negate")

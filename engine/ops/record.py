@@ -1,0 +1,105 @@
+"""What an operation is: one frozen record that says everything about it.
+
+A family of operations is a file of this folder; `table.py` puts the families together. The
+suite in `tests/engine/test_ops.py` is driven by that table, and a record with a field missing
+fails it.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fml.engine.ir.graph import Attributes
+from fml.engine.ir.types import TensorType
+
+if TYPE_CHECKING:
+    from fml.engine.ops.build import Value
+
+Array: TypeAlias = NDArray[np.generic]
+
+
+@dataclass(frozen=True, slots=True)
+class Call:
+    """One use of an operation, as its gradient rule sees it: what went in and what came out."""
+
+    inputs: tuple["Value", ...]
+    output: "Value"
+    attributes: Attributes
+
+
+Infer: TypeAlias = Callable[[Sequence[TensorType], Attributes], TensorType]
+Gradient: TypeAlias = Callable[["Value", Call], Sequence["Value | None"]]
+Compute: TypeAlias = Callable[[Sequence[Array], Attributes, TensorType], Array]
+Flops: TypeAlias = Callable[[Sequence[TensorType], Attributes, TensorType], int]
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Valid inputs for an operation, made by its record for the suite.
+
+    `arrays` are float64 where the inputs are floats; the suite casts them. `differentiable`
+    lists the inputs whose gradient is compared with differences.
+    """
+
+    arrays: tuple[Array, ...]
+    types: tuple[TensorType, ...]
+    attributes: Attributes
+    differentiable: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only)
+class Op:
+    """An operation.
+
+    Attributes:
+        name: how the graph's text calls it; lower case, words joined by `_`.
+        doc: one line for its page.
+        signature: its types in `.fml` syntax; `float[...]` means any float element.
+        infer: the result's type from the inputs' types; raises `OpTypeError`.
+        gradient: given the gradient of the output, one value per input (None where an input
+            has none); builds graph, so that higher gradients follow. None for an operation
+            that is not differentiated at all, which `undifferentiable` must explain.
+        undifferentiable: why there is no gradient (`its result is a class number`).
+        compute: the numpy implementation, the oracle of every backend. Must not write to its
+            inputs; its result may be a view of one.
+        flops: floating-point operations of one call with definite types.
+        in_place: inputs whose buffer the result may take over when nobody reads it later.
+        samples: valid inputs for the tests, from a seeded generator; odd sizes, broadcasting.
+        runtime: the value is provided by the runtime (feeds, counters, variables), not computed.
+        effect: the node is kept although nothing reads it.
+        reduces_learners: the result is not mapped over learners although the input is.
+    """
+
+    name: str
+    doc: str
+    signature: str
+    infer: Infer
+    compute: Compute | None
+    samples: Callable[[np.random.Generator], Sequence[Sample]]
+    gradient: Gradient | None = None
+    undifferentiable: str = ""
+    flops: Flops = lambda inputs, attributes, result: 0
+    in_place: tuple[int, ...] = ()
+    runtime: bool = False
+    effect: bool = False
+    reduces_learners: bool = False
+
+
+class OpTypeError(Exception):
+    """Inputs that do not fit together.
+
+    `operands` are the places of the inputs to be marked, the clashing ones; the language turns
+    it into a diagnostic with their origins.
+    """
+
+    def __init__(
+        self, code: str, message: str, operands: tuple[int, ...] = (), help: str = ""
+    ) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.operands = operands
+        self.help = help
