@@ -10,7 +10,7 @@ from typing import TypeAlias
 from fml.engine.ir.source import Span
 
 
-@dataclass(frozen=True, slots=True, kw_only)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Syntax:
     """Anything that was written; two trees are equal if their words are, wherever they stand."""
 
@@ -109,7 +109,7 @@ class Index(Syntax):
     """`x[i, 1:3]`, and in types `label[K][N]`."""
 
     value: "Expression"
-    items: tuple["Expression | Slice | All | Ellipsis", ...]
+    items: tuple["Expression | Slice | All | Dots", ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -164,7 +164,7 @@ Expression: TypeAlias = (
 
 
 @dataclass(frozen=True, slots=True)
-class Ellipsis(Syntax):
+class Dots(Syntax):
     """`...` among the axes of a type."""
 
 
@@ -177,7 +177,7 @@ class Type(Syntax):
 
     name: str
     classes: "Expression | None"
-    axes: tuple["Expression | Ellipsis", ...] | None
+    axes: tuple["Expression | Dots", ...] | None
 
 
 # --- declarations ------------------------------------------------------------------------------
@@ -349,7 +349,7 @@ class Bind(Syntax):
 
     name: str
     value: Expression
-    name_span: Span = field(compare=False, repr=False)
+    name_span: Span = field(compare=False, repr=False, kw_only=True)
 
 
 @dataclass(frozen=True, slots=True)
