@@ -47,7 +47,7 @@ class Node:
     op: str
     type: TensorType
     inputs: tuple[int, ...] = ()
-    attributes: Attributes = NO_ATTRIBUTES
+    attributes: Attributes = field(default_factory=lambda: NO_ATTRIBUTES)
     scope: str = ""
     phase: Phase = Phase.FORWARD
     mapped: bool = False
