@@ -1,0 +1,1 @@
+"""Syntax -> graph: evaluates declarations and plans over types and static values."""

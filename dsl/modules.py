@@ -1,0 +1,180 @@
+"""Files and their declarations by name: the user's, those imported, and `std` on demand.
+
+Stands between the parser and the elaboration; finds duplicate names, missing imports and
+import cycles, and says nothing yet about what the declarations mean.
+"""
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from fml.dsl import ast
+from fml.dsl.parse import parse
+from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, did_you_mean
+from fml.engine.ir.source import Source
+
+_DECLARED = re.compile(r"^(?:fn|layer|model|optimizer|strategy)\s+(\w+)|^(\w+)\s*=", re.MULTILINE)
+
+
+@dataclass(slots=True, eq=False)
+class Module:
+    """A parsed file: what it declares, by name, and what it imports.
+
+    `imports` maps a name to the imported module (`import ... as`) or to a module and the name
+    in it (`from ... import`).
+    """
+
+    source: Source
+    base: Path
+    file: ast.File
+    names: dict[str, ast.Declaration] = field(default_factory=dict[str, ast.Declaration])
+    imports: "dict[str, tuple[Module, str | None]]" = field(
+        default_factory=dict[str, "tuple[Module, str | None]"]
+    )
+    is_std: bool = False
+
+    def of_kind(self, *kinds: type) -> Iterator[ast.Declaration]:
+        """All declarations of these kinds, in the order of the text."""
+        return (d for d in self.file.declarations if isinstance(d, kinds))
+
+    @property
+    def plans(self) -> tuple[ast.Train, ...]:
+        """The `train` blocks."""
+        return tuple(d for d in self.file.declarations if isinstance(d, ast.Train))
+
+
+class Loader:
+    """Reads a file and all that it imports; collects every error before it raises them."""
+
+    def __init__(self) -> None:
+        self.diagnostics: list[Diagnostic] = []
+        self.sources: list[Source] = []
+        self._modules: dict[Path, Module] = {}
+        self._open: list[Path] = []
+
+    def load(self, source: Source, base: Path) -> Module:
+        """Parse a source and its imports; relative paths are looked for in `base`."""
+        self.sources.append(source)
+        module = Module(source, base, parse(source))
+        for declaration in module.file.declarations:
+            match declaration:
+                case ast.Import():
+                    self._import(module, declaration.name, declaration, None)
+                case ast.ImportFrom():
+                    for name in declaration.names:
+                        self._import(module, name.name, declaration, name)
+                case ast.Train():
+                    self._declare(module, f"train {declaration.name}".rstrip(), declaration)
+                case _:
+                    self._declare(module, declaration.name, declaration)
+        return module
+
+    def _declare(self, module: Module, name: str, declaration: ast.Declaration) -> None:
+        first = module.names.setdefault(name, declaration)
+        if first is not declaration:
+            self._duplicate(name, declaration, first)
+
+    def _duplicate(self, name: str, second: ast.Syntax, first: ast.Syntax) -> None:
+        marks = (Mark(second.span, "again here"), Mark(first.span, "first here"))
+        self.diagnostics.append(
+            Diagnostic("E0202", f"`{name}` is declared twice", marks, (), "rename one of the two")
+        )
+
+    def _import(
+        self, module: Module, name: str, declaration: ast.Import | ast.ImportFrom, wanted: ast.Name | None
+    ) -> None:
+        imported = self._imported(module, declaration)
+        if imported is None:
+            return
+        if wanted and wanted.name not in imported.names:
+            near = did_you_mean(wanted.name, imported.names)
+            mark = Mark(wanted.span, "not declared there")
+            self.diagnostics.append(
+                Diagnostic(
+                    "E0201", f"`{declaration.path.value}` has no `{wanted.name}`", (mark,), (), near
+                )
+            )
+            return
+        if name in module.names or name in module.imports:
+            first = module.names.get(name, declaration)
+            self._duplicate(name, declaration, first)
+        module.imports[name] = (imported, wanted.name if wanted else None)
+
+    def _imported(self, module: Module, declaration: ast.Import | ast.ImportFrom) -> Module | None:
+        path = (module.base / declaration.path.value).resolve()
+        mark = (Mark(declaration.path.span),)
+        if path in self._open:
+            chain = " -> ".join(p.name for p in (*self._open[self._open.index(path) :], path))
+            self.diagnostics.append(
+                Diagnostic(
+                    "E0206", f"files import each other: {chain}", mark, (),
+                    "move what both need into a third file",
+                )  # fmt: skip
+            )
+            return None
+        if path not in self._modules:
+            try:
+                text = path.read_text(encoding="utf-8")
+            except (OSError, UnicodeDecodeError) as reason:
+                why = "is not UTF-8 text" if isinstance(reason, UnicodeDecodeError) else "not found"
+                near = did_you_mean(path.name, (p.name for p in path.parent.glob("*.fml")))
+                self.diagnostics.append(
+                    Diagnostic(
+                        "E0206", f"cannot import `{declaration.path.value}`: {why}", mark,
+                        (f"looked for it at {path}",), near or "paths are relative to this file",
+                    )  # fmt: skip
+                )
+                return None
+            self._open.append(path)
+            try:
+                self._modules[path] = self.load(Source(declaration.path.value, text), path.parent)
+            except FmlError as errors:
+                self.diagnostics.extend(errors.diagnostics)
+                return None
+            finally:
+                self._open.pop()
+        return self._modules[path]
+
+
+def load_module(source: Source, base: Path) -> tuple[Module, tuple[Source, ...]]:
+    """Return the module of a source and all the sources read on the way.
+
+    Raises:
+        FmlError: syntax errors, duplicate names, imports that fail, in this file or below.
+    """
+    loader = Loader()
+    try:
+        module = loader.load(source, base)
+    except FmlError as errors:
+        raise FmlError([*loader.diagnostics, *errors.diagnostics]) from None
+    if loader.diagnostics:
+        raise FmlError(loader.diagnostics)
+    return module, tuple(loader.sources)
+
+
+@cache
+def std_index() -> dict[str, str]:
+    """Names that `std` declares, and the file of each, found without parsing."""
+    index: dict[str, str] = {}
+    for entry in sorted(resources.files("fml.dsl.std").iterdir(), key=lambda e: e.name):
+        if entry.name.endswith(".fml"):
+            for match in _DECLARED.finditer(entry.read_text(encoding="utf-8")):
+                index[match[1] or match[2]] = entry.name
+    return index
+
+
+@cache
+def _std_module(file: str) -> Module:
+    text = (resources.files("fml.dsl.std") / file).read_text(encoding="utf-8")
+    module, _ = load_module(Source(f"std/{file}", text), Path())
+    module.is_std = True
+    return module
+
+
+def std_module(name: str) -> Module | None:
+    """Return the module of `std` that declares a name; parsed when first asked for."""
+    file = std_index().get(name)
+    return _std_module(file) if file else None

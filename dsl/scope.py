@@ -1,0 +1,70 @@
+"""Names and what they stand for while an expression is read."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from fml.dsl import ast
+from fml.dsl.modules import Module
+from fml.dsl.values import Any_, Closure, Instance
+from fml.engine.ir.source import Span
+
+
+@dataclass(frozen=True, slots=True)
+class FedField:
+    """A name bound by `feed`: the field of the batch, or of the split that is measured."""
+
+    data: str
+    field: str
+
+
+@dataclass(slots=True, eq=False)
+class Bound:
+    """A name bound by `=` in a plan: its value, and how to read it again at another time.
+
+    `moment` is when the value was made; read at another moment (a measurement, or after the
+    step), what does not depend on the batch is evaluated anew there.
+    """
+
+    closure: Closure
+    value: Any_
+    moment: int
+
+
+Entry: TypeAlias = Any_ | FedField | Bound | Closure
+
+
+@dataclass(slots=True, eq=False)
+class Scope:
+    """A chain of names; `owner` owns the layer values made here (None: nothing may, as in `fn`)."""
+
+    module: Module
+    owner: Instance | None
+    parent: "Scope | None" = None
+    names: dict[str, Entry] = field(default_factory=dict[str, Entry])
+    places: dict[str, Span] = field(default_factory=dict[str, Span])
+
+    def inner(self, names: dict[str, Entry] | None = None) -> "Scope":
+        """Return a scope inside this one."""
+        return Scope(self.module, self.owner, self, dict(names or {}))
+
+    def find(self, name: str) -> "tuple[Scope, Entry] | None":
+        """Return the nearest entry of a name and the scope that holds it."""
+        scope: Scope | None = self
+        while scope is not None:
+            if name in scope.names:
+                return scope, scope.names[name]
+            scope = scope.parent
+        return None
+
+    def visible(self) -> Iterator[str]:
+        """All names that can be seen from here, but for the module's."""
+        scope: Scope | None = self
+        while scope is not None:
+            yield from scope.names
+            scope = scope.parent
+
+
+def declared(expression: ast.Expression) -> str:
+    """Return the plain name that an expression is, or nothing."""
+    return expression.name if isinstance(expression, ast.Name) else ""
