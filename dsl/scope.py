@@ -1,12 +1,12 @@
 """Names and what they stand for while an expression is read."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TypeAlias
 
 from fml.dsl import ast
 from fml.dsl.modules import Module
-from fml.dsl.values import Any_, Closure, Instance
+from fml.dsl.values import Any_, Closure, Instance, Place
 from fml.engine.ir.source import Span
 
 
@@ -31,7 +31,23 @@ class Bound:
     moment: int
 
 
-Entry: TypeAlias = Any_ | FedField | Bound | Closure
+@dataclass(slots=True, eq=False)
+class ParamEntry:
+    """A `param` or `state` of a layer, or of a plan: comes to be when it is first read."""
+
+    statement: ast.Param | ast.State
+    scope: "Scope"
+    make: "Callable[[ParamEntry], Place]"
+    made: Place | None = None
+
+    def place(self) -> Place:
+        """Return the variable, made now if this is the first time."""
+        if self.made is None:
+            self.made = self.make(self)
+        return self.made
+
+
+Entry: TypeAlias = Any_ | FedField | Bound | Closure | ParamEntry
 
 
 @dataclass(slots=True, eq=False)

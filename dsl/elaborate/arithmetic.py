@@ -1,0 +1,313 @@
+"""Operators: on static values they fold, on tensors they are nodes, on trees they go leaf by leaf."""
+
+import math
+import operator
+from collections.abc import Callable, Mapping
+from fractions import Fraction
+from typing import cast
+
+from fml.dsl import ast
+from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.values import (
+    POISON, STATIC, Any_, Cell, Instance, Place, Poison, Stack, Tensor, Tree, Unknown, describe,
+)  # fmt: skip
+from fml.engine.ir.dims import Dim
+from fml.engine.ir.training import Duration
+from fml.engine.ir.types import BOOL, F32, Element, ElementType, Label, TensorType
+from fml.engine.ops.build import Value
+
+OPERATIONS = {
+    "+": "add", "-": "subtract", "*": "multiply", "/": "divide", "^": "power", "@": "matmul",
+    "==": "equal", "!=": "not_equal", "<": "less", "<=": "less_equal", ">": "greater",
+    ">=": "greater_equal", "and": "logical_and", "or": "logical_or",
+}  # fmt: skip
+_FOLD: Mapping[str, Callable[[float, float], float | bool]] = {
+    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
+    "^": operator.pow, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
+}  # fmt: skip
+
+
+def binary(s: Session, e: ast.Binary, left: Any_, right: Any_) -> Any_:
+    """Apply a binary operator to two values."""
+    left, right = read(s, left), read(s, right)
+    if isinstance(left, Poison) or isinstance(right, Poison):
+        return POISON
+    if isinstance(left, Tree) or isinstance(right, Tree):
+        return tree_map(s, e, lambda a, b: binary(s, e, a, b), left, right)
+    if isinstance(left, STATIC) and isinstance(right, STATIC) and not _has_tensor(left, right):
+        return fold(s, e, left, right)
+    if isinstance(left, Unknown) or isinstance(right, Unknown):
+        return POISON
+    a, b = as_pair(s, left, right, e.left, e.right)
+    if e.operator in {"and", "or"} and {a.type.element, b.type.element} != {BOOL}:
+        raise s.report(
+            "E0402", f"`{e.operator}` takes booleans", [e],
+            notes=[f"found {describe(left)} and {describe(right)}"],
+            help="compare with `==`, `<` or `>` first",
+        )  # fmt: skip
+    return s.op(OPERATIONS[e.operator], (a, b), (e.left, e.right))
+
+
+def unary(s: Session, e: ast.Unary, operand: Any_) -> Any_:
+    """Apply `-` or `not`."""
+    operand = read(s, operand)
+    match operand:
+        case Poison() | Unknown():
+            return operand
+        case Tree(items):
+            mapped = {k: cast(Tensor, unary(s, e, v)) for k, v in items.items()}
+            return POISON if POISON in mapped.values() else Tree(mapped)
+        case Tensor(value):
+            name = "negate" if e.operator == "-" else "logical_not"
+            return s.op(name, (value,), (e.operand,))
+        case bool() if e.operator == "not":
+            return not operand
+        case int() | float() | Dim() if e.operator == "-" and not isinstance(operand, bool):
+            return -operand
+        case Duration(amount, unit) if e.operator == "-":
+            return Duration(-amount, unit)
+        case _:
+            wanted = "a number or tensor" if e.operator == "-" else "a boolean"
+            raise s.report(
+                "E0401", f"`{e.operator}` takes {wanted}, found {describe(operand)}", [e.operand]
+            )
+
+
+def fold(s: Session, e: ast.Binary, left: Any_, right: Any_) -> Any_:
+    """Compute with static values."""
+    if isinstance(left, Unknown) or isinstance(right, Unknown):
+        return Unknown()
+    sign = e.operator
+    if sign in {"and", "or"} and isinstance(left, bool) and isinstance(right, bool):
+        return (left and right) if sign == "and" else (left or right)
+    if sign in {"==", "!="}:
+        return _equal(left, right, sign)
+    if isinstance(left, Duration) or isinstance(right, Duration):
+        return _fold_duration(s, e, left, right)
+    if _is_number(left) and _is_number(right) and sign in _FOLD:
+        return _fold_numbers(s, e, cast("int | float | Dim", left), cast("int | float | Dim", right))
+    raise s.report(
+        "E0401", f"`{sign}` does not go with {describe(left)} and {describe(right)}", [e],
+        help="static values of one kind are needed here",
+    )  # fmt: skip
+
+
+def _equal(left: Any_, right: Any_, sign: str) -> Any_:
+    if isinstance(left, Dim) or isinstance(right, Dim):
+        if not (_is_number(left) and _is_number(right)):
+            return sign == "!="
+        same = Dim.of(cast(int, left)) == Dim.of(cast(int, right))
+        # Two different polynomials may still be equal for some sizes.
+        return (same if sign == "==" else not same) if same else Unknown()
+    return (left == right) == (sign == "==")
+
+
+def _fold_duration(s: Session, e: ast.Binary, left: Any_, right: Any_) -> Any_:
+    match left, e.operator, right:
+        case Duration(a, unit), "*" | "/", int() | float():
+            if e.operator == "/" and right == 0:
+                raise s.report("E0408", "division by zero", [e.right])
+            return Duration(a * right if e.operator == "*" else a / right, unit)
+        case int() | float(), "*", Duration(a, unit):
+            return Duration(left * a, unit)
+        case Duration(a, u), "+" | "-", Duration(b, v) if u is v:
+            return Duration(a + b if e.operator == "+" else a - b, u)
+        case _:
+            raise s.report(
+                "E0401", f"`{e.operator}` does not go with {describe(left)} and {describe(right)}",
+                [e], help="durations of one unit add up, and a number scales one",
+            )  # fmt: skip
+
+
+def _fold_numbers(
+    s: Session, e: ast.Binary, left: int | float | Dim, right: int | float | Dim
+) -> Any_:
+    sign = e.operator
+    try:
+        if isinstance(left, Dim) or isinstance(right, Dim):
+            return _fold_dims(sign, left, right)
+        result = _FOLD[sign](left, right)
+    except ZeroDivisionError:
+        raise s.report("E0408", "division by zero", [e.right]) from None
+    except (OverflowError, ValueError):
+        raise s.report("E0408", f"`{sign}` has no finite value here", [e]) from None
+    if isinstance(result, complex) or (isinstance(result, float) and not math.isfinite(result)):
+        raise s.report("E0408", f"`{sign}` has no finite value here", [e])
+    return result
+
+
+def _fold_dims(sign: str, left: int | float | Dim, right: int | float | Dim) -> Any_:
+    if isinstance(left, float) and not left.is_integer():
+        return Unknown()
+    if isinstance(right, float) and not right.is_integer():
+        return Unknown()
+    a = Dim.of(left if isinstance(left, Dim) else int(left))
+    b = Dim.of(right if isinstance(right, Dim) else int(right))
+    match sign:
+        case "+":
+            return simplest(a + b)
+        case "-":
+            return simplest(a - b)
+        case "*":
+            return simplest(a * b)
+        case "/":
+            return simplest(a / b)
+        case "^" if b.size is not None and b.size >= 0:
+            return simplest(a**b.size)
+        case _:
+            return Unknown()
+
+
+def simplest(dim: Dim) -> int | float | Dim:
+    """Return a dimension as a plain number if it is one."""
+    value = dim.constant
+    if value is None:
+        return dim
+    return int(value) if value.denominator == 1 else float(value)
+
+
+def to_dim(s: Session, value: Any_, at: ast.Syntax) -> Dim | Poison:
+    """Return a static number as a dimension; it must be whole and at least 0."""
+    match value:
+        case Poison():
+            return POISON
+        case Unknown(name):
+            return Dim.of(name) if name else POISON
+        case Dim():
+            return value
+        case bool():
+            pass
+        case int() if value >= 0:
+            return Dim.of(value)
+        case float() if value.is_integer() and value >= 0:
+            return Dim.of(int(value))
+        case int() | float():
+            text = Fraction(value).limit_denominator(1000)
+            raise s.report(
+                "E0324", f"a dimension must be a whole number of at least 0, found {text}", [at],
+                help="use `floor(...)` or `ceil(...)`, or sizes that divide",
+            )  # fmt: skip
+        case _:
+            pass
+    raise s.report("E0401", f"a dimension is needed here, found {describe(value)}", [at])
+
+
+def _is_number(value: Any_) -> bool:
+    return isinstance(value, int | float | Dim) and not isinstance(value, bool)
+
+
+def _has_tensor(*values: Any_) -> bool:
+    for value in values:
+        if isinstance(value, tuple):
+            parts = cast("tuple[Any_, ...]", value)
+            if any(isinstance(v, Tensor | Place | Cell) or _has_tensor(v) for v in parts):
+                return True
+    return False
+
+
+def read(s: Session, value: Any_) -> Any_:
+    """Turn what holds tensors into them: a place into its value, an instance into its tree."""
+    match value:
+        case Place():
+            return s.read(value)
+        case Cell():
+            return read(s, value.value)
+        case Instance():
+            return parameters(s, value)
+        case Stack(instances):
+            trees = (parameters(s, i).items for i in instances)
+            return Tree({f"{n}.{k}": t for n, tree in enumerate(trees) for k, t in tree.items()})
+        case _:
+            return value
+
+
+def parameters(s: Session, instance: Instance) -> Tree:
+    """Return the tree of an instance's trained parameters, by their paths below it."""
+    if s.region.fields is not None and instance.central:
+        instance = instance.central
+    cut = len(instance.path) + 1 if instance.path else 0
+    return Tree({place.name[cut:]: s.read(place) for place in instance.trained()})
+
+
+def tree_map(
+    s: Session, at: ast.Syntax, function: Callable[[Any_, Any_], Any_], left: Any_, right: Any_
+) -> Any_:
+    """Apply a function leaf by leaf; what is not a tree goes with every leaf."""
+    keys = left.items if isinstance(left, Tree) else cast(Tree, right).items
+    other = right if isinstance(left, Tree) else left
+    if isinstance(other, Tree) and other.items.keys() != keys.keys():
+        missing = sorted(other.items.keys() ^ keys.keys())
+        raise s.report(
+            "E0327", "these two are trees of different parameters", [at],
+            notes=[f"only one of them has {', '.join(f'`{m}`' for m in missing[:5])}"],
+        )  # fmt: skip
+    result: dict[str, Tensor] = {}
+    for key in keys:
+        made = function(
+            left.items[key] if isinstance(left, Tree) else left,
+            right.items[key] if isinstance(right, Tree) else right,
+        )
+        if not isinstance(made, Tensor):
+            return POISON
+        result[key] = made
+    return Tree(result)
+
+
+# --- from static values to tensors ---------------------------------------------------------------
+
+
+def as_pair(
+    s: Session, left: Any_, right: Any_, left_at: ast.Syntax, right_at: ast.Syntax
+) -> tuple[Value, Value]:
+    """Return two operands as nodes; a number takes the element type of the other operand."""
+    if isinstance(left, Tensor):
+        return left.value, as_tensor(s, right, right_at, left.type.element).value
+    if isinstance(right, Tensor):
+        return as_tensor(s, left, left_at, right.type.element).value, right.value
+    return as_tensor(s, left, left_at).value, as_tensor(s, right, right_at).value
+
+
+def as_tensor(s: Session, value: Any_, at: ast.Syntax, element: ElementType = F32) -> Tensor:
+    """Return a value as a node: numbers become constants, lists are stacked on a last axis."""
+    value = read(s, value)
+    match value:
+        case Tensor():
+            return value
+        case Poison() | Unknown():
+            raise Failed
+        case bool():
+            return Tensor(s.builder.constant(value, TensorType(BOOL)))
+        case int() | float():
+            return Tensor(s.builder.constant(value, TensorType(number_element(value, element))))
+        case Dim():
+            return Tensor(s.builder.call("dim_value", dim=value))
+        case tuple():
+            return stack(s, cast("tuple[Any_, ...]", value), at, element)
+        case _:
+            pass
+    stage = "a tree of tensors" if isinstance(value, Tree) else describe(value)
+    raise s.report("E0402", f"a tensor is needed here, found {stage}", [at])
+
+
+def number_element(value: float, beside: ElementType) -> ElementType:
+    """The element of a written number: that of the tensor beside it if it can hold it.
+
+    Raises nothing: 0.5 beside integers is an f32, and the operation then says what is wrong.
+    """
+    if isinstance(beside, Label):
+        return Element.I32
+    if beside is BOOL or (beside.is_integer and not float(value).is_integer()):
+        return F32
+    return beside
+
+
+def stack(s: Session, items: tuple[Any_, ...], at: ast.Syntax, element: ElementType) -> Tensor:
+    """Join tensors of one shape on a new last axis."""
+    if not items:
+        raise s.report("E0402", "an empty list is not a tensor", [at])
+    tensors = [as_tensor(s, item, at, element).value for item in items]
+    expanded: list[Value] = []
+    for value in tensors:
+        shape = (*value.type.shape, Dim.of(1))
+        expanded.append(s.op("reshape", (value,), (at,), shape=shape).value)
+    return s.op("concat", tuple(expanded), (at,), axis=expanded[0].type.rank - 1)

@@ -1,0 +1,192 @@
+"""What a name stands for: the scope, the plan's clock, the file, its imports, `std`, primitives."""
+
+from collections.abc import Iterator
+
+from fml.dsl import ast
+from fml.dsl.elaborate import expressions
+from fml.dsl.elaborate.builtins import BUILTINS, NOT_LOWERED
+from fml.dsl.elaborate.session import Session
+from fml.dsl.modules import Module, std_index, std_module
+from fml.dsl.scope import Bound, FedField, ParamEntry, Scope
+from fml.dsl.values import (
+    LEARNERS_AXIS, POISON, Any_, Builtin, Cell, Closure, DataValue, FunctionValue, LayerFactory,
+    Namespace, OptimizerFactory, Place, Poison, StrategyFactory, Tensor, Tree, Unknown,
+)  # fmt: skip
+from fml.engine.ir.diagnostics import did_you_mean
+from fml.engine.ir.source import Span
+from fml.engine.ir.types import SCALAR, Element
+from fml.engine.ops.build import Value
+
+CLOCK = ("step", "epoch", "samples")
+ELEMENTS = {element.value: element for element in Element}
+
+
+def look_up(s: Session, e: ast.Name, scope: Scope) -> Any_:
+    """Return what a name stands for here."""
+    found = scope.find(e.name)
+    if found:
+        return _entry(s, found[1], scope, e)
+    if s.region.fields is not None and e.name in s.region.fields:
+        return s.region.fields[e.name]
+    value = global_value(s, scope.module, e.name)
+    if value is not None:
+        return value
+    value = _contextual(s, e)
+    if value is not None:
+        return value
+    if e.name in NOT_LOWERED:
+        raise s.report(
+            "E0903", f"`{e.name}` is part of the language but cannot be lowered yet", [e],
+            help=NOT_LOWERED[e.name],
+        )  # fmt: skip
+    near = did_you_mean(e.name, _known(scope))
+    raise s.report("E0201", f"nothing is called `{e.name}` here", [e], help=near)
+
+
+def _entry(s: Session, entry: object, scope: Scope, e: ast.Name) -> Any_:
+    match entry:
+        case ParamEntry():
+            return entry.place()
+        case Closure():
+            return expressions.evaluate(s, entry.expression, entry.scope)
+        case FedField(data, field):
+            fields = s.region.fields
+            if not s.region.apart:
+                return s.region.fed[data, field]
+            if fields is None:
+                raise s.report(
+                    "E0607", f"`{e.name}` is the batch of a step, and there is none here", [e],
+                    help="`measure ... on` a split, or `log` what does not depend on the batch",
+                )  # fmt: skip
+            if field in fields:
+                return fields[field]
+            raise s.report(
+                "E0607", f"`{e.name}` is not a field of the split that is measured", [e],
+                help=did_you_mean(field, fields),
+            )  # fmt: skip
+        case Bound():
+            return _bound(s, entry)
+        case _:
+            return entry  # pyright: ignore[reportReturnType]
+
+
+def _bound(s: Session, bound: Bound) -> Any_:
+    """A plan's `=`: its value of that moment, or evaluated anew where that moment is over."""
+    if bound.moment == s.region.moment or not isinstance(bound.value, Tensor | Tree | Poison):
+        return bound.value
+    if isinstance(bound.value, Poison):
+        return POISON
+    if not s.region.apart and is_fed(s, bound.value):
+        return bound.value
+    if bound not in s.region.again:
+        closure = bound.closure
+        s.region.again[bound] = expressions.settled(
+            s, expressions.evaluate(s, closure.expression, closure.scope)
+        )
+    return s.region.again[bound]
+
+
+def is_fed(s: Session, value: Any_) -> bool:
+    """Whether a value depends on the batch."""
+    if isinstance(value, Tree):
+        return any(is_fed(s, item) for item in value.items.values())
+    if not isinstance(value, Tensor):
+        return False
+    nodes, seen, stack = s.builder.nodes, set[int](), [value.value.id]
+    while stack:
+        number = stack.pop()
+        if number in seen:
+            continue
+        seen.add(number)
+        if nodes[number].op == "feed":
+            return True
+        stack.extend(nodes[number].inputs)
+    return False
+
+
+def global_value(s: Session, module: Module, name: str) -> Any_ | None:
+    """Return what a file, its imports, `std` or the primitives declare under a name."""
+    if name in module.names:
+        return _declared(s, module, name)
+    if name in module.imports:
+        imported, inner = module.imports[name]
+        return Namespace(imported) if inner is None else global_value(s, imported, inner)
+    std = std_module(name)
+    if std is not None:
+        return _declared(s, std, name)
+    if name in BUILTINS:
+        return Builtin(name)
+    return ELEMENTS.get(name)
+
+
+def _declared(s: Session, module: Module, name: str) -> Any_:
+    declaration = module.names[name]
+    match declaration:
+        case ast.Function():
+            return FunctionValue(declaration, module)
+        case ast.Layer():
+            return LayerFactory(declaration, module)
+        case ast.Optimizer():
+            return OptimizerFactory(declaration, module)
+        case ast.Strategy():
+            return StrategyFactory(declaration, module)
+        case ast.Data():
+            return DataValue(declaration, module)
+        case ast.Option() if module is s.module and name in s.options:
+            return s.options[name]
+        case ast.Option():
+            return _static(s, module, name, declaration.default, declaration.span)
+        case ast.Constant():
+            return _static(s, module, name, declaration.value, declaration.span)
+        case _:
+            return POISON
+
+
+def _static(s: Session, module: Module, name: str, value: ast.Expression, span: Span) -> Any_:
+    """The value of a constant or option, computed once."""
+    key = (id(module), name)
+    if key not in s.globals:
+        if name in s.pending:
+            chain = " -> ".join((*s.pending[s.pending.index(name) :], name))
+            raise s.report("E0207", f"`{name}` is defined by itself: {chain}", [span])
+        s.pending.append(name)
+        try:
+            s.globals[key] = expressions.evaluate(s, value, Scope(module, None))
+        finally:
+            s.pending.pop()
+        if isinstance(s.globals[key], Tensor | Tree | Place | Cell):
+            s.globals[key] = POISON
+            raise s.report(
+                "E0401", f"`{name}` must be known before anything runs", [value],
+                help="move what computes with tensors into an `fn` or the plan",
+            )  # fmt: skip
+    return s.globals[key]
+
+
+def _contextual(s: Session, e: ast.Name) -> Any_ | None:
+    """Names that mean something in a plan or a layer without being declared."""
+    if e.name == "training":
+        return Unknown("training") if s.region.rigid else s.region.training
+    if e.name == "learners":
+        return LEARNERS_AXIS
+    if e.name not in CLOCK:
+        return None
+    region = s.region
+    if not (region.in_plan or region.rigid):
+        raise s.report("E0406", f"`{e.name}` has a value only while a plan runs", [e])
+    return Tensor(region.once(f"{e.name} {region.after_step}", lambda: _clock(s, e.name)))
+
+
+def _clock(s: Session, name: str) -> Value:
+    """The counter as it is in the step, or as it will be once the step has grown by one."""
+    counter = f"next_{name}" if s.region.after_step else name
+    return s.builder.add("counter", SCALAR, (), {"name": counter})
+
+
+def _known(scope: Scope) -> Iterator[str]:
+    yield from scope.visible()
+    yield from scope.module.names
+    yield from scope.module.imports
+    yield from std_index()
+    yield from BUILTINS
+    yield from CLOCK

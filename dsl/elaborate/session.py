@@ -1,0 +1,276 @@
+"""The state of one check or one lowering: diagnostics, the graph at hand, variables, calls.
+
+A `Region` is one graph under construction and what the text means there (training or not, the
+batch or a measured split). `Session` is passed to every function of this package.
+"""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from fml.dsl import ast
+from fml.dsl.modules import Module
+from fml.dsl.values import Any_, Instance, Place, Tensor
+from fml.engine.ir.diagnostics import Diagnostic, Mark
+from fml.engine.ir.graph import Phase
+from fml.engine.ir.source import Span
+from fml.engine.ir.training import Role, Variable
+from fml.engine.ops.build import Builder, Context, Value
+from fml.engine.ops.record import OpTypeError
+
+if TYPE_CHECKING:
+    from fml.dsl.scope import Bound
+
+MAX_CALLS = 60
+
+
+class Failed(Exception):
+    """An expression has no value: the reason is among the session's diagnostics already."""
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where a shape comes from: what was written (`x: f32[N, 4]`) and where, axis by axis."""
+
+    text: str
+    span: Span
+    axes: tuple[str, ...] = ()
+
+
+@dataclass(slots=True, eq=False)
+class Region:
+    """One graph under construction."""
+
+    builder: Builder
+    moment: int
+    training: bool = False
+    in_plan: bool = False
+    after_step: bool = False
+    rigid: bool = False
+    fields: Mapping[str, Tensor] | None = None
+    series: bool = False
+    apart: bool = False
+    read_only: bool = True
+    fed: dict[tuple[str, str], Tensor] = field(default_factory=dict[tuple[str, str], Tensor])
+    current: dict[str, Value] = field(default_factory=dict[str, Value])
+    origins: dict[int, Origin] = field(default_factory=dict[int, Origin])
+    again: "dict[Bound, Any_]" = field(default_factory=dict["Bound", "Any_"])
+    draws: dict[str, int] = field(default_factory=dict[str, int])
+    shared: dict[str, Value] = field(default_factory=dict[str, Value])
+
+    def once(self, key: str, make: Callable[[], Value]) -> Value:
+        """Return the node of this key, made outside any scope or guard when first asked for."""
+        if key not in self.shared:
+            context = replace(self.builder.context, guard=None, scope="", mapped=False)
+            with self.builder.under(replace(context, phase=Phase.DATA)):
+                self.shared[key] = make()
+        return self.shared[key]
+
+
+@dataclass(frozen=True, slots=True)
+class CallFrame:
+    """A call that is being followed: where it stands and what it calls."""
+
+    span: Span
+    name: str
+    module: Module
+
+
+class Session:
+    """What the functions of this package share while they follow a program."""
+
+    def __init__(self, module: Module, options: Mapping[str, Any_]) -> None:
+        self.module = module
+        self.options = options
+        self.diagnostics: list[Diagnostic] = []
+        self.variables: dict[str, Variable] = {}
+        self.frames: list[CallFrame] = []
+        self.globals: dict[tuple[int, str], Any_] = {}
+        self.pending: list[str] = []
+        self.axes: dict[int, tuple[int, tuple[int, ...]]] = {}
+        self.broken: set[str] = set()
+        self.root = Instance(None, {}, None, "")
+        self._moments = 0
+        self.region = self.new_region("check")
+        self.init = self.new_region("init")
+
+    # --- regions ---------------------------------------------------------------------------
+
+    def new_region(self, name: str, **settings: object) -> Region:
+        """Begin a graph."""
+        self._moments += 1
+        region = Region(Builder(name), self._moments)
+        for key, value in settings.items():
+            setattr(region, key, value)
+        return region
+
+    @contextmanager
+    def within(self, region: Region) -> Iterator[Region]:
+        """Add nodes to another graph inside the `with`."""
+        outer, self.region = self.region, region
+        try:
+            yield region
+        finally:
+            self.region = outer
+
+    def advance(self) -> None:
+        """Say that the step is over: what is bound and not fed is read anew from here on."""
+        self._moments += 1
+        self.region.moment = self._moments
+        self.region.after_step = True
+        self.region.again.clear()
+
+    @property
+    def builder(self) -> Builder:
+        """The builder of the graph at hand."""
+        return self.region.builder
+
+    @contextmanager
+    def marked(self, **changes: object) -> Iterator[None]:
+        """Mark the nodes added inside the `with`: scope, phase, mapped, guard, span."""
+        context = replace(self.builder.context, **changes)  # pyright: ignore[reportArgumentType]
+        with self.builder.under(context):
+            yield
+
+    # --- variables -------------------------------------------------------------------------
+
+    def read(self, place: Place) -> Tensor:
+        """Return a variable's value at this point of the text."""
+        region = self.region
+        if place.name not in region.current:
+            region.current[place.name] = self.at_start(place).value
+        return Tensor(region.current[place.name])
+
+    def at_start(self, place: Place) -> Tensor:
+        """Return a variable's value when the graph at hand starts."""
+        variable = place.variable
+        region = self.region
+
+        def make() -> Value:
+            context = Context(
+                scope=variable.name.rpartition(".")[0],
+                phase=Phase.UPDATE if variable.role is Role.SLOT else Phase.FORWARD,
+                mapped=variable.mapped,
+                span=variable.span,
+            )
+            with region.builder.under(context):
+                value = region.builder.add(
+                    "variable",
+                    variable.type,
+                    (),
+                    {"name": variable.name, "role": variable.role.value},
+                )
+            if variable.span:
+                text = f"{variable.name.rpartition('.')[2]}: {variable.type}"
+                region.origins.setdefault(value.id, Origin(text, variable.span))
+            return value
+
+        key = f"variable {place.name}"
+        if key not in region.shared:
+            region.shared[key] = make()
+        return Tensor(region.shared[key])
+
+    def unused_name(self, name: str) -> str:
+        """Return the name, numbered if there is a variable of that name."""
+        if name not in self.variables:
+            return name
+        number = 1
+        while f"{name}_{number}" in self.variables:
+            number += 1
+        return f"{name}_{number}"
+
+    # --- diagnostics -----------------------------------------------------------------------
+
+    def report(
+        self,
+        code: str,
+        message: str,
+        marks: Iterable[Mark | ast.Syntax | Span],
+        *,
+        notes: Iterable[str] = (),
+        help: str = "",
+    ) -> Failed:
+        """Add a diagnostic and return what to raise.
+
+        What goes wrong inside `std` is reported at the user's own call.
+        """
+        made = tuple(_mark(m) for m in marks)
+        extra = list(notes)
+        outside = self.user_frame()
+        if outside is not None and all(_in_std(m.span) for m in made):
+            extra.append(f"inside `{outside.name}`, which is written in fml: {made[0].span.place}")
+            made = (Mark(outside.span),)
+        elif outside is not None:
+            made = tuple(m for m in made if not _in_std(m.span)) or made
+        self.diagnostics.append(Diagnostic(code, message, made, tuple(extra), help))
+        return Failed()
+
+    def user_frame(self) -> CallFrame | None:
+        """Return the innermost call that stands in the user's text and leads into `std`."""
+        for frame in reversed(self.frames):
+            if not _in_std(frame.span):
+                return frame
+        return None
+
+    def user_span(self, span: Span) -> Span:
+        """Return the span, or that of the user's call if it lies in `std`."""
+        frame = self.user_frame() if _in_std(span) else None
+        return frame.span if frame else span
+
+    def op(
+        self, name: str, values: tuple[Value, ...], operands: tuple[ast.Syntax, ...], **attributes: object
+    ) -> Tensor:
+        """Add an operation; its type errors become diagnostics at the operands."""
+        try:
+            return Tensor(self.builder.call(name, *values, **attributes))  # pyright: ignore[reportArgumentType]
+        except OpTypeError as reason:
+            raise self._clash(reason, values, operands) from None
+
+    def _clash(
+        self, reason: OpTypeError, values: tuple[Value, ...], operands: tuple[ast.Syntax, ...]
+    ) -> Failed:
+        places = reason.operands or tuple(range(len(values)))
+        chosen = [(values[i], operands[min(i, len(operands) - 1)]) for i in places if i < len(values)]
+        marks = [Mark(s.span, self.type_text(v)) for v, s in chosen]
+        notes = [note for v, _ in chosen for note in self.origin_notes(v)]
+        return self.report(
+            reason.code, reason.message, marks or operands, notes=dict.fromkeys(notes), help=reason.help
+        )
+
+    def type_text(self, value: Value) -> str:
+        """Write a type with the names its axes were declared with: `f32[K=3, D=4]`."""
+        origin = self.region.origins.get(value.id)
+        if not origin or len(origin.axes) != value.type.rank:
+            return str(value.type)
+        axes = [
+            str(axis) if not name or name == str(axis) or name.isdigit() else f"{name}={axis}"
+            for name, axis in zip(origin.axes, value.type.shape, strict=True)
+        ]
+        return f"{value.type.element}[{', '.join(axes)}]" if axes else str(value.type)
+
+    def origin_notes(self, value: Value) -> list[str]:
+        """Say where a value's shape was written, following it back to declared things."""
+        seen: set[int] = set()
+        stack, notes = [value.id], list[str]()
+        while stack and len(notes) < 2:
+            number = stack.pop()
+            if number in seen:
+                continue
+            seen.add(number)
+            origin = self.region.origins.get(number)
+            if origin and not _in_std(origin.span):
+                notes.append(f"`{origin.text}` is declared at {origin.span.place}")
+            else:
+                stack.extend(reversed(self.builder.nodes[number].inputs))
+        return notes
+
+
+def _mark(place: Mark | ast.Syntax | Span) -> Mark:
+    if isinstance(place, Mark):
+        return place
+    return Mark(place if isinstance(place, Span) else place.span)
+
+
+def _in_std(span: Span) -> bool:
+    return span.source.name.startswith("std/")

@@ -1,0 +1,309 @@
+"""Types as written against types as found: dimension names are bound, promises are checked."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from fml.dsl import ast
+from fml.dsl.elaborate import expressions
+from fml.dsl.elaborate.arithmetic import as_tensor, read, simplest, to_dim
+from fml.dsl.elaborate.session import Failed, Origin, Session
+from fml.dsl.scope import Entry, Scope
+from fml.dsl.values import POISON, Any_, Poison, Tensor, Tree, Unknown, describe
+from fml.engine.ir.diagnostics import Mark, did_you_mean
+from fml.engine.ir.dims import Axis, Dim, Rounded, Run
+from fml.engine.ir.training import Duration
+from fml.engine.ir.types import Element, ElementType, Label, TensorType
+
+if TYPE_CHECKING:
+    from fml.dsl.elaborate.calls import Given
+
+STATIC_TYPES = ("dim", "number", "bool", "string", "duration", "layer")
+_ELEMENTS = {element.value: element for element in Element}
+
+
+@dataclass(slots=True)
+class Matched:
+    """What a signature bound: `names` for the body, `dims` and the run that `...` stands for."""
+
+    scope: Scope
+    names: dict[str, Entry] = field(default_factory=dict[str, Entry])
+    dims: dict[str, Dim] = field(default_factory=dict[str, Dim])
+    run: tuple[Dim, ...] | None = None
+    sources: dict[str, ast.Syntax] = field(default_factory=dict[str, ast.Syntax])
+
+    def with_dims(self) -> Scope:
+        """Return the scope in which dimensions of the signature are read."""
+        names: dict[str, Entry] = {k: simplest(v) for k, v in self.dims.items()}
+        return self.scope.inner({**self.names, **names})
+
+
+def is_static(type: ast.Type | None) -> bool:
+    """Whether a written type is one of a static value (`dim`, or `bool` without axes)."""
+    return type is not None and type.name in STATIC_TYPES and type.axes is None
+
+
+def match(
+    s: Session,
+    parameters: Sequence[ast.Parameter],
+    bound: "Mapping[str, Given]",
+    name: str,
+    e: ast.Syntax,
+    attributes: Mapping[str, Entry] | None = None,
+) -> Matched:
+    """Match arguments with parameter types; returns the names that the body sees."""
+    module = s.frames[-1].module if s.frames else s.module
+    matched = Matched(Scope(module, None, None, dict(attributes or {})))
+    matched.names = dict(attributes or {})
+    later: list[tuple[ast.Parameter, TensorType, ast.Syntax]] = []
+    for parameter in parameters:
+        given = bound[parameter.name]
+        value = read(s, given.value)
+        if parameter.type is None or isinstance(value, Poison):
+            matched.names[parameter.name] = given.value
+        elif is_static(parameter.type):
+            matched.names[parameter.name] = static_argument(s, parameter, value, given.at, name)
+        else:
+            tensor = _tensor_argument(s, parameter, value, given.at, name)
+            matched.names[parameter.name] = tensor
+            _bind_axes(s, parameter, tensor, given.at, matched, name)
+            later.append((parameter, tensor.type, given.at))
+    for parameter, type, at in later:
+        _check_axes(s, parameter, type, at, matched, name)
+    for dim, value in matched.dims.items():
+        matched.names.setdefault(dim, simplest(value))
+    return matched
+
+
+def static_argument(
+    s: Session, parameter: ast.Parameter, value: Any_, at: ast.Syntax, name: str
+) -> Any_:
+    """Check a static argument against its declared type."""
+    wanted = parameter.type.name if parameter.type else ""
+    if isinstance(value, Unknown | Poison):
+        return value
+    fits = {
+        "dim": isinstance(value, int | float | Dim) and not isinstance(value, bool),
+        "number": isinstance(value, int | float | Dim) and not isinstance(value, bool),
+        "bool": isinstance(value, bool),
+        "string": isinstance(value, str),
+        "duration": isinstance(value, Duration),
+        "layer": not isinstance(value, int | float | str | Tensor | Tree | Duration | Dim),
+    }[wanted]
+    if not fits:
+        raise s.report(
+            "E0401", f"`{name}` takes a {wanted} for `{parameter.name}`, found {describe(value)}", [at]
+        )
+    if wanted == "dim":
+        dim = to_dim(s, value, at)
+        return dim if isinstance(dim, Poison) else simplest(dim)
+    return value
+
+
+def _tensor_argument(
+    s: Session, parameter: ast.Parameter, value: Any_, at: ast.Syntax, name: str
+) -> Tensor:
+    assert parameter.type is not None
+    element = _ELEMENTS.get(parameter.type.name, Element.F32)
+    if isinstance(value, Unknown):
+        raise Failed
+    if isinstance(value, Tree) or not isinstance(value, Tensor | int | float | Dim | tuple):
+        raise s.report(
+            "E0402", f"`{name}` takes a tensor {parameter.type.span.text} for `{parameter.name}`",
+            [at], notes=[f"found {describe(value)}"],
+        )  # fmt: skip
+    tensor = as_tensor(s, value, at, element)
+    found = tensor.type.element
+    fits = isinstance(found, Label) if parameter.type.name == "label" else found is element
+    # Binary losses take class numbers 0 and 1 as numbers: the function casts them.
+    if not fits:
+        raise s.report(
+            "E0303", f"`{name}` takes {parameter.type.name} for `{parameter.name}`, found {found}",
+            [Mark(at.span, s.type_text(tensor.value))], notes=s.origin_notes(tensor.value),
+            help="" if isinstance(found, Label) else f"convert with `cast(x, {parameter.type.name})`",
+        )  # fmt: skip
+    return tensor
+
+
+def _bind_axes(
+    s: Session, p: ast.Parameter, tensor: Tensor, at: ast.Syntax, matched: Matched, name: str
+) -> None:
+    """Bind the names that stand alone as an axis; `...` takes what the others leave."""
+    assert p.type is not None
+    written = p.type.axes or ()
+    type = tensor.type
+    dots = [i for i, axis in enumerate(written) if isinstance(axis, ast.Dots)]
+    fixed = len(written) - len(dots)
+    if (type.rank != fixed and not dots) or type.rank < fixed:
+        raise s.report(
+            "E0320", f"`{name}` takes {p.type.span.text} for `{p.name}`, found {type}",
+            [Mark(at.span, s.type_text(tensor.value))], notes=s.origin_notes(tensor.value),
+            help=f"it has {type.rank} axes and needs {'at least ' if dots else ''}{fixed}",
+        )  # fmt: skip
+    axes = list(type.dims)
+    if dots:
+        run = tuple(axes[dots[0] : dots[0] + type.rank - fixed])
+        if matched.run is not None and matched.run != run:
+            raise s.report(
+                "E0321", f"`...` stands for different axes in two arguments of `{name}`",
+                [Mark(at.span, s.type_text(tensor.value))],
+                notes=[f"[{_list(matched.run)}] before, [{_list(run)}] here",
+                       *s.origin_notes(tensor.value)],
+            )  # fmt: skip
+        matched.run = run
+        axes[dots[0] : dots[0] + type.rank - fixed] = []
+    named = [a for a in written if not isinstance(a, ast.Dots)]
+    pairs: list[tuple[ast.Expression, Dim]] = list(zip(named, axes, strict=True))
+    if isinstance(type.element, Label) and p.type.classes and isinstance(type.element.classes, Dim):
+        pairs.insert(0, (p.type.classes, type.element.classes))
+    for axis, dim in pairs:
+        if isinstance(axis, ast.Name) and axis.name not in matched.names | matched.scope.names:
+            matched.sources.setdefault(axis.name, at)
+            matched.dims.setdefault(axis.name, dim)
+
+
+def _check_axes(
+    s: Session, p: ast.Parameter, type: TensorType, at: ast.Syntax, matched: Matched, name: str
+) -> None:
+    """Compare a type with what the signature says of it, all names bound by now."""
+    assert p.type is not None
+    expected = written_type(s, p.type, matched)
+    if expected is None or expected == type:
+        return
+    names = [a.name for a in p.type.axes or () if isinstance(a, ast.Name)]
+    others = [matched.sources[n] for n in names if n in matched.sources and matched.sources[n] is not at]
+    marks = [Mark(at.span, str(type)), *(Mark(o.span) for o in dict.fromkeys(others))]
+    raise s.report(
+        "E0321", f"`{name}` takes {p.type.span.text} for `{p.name}`: expected {expected}, found {type}",
+        marks, notes=_dim_notes(matched, names),
+    )  # fmt: skip
+
+
+def _dim_notes(matched: Matched, names: Sequence[str]) -> list[str]:
+    return [
+        f"{n} = {matched.dims[n]} comes from `{matched.sources[n].span.text}`"
+        for n in names
+        if n in matched.sources
+    ]
+
+
+def _list(dims: Sequence[Dim]) -> str:
+    return ", ".join(map(str, dims))
+
+
+# --- written types -----------------------------------------------------------------------------
+
+
+def written_type(s: Session, type: ast.Type, matched: Matched) -> TensorType | None:
+    """Evaluate a written type; None where it depends on what is not known yet."""
+    scope = matched.with_dims()
+    axes: list[Axis] = []
+    for axis in type.axes or ():
+        if isinstance(axis, ast.Dots):
+            if matched.run is None:
+                return None
+            axes.extend(matched.run)
+            continue
+        dim = dimension(s, axis, scope)
+        if isinstance(dim, Poison):
+            return None
+        axes.append(dim)
+    element = _element(s, type, scope)
+    return None if element is None else TensorType(element, tuple(axes))
+
+
+def dimension(s: Session, e: ast.Expression, scope: Scope) -> Dim | Poison:
+    """Evaluate a dimension."""
+    if isinstance(e, ast.Name) and not scope.find(e.name) and e.name not in scope.module.names:
+        near = did_you_mean(e.name, [*scope.visible(), *scope.module.names])
+        raise s.report(
+            "E0325", f"the dimension `{e.name}` is not known here", [e],
+            help=near or "name it in a parameter's type, or make it an attribute",
+        )  # fmt: skip
+    value = expressions.evaluate(s, e, scope)
+    return to_dim(s, value, e)
+
+
+def _element(s: Session, type: ast.Type, scope: Scope) -> ElementType | None:
+    if type.name == "label":
+        if type.classes is None:
+            raise s.report("E0326", "a label needs its number of classes", [type], help="`label[10]`")
+        classes = dimension(s, type.classes, scope)
+        return None if isinstance(classes, Poison) else Label(classes)
+    if type.name not in _ELEMENTS:
+        near = did_you_mean(type.name, [*_ELEMENTS, "label", *STATIC_TYPES])
+        raise s.report("E0326", f"`{type.name}` is not a type", [type], help=near)
+    return _ELEMENTS[type.name]
+
+
+def check_result(
+    s: Session,
+    written: ast.Type | None,
+    result: Any_,
+    matched: Matched,
+    declaration: ast.Function | ast.Layer,
+    e: ast.Syntax,
+) -> Any_:
+    """Compare a body's value with the declared result and return it."""
+    if written is None or isinstance(result, Poison | Unknown):
+        return result
+    value = declaration.body.value if isinstance(declaration.body, ast.Block) else declaration.body
+    if is_static(written):
+        return result
+    tensor = as_tensor(s, result, value)
+    expected = written_type(s, written, matched)
+    if expected is None or _same(expected, tensor.type, matched):
+        return tensor
+    marks = [Mark(value.span, s.type_text(tensor.value)), Mark(written.span, f"promised {expected}")]
+    raise s.report(
+        "E0322", f"`{declaration.name}` promises {written.span.text} and gives {tensor.type}", marks,
+        notes=s.origin_notes(tensor.value),
+    )  # fmt: skip
+
+
+def _same(expected: TensorType, found: TensorType, matched: Matched) -> bool:
+    """Equal, once what the signature promises to divide exactly is taken at its word."""
+    if expected == found:
+        return True
+    if expected.rank != found.rank or expected.element != found.element:
+        return False
+    promises = exact_divisions(expected)
+    return expected.substitute(promises) == found.substitute(promises)
+
+
+def exact_divisions(type: TensorType) -> dict[str, Dim | int]:
+    """For each quotient `H/k` outside a rounding, `H = k H`: it divides, so H is a multiple."""
+    promises: dict[str, Dim | int] = {}
+    for dim in type.dims:
+        for monomial, coefficient in dim.terms:
+            factor = Dim.of(coefficient.denominator)
+            above = ""
+            for atom, power in monomial:
+                if isinstance(atom, Rounded):
+                    continue
+                if power < 0:
+                    factor = factor * Dim.of(atom) ** -power
+                elif not above:
+                    above = atom
+            if above and factor != Dim.of(1):
+                promises[above] = factor * Dim.of(above)
+    return promises
+
+
+def remember_origin(s: Session, value: Tensor, p: ast.Parameter) -> None:
+    """Note where an argument's type was written, for the errors that it leads to."""
+    if p.type is None:
+        return
+    axes = tuple(a.span.text if not isinstance(a, ast.Dots) else "..." for a in p.type.axes or ())
+    s.region.origins[value.value.id] = Origin(p.span.text, p.span, axes)
+
+
+def run_of(axes: Sequence[Axis]) -> bool:
+    """Whether a `...` is among the axes."""
+    return any(isinstance(axis, Run) for axis in axes)
+
+
+__all__ = [
+    "POISON", "Matched", "check_result", "dimension", "exact_divisions", "is_static", "match",
+    "remember_origin", "run_of", "static_argument", "written_type",
+]  # fmt: skip
