@@ -1,0 +1,208 @@
+"""Layer values: made where they are written, given parameters when first applied."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import fields, is_dataclass
+from functools import cache
+from typing import TYPE_CHECKING, cast
+
+from fml.dsl import ast
+from fml.dsl.elaborate import calls, declarations, expressions, places, signatures
+from fml.dsl.elaborate.session import Session
+from fml.dsl.scope import Entry, ParamEntry, Scope
+from fml.dsl.values import POISON, Any_, Instance, LayerFactory, Place, Poison, Stack
+from fml.engine.ir.training import Role, Variable
+
+if TYPE_CHECKING:
+    from fml.dsl.elaborate.calls import Given
+
+
+def make(
+    s: Session, factory: LayerFactory, given: "Sequence[Given]", e: ast.Expression, scope: Scope,
+    turn: int | None = None,
+) -> Instance:  # fmt: skip
+    """Return the layer value of this place, made the first time that its owner comes here.
+
+    `turn` counts the copies of a `repeat`.
+    """
+    declaration = factory.declaration
+    owner = scope.owner
+    if owner is None:
+        raise s.report(
+            "E0406", f"an `fn` owns nothing, so it cannot make the layer `{declaration.name}`", [e],
+            help="make it a `layer`, or hand the layer value over as an argument",
+        )  # fmt: skip
+    declarations.ensure_checked(s, declaration, factory.module)
+    key = (id(e), turn)
+    if key in owner.children:
+        return owner.children[key]
+    bound = calls.bind(
+        s, declaration.attributes, given, declaration.name, e, Scope(factory.module, None)
+    )
+    attributes: dict[str, Any_] = {}
+    for parameter in declaration.attributes:
+        value = bound[parameter.name].value
+        if signatures.is_static(parameter.type):
+            at = bound[parameter.name].at
+            value = signatures.static_argument(s, parameter, value, at, declaration.name)
+        attributes[parameter.name] = value
+    name = _name(s, owner, declaration.name, e, turn)
+    span = s.user_span(e.span)
+    instance = Instance(factory, attributes, owner, name, span, mapped=_is_mapped(s, owner))
+    if owner.central is not None:
+        central = owner.central
+        instance.central = central.children.setdefault(
+            key, Instance(factory, attributes, central, name, span)
+        )
+    owner.children[key] = instance
+    return instance
+
+
+def _is_mapped(s: Session, owner: Instance) -> bool:
+    return owner.mapped or s.builder.context.mapped
+
+
+def _name(s: Session, owner: Instance, layer: str, e: ast.Expression, turn: int | None) -> str:
+    """The bound name, else the layer's, numbered in text order where it repeats."""
+    if s.naming is not None and s.naming[0] == id(e):
+        return s.naming[1]
+    count = owner.counts.get(layer, 0)
+    owner.counts[layer] = count + 1
+    body = owner.layer.declaration.body if owner.layer else s.plan_body
+    if turn is None and _mentions(body, layer) < 2:
+        return layer
+    return f"{layer}_{count}"
+
+
+@cache
+def _mentions(written: object, layer: str) -> int:
+    """How often a layer's name stands in a body where it makes an unnamed value.
+
+    What a `repeat` copies counts as two.
+    """
+    return sum(_weight(node, layer) for node in _walk(written))
+
+
+def _weight(node: object, layer: str) -> int:
+    if isinstance(node, ast.Bind) and _made_by(node.value) == layer:
+        return -1
+    if isinstance(node, ast.Call) and _made_by(node.function) == "repeat":
+        return sum(isinstance(n, ast.Name) and n.name == layer for n in _walk(node.arguments))
+    return int(isinstance(node, ast.Name) and node.name == layer)
+
+
+def _made_by(e: object) -> str:
+    if isinstance(e, ast.Call):
+        e = e.function
+    return e.name if isinstance(e, ast.Name) else ""
+
+
+def _walk(node: object) -> Iterator[object]:
+    """All syntax below a node, in text order."""
+    yield node
+    if isinstance(node, tuple):
+        for part in cast("tuple[object, ...]", node):
+            yield from _walk(part)
+    elif is_dataclass(node):
+        for field in fields(node):
+            if field.name not in {"span", "name_span"}:
+                yield from _walk(getattr(node, field.name))
+
+
+# --- applying ------------------------------------------------------------------------------------
+
+
+def apply(
+    s: Session, layer: Instance | Stack, given: "Sequence[Given]", e: ast.Expression
+) -> Any_:
+    """Apply a layer value to tensors."""
+    if isinstance(layer, Stack):
+        values = list(given)
+        for instance in layer.instances:
+            values = [calls.Given(None, apply(s, instance, values, e), e)]
+        return values[0].value
+    if s.region.apart and layer.central is not None:
+        layer = layer.central
+    assert layer.layer is not None
+    declaration, module = layer.layer.declaration, layer.layer.module
+    nothing = Scope(module, None)
+    bound = calls.bind(s, declaration.parameters, given, declaration.name, e, nothing)
+    if any(isinstance(g.value, Poison) for g in bound.values()):
+        return POISON
+    with calls.followed(s, declaration.name, module, e), s.marked(scope=layer.path):
+        entries = cast("dict[str, Entry]", dict(layer.attributes))
+        matched = signatures.match(s, declaration.parameters, bound, declaration.name, e, entries)
+        if id(declaration) in s.broken:
+            return POISON
+        scope = Scope(module, layer, None, dict(matched.names))
+        result = calls.body(s, declaration.body, scope)
+        return signatures.check_result(s, declaration.result, result, matched, declaration, e)
+
+
+def statement(s: Session, written: ast.Statement, scope: Scope) -> None:
+    """Take one statement of a layer's or function's body."""
+    match written:
+        case ast.Bind():
+            scope.names[written.name] = bound_value(s, written, scope)
+        case ast.Param() | ast.State() if scope.owner is not None:
+            owner = scope.owner
+            _unused(s, written, scope)
+            entry = ParamEntry(written, scope, lambda entry: declare(s, owner, entry))
+            scope.names[written.name] = entry
+            if s.region.rigid:
+                entry.place()
+        case ast.Assign():
+            places.assign(s, written, scope)
+        case _:
+            raise s.report(
+                "E0601", "this statement belongs in a `train` block", [written],
+                help="a body has `name = ...`, `param`, `state` and `<-`, and ends with its value",
+            )  # fmt: skip
+
+
+def bound_value(s: Session, written: ast.Bind, scope: Scope) -> Any_:
+    """Evaluate the right side of `name = e`; a layer value made there takes the name."""
+    outer, s.naming = s.naming, (id(written.value), written.name)
+    try:
+        value = expressions.evaluate(s, written.value, scope)
+    finally:
+        s.naming = outer
+    _unused(s, written, scope)
+    return expressions.settled(s, value)
+
+
+def _unused(s: Session, written: ast.Bind | ast.Param | ast.State, scope: Scope) -> None:
+    span = written.name_span if isinstance(written, ast.Bind) else written.span
+    first = scope.places.setdefault(written.name, span)
+    if first is not span:
+        raise s.report(
+            "E0202", f"`{written.name}` is bound twice", [span, first],
+            help="`=` binds once; `<-` changes a `param` or `state`",
+        )  # fmt: skip
+
+
+def declare(s: Session, owner: Instance, entry: ParamEntry) -> Place:
+    """Make the variable of a `param` or `state`, with its first value."""
+    written = entry.statement
+    if written.name in owner.places:
+        return owner.places[written.name]
+    type = places.declared_type(s, written, entry.scope)
+    is_param = isinstance(written, ast.Param)
+    where = written.where if isinstance(written, ast.Param) else None
+    frozen = isinstance(where, ast.Name) and where.name == "frozen"
+    central: Place | None = None
+    if owner.central is not None:
+        central = owner.central.places.get(written.name) or declare(
+            s, owner.central, ParamEntry(written, entry.scope, entry.make)
+        )
+    variable = Variable(
+        f"{owner.path}.{written.name}" if owner.path else written.name,
+        type,
+        Role.PARAM if is_param else Role.STATE,
+        trained=is_param and not frozen and type.is_float,
+        mapped=owner.mapped,
+        replica_of=central.name if central else None,
+        span=s.user_span(written.span),
+    )
+    place = places.new(s, variable, written.initial, entry.scope, None if frozen else where)
+    owner.places[written.name] = place
+    return place

@@ -1,0 +1,168 @@
+"""Places: what `<-` changes. Variables are made here, read through the session, and assigned."""
+
+from dataclasses import replace
+
+from fml.dsl import ast
+from fml.dsl.elaborate import calls, expressions, signatures
+from fml.dsl.elaborate.arithmetic import as_tensor, parameters, read
+from fml.dsl.elaborate.session import Failed, Origin, Session
+from fml.dsl.scope import Scope
+from fml.dsl.values import (
+    Any_, Cell, Closure, Instance, Place, Poison, Tensor, Tree, describe,
+)  # fmt: skip
+from fml.engine.ir.diagnostics import Mark
+from fml.engine.ir.graph import Phase
+from fml.engine.ir.training import Variable
+from fml.engine.ir.types import TensorType
+from fml.engine.ops.build import Value
+
+
+def declared_type(s: Session, written: ast.Param | ast.State, scope: Scope) -> TensorType:
+    """Evaluate the type of a `param` or `state`; no dimension of the batch may be in it."""
+    if not isinstance(written.type, ast.Type):
+        raise s.report(
+            "E0326", f"`{written.name}` needs a type here", [written],
+            help=f"`state {written.name}: f32 ~ zeros`",
+        )  # fmt: skip
+    type = signatures.written_type(s, written.type, signatures.Matched(scope))
+    if type is None:
+        raise Failed
+    if not s.region.rigid and type.names():
+        raise s.report(
+            "E0325", f"the shape of `{written.name}` depends on the size of a batch", [written.type],
+            notes=[f"{type} has no definite size"],
+        )  # fmt: skip
+    return type
+
+
+def new(
+    s: Session,
+    variable: Variable,
+    initial: ast.Expression,
+    scope: Scope,
+    where: ast.Expression | None = None,
+) -> Place:
+    """Make a variable with its first value: `~ f(a)` is `place |> f(a)`."""
+    place = Place(variable, Closure(where, scope) if where else None)
+    if s.region.rigid or variable.name not in s.variables:
+        s.variables[variable.name] = variable
+        if variable.replica_of is None:
+            with s.within(s.init):
+                first = _first_value(s, place, initial, scope)
+                s.first_values[variable.name] = first
+    return place
+
+
+def _first_value(s: Session, place: Place, initial: ast.Expression, scope: Scope) -> Value:
+    variable = place.variable
+    with s.marked(scope=variable.name, span=variable.span, phase=Phase.DATA):
+        like = Tensor(s.builder.constant(0, variable.type))
+        value = calls.pipe_into(s, like, initial, initial, scope)
+        if isinstance(value, Poison):
+            raise Failed
+        value = constrained(s, place, as_tensor(s, value, initial), initial)
+        return fitted(s, value, variable.type, initial, variable.name)
+
+
+def constrained(s: Session, place: Place, value: Tensor, at: ast.Syntax) -> Tensor:
+    """Pipe a value that is to be stored through the constraint of its place."""
+    if place.constraint is None:
+        return value
+    written, scope = place.constraint.expression, place.constraint.scope
+    result = calls.pipe_into(s, value, written, written, scope)
+    if isinstance(result, Poison):
+        raise Failed
+    return as_tensor(s, result, written)
+
+
+def fitted(s: Session, value: Tensor, type: TensorType, at: ast.Syntax, name: str) -> Value:
+    """Return a value in the type of the place that stores it; a scalar fills the place."""
+    if value.type == type:
+        return value.value
+    if value.type.element == type.element and value.type.rank == 0:
+        return s.op("broadcast", (value.value,), (at,), shape=type.dims).value
+    raise s.report(
+        "E0323", f"`{name}` is {type} and cannot store {value.type}",
+        [Mark(at.span, s.type_text(value.value))], notes=s.origin_notes(value.value),
+    )  # fmt: skip
+
+
+# --- assignment ----------------------------------------------------------------------------------
+
+
+def assign(s: Session, written: ast.Assign, scope: Scope) -> None:
+    """Take `place <- e`."""
+    target = expressions.evaluate(s, written.place, scope)
+    value = read(s, expressions.evaluate(s, written.value, scope))
+    if isinstance(target, Poison) or isinstance(value, Poison):
+        return
+    with s.marked(phase=Phase.UPDATE, span=s.user_span(written.span)):
+        store(s, target, value, written)
+
+
+def store(s: Session, target: Any_, value: Any_, written: ast.Assign) -> None:
+    """Store a value in a place, a cell, or leaf by leaf in an instance."""
+    match target:
+        case Place():
+            store_in(s, target, as_tensor(s, value, written.value, target.variable.type.element), written.value)
+        case Cell():
+            target.value = value
+        case Instance() | Tree():
+            leaves = list(_leaves(s, target, written))
+            tree = _tree_for(s, [key for key, _ in leaves], value, written)
+            for key, place in leaves:
+                store_in(s, place, tree[key], written.value)
+        case _:
+            raise s.report(
+                "E0407", f"`<-` changes a `param`, a `state` or a layer value, not {describe(target)}",
+                [written.place], help="`=` binds a new name",
+            )  # fmt: skip
+
+
+def _leaves(s: Session, target: Instance | Tree, written: ast.Assign) -> list[tuple[str, Place]]:
+    if isinstance(target, Tree):
+        raise s.report(
+            "E0407", "`<-` changes places, and these are values", [written.place],
+            help="assign to the layer value or to one of its parameters",
+        )  # fmt: skip
+    if s.region.apart and target.central:
+        target = target.central
+    cut = len(target.path) + 1 if target.path else 0
+    return [(place.name[cut:], place) for place in target.trained()]
+
+
+def _tree_for(
+    s: Session, keys: list[str], value: Any_, written: ast.Assign
+) -> dict[str, Tensor]:
+    if isinstance(value, Instance):
+        value = parameters(s, value)
+    if not isinstance(value, Tree):
+        single = as_tensor(s, value, written.value)
+        return dict.fromkeys(keys, single)
+    if set(keys) != value.items.keys():
+        odd = sorted(set(keys) ^ value.items.keys())
+        raise s.report(
+            "E0327", "these two are trees of different parameters", [written.place, written.value],
+            notes=[f"only one of them has {', '.join(f'`{k}`' for k in odd[:5])}"],
+        )  # fmt: skip
+    return dict(value.items)
+
+
+def store_in(s: Session, place: Place, value: Tensor, at: ast.Syntax) -> None:
+    """Add the assignment of one variable; nothing is assigned where nothing is trained."""
+    region = s.region
+    if region.read_only:
+        return
+    variable = place.variable
+    new_value = fitted(s, constrained(s, place, value, at), variable.type, at, variable.name)
+    old = s.read(place).value
+    scope = variable.name.rpartition(".")[0]
+    with s.builder.under(replace(s.builder.context, scope=scope, phase=Phase.UPDATE)):
+        made = s.builder.add(
+            "assign", variable.type, (old, new_value), {"name": variable.name}
+        )
+    if variable.span:
+        text = f"{variable.name.rpartition('.')[2]}: {variable.type}"
+        region.origins[made.id] = Origin(text, variable.span)
+    region.current[place.name] = made
+    region.versions.setdefault(place.name, []).append(made.id)
