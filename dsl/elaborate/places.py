@@ -46,6 +46,7 @@ def new(
     place = Place(variable, Closure(where, scope) if where else None)
     if s.region.rigid or variable.name not in s.variables:
         s.variables[variable.name] = variable
+        s.places[variable.name] = place
         if variable.replica_of is None:
             with s.within(s.init):
                 first = _first_value(s, place, initial, scope)

@@ -54,6 +54,7 @@ class Region:
     read_only: bool = True
     fed: dict[tuple[str, str], Tensor] = field(default_factory=dict[tuple[str, str], Tensor])
     current: dict[str, Value] = field(default_factory=dict[str, Value])
+    versions: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     origins: dict[int, Origin] = field(default_factory=dict[int, Origin])
     again: "dict[Bound, Any_]" = field(default_factory=dict["Bound", "Any_"])
     draws: dict[str, int] = field(default_factory=dict[str, int])
@@ -89,7 +90,14 @@ class Session:
         self.globals: dict[tuple[int, str], Any_] = {}
         self.pending: list[str] = []
         self.axes: dict[int, tuple[int, tuple[int, ...]]] = {}
-        self.broken: set[str] = set()
+        self.checked: set[int] = set()
+        self.broken: set[int] = set()
+        self.naming: tuple[int, str] | None = None
+        self.plan_body: tuple[ast.Statement, ...] = ()
+        self.first_values: dict[str, Value] = {}
+        self.places: dict[str, Place] = {}
+        self.slots: dict[str, Place] = {}
+        self.optimizers: dict[str, int] = {}
         self.root = Instance(None, {}, None, "")
         self._moments = 0
         self.region = self.new_region("check")
@@ -170,6 +178,12 @@ class Session:
         if key not in region.shared:
             region.shared[key] = make()
         return Tensor(region.shared[key])
+
+    def optimizer_path(self, name: str) -> str:
+        """Return the path of an optimizer's states: its name, numbered from its second use on."""
+        count = self.optimizers.get(name, 0)
+        self.optimizers[name] = count + 1
+        return f"{name}_{count}" if count else name
 
     def unused_name(self, name: str) -> str:
         """Return the name, numbered if there is a variable of that name."""

@@ -1,0 +1,140 @@
+"""Checks each declaration on its own, its dimension names rigid, before it is first used."""
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from fml.dsl import ast
+from fml.dsl.elaborate import calls, optimizers, signatures
+from fml.dsl.elaborate.arithmetic import simplest, to_dim
+from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.modules import Module
+from fml.dsl.scope import Entry, Scope
+from fml.dsl.values import POISON, Any_, Instance, LayerFactory, Poison, Tensor, Unknown
+from fml.engine.ir.dims import Dim
+from fml.engine.ir.types import TensorType
+
+
+def ensure_checked(
+    s: Session, declaration: ast.Function | ast.Layer | ast.Optimizer, module: Module
+) -> None:
+    """Check a declaration once in a session; one with errors is never followed again."""
+    if id(declaration) in s.checked:
+        return
+    s.checked.add(id(declaration))
+    before = len(s.diagnostics)
+    with _on_its_own(s):
+        try:
+            match declaration:
+                case ast.Function():
+                    _check_function(s, declaration, module)
+                case ast.Layer():
+                    _check_layer(s, declaration, module)
+                case ast.Optimizer():
+                    optimizers.check(s, declaration, module)
+        except Failed:
+            pass
+    if len(s.diagnostics) > before:
+        s.broken.add(id(declaration))
+
+
+@contextmanager
+def _on_its_own(s: Session) -> Iterator[None]:
+    """A scratch graph, no calls on the way, and no trace among the plan's variables."""
+    kept = (s.region, s.init, s.frames, s.variables, s.first_values, s.naming, s.plan_body)
+    s.region = s.new_region("check", rigid=True, training=True, read_only=False)
+    s.init = s.new_region("init", rigid=True)
+    s.frames, s.variables, s.first_values, s.naming, s.plan_body = [], {}, {}, None, ()
+    try:
+        yield
+    finally:
+        s.region, s.init, s.frames, s.variables, s.first_values, s.naming, s.plan_body = kept
+
+
+def _check_function(s: Session, f: ast.Function, module: Module) -> None:
+    matched = _rigid(s, f.parameters, signatures.Matched(Scope(module, None)))
+    _result_is_known(s, f.result, matched)
+    scope = Scope(module, None, None, dict(matched.names))
+    result = calls.body(s, f.body, scope)
+    signatures.check_result(s, f.result, result, matched, f, f)
+
+
+def _check_layer(s: Session, layer: ast.Layer, module: Module) -> None:
+    attributes: dict[str, Any_] = {p.name: _rigid_static(p) for p in layer.attributes}
+    entries: dict[str, Entry] = {**attributes}
+    start = signatures.Matched(Scope(module, None, None, entries), dict(entries))
+    matched = _rigid(s, layer.parameters, start)
+    _result_is_known(s, layer.result, matched)
+    owner = Instance(LayerFactory(layer, module), attributes, None, layer.name)
+    scope = Scope(module, owner, None, dict(matched.names))
+    result = calls.body(s, layer.body, scope)
+    signatures.check_result(s, layer.result, result, matched, layer, layer)
+
+
+def _rigid_static(parameter: ast.Parameter) -> Any_:
+    """An attribute that could be anything: a dimension is a name, all else is not known."""
+    if parameter.type is not None and parameter.type.name == "dim":
+        return Dim.of(parameter.name)
+    return Unknown(parameter.name)
+
+
+def _rigid(
+    s: Session, parameters: Sequence[ast.Parameter], matched: signatures.Matched
+) -> signatures.Matched:
+    """Make an argument of each parameter, of just the type that is written."""
+    for parameter in parameters:
+        _bind_names(parameter.type, matched)
+    for parameter in parameters:
+        type = parameter.type
+        if type is None:
+            matched.names[parameter.name] = POISON if parameter.default is None else Unknown(
+                parameter.name
+            )
+        elif signatures.is_static(type):
+            matched.names[parameter.name] = _rigid_static(parameter)
+        else:
+            found = signatures.written_type(s, type, matched)
+            matched.names[parameter.name] = POISON if found is None else _argument(
+                s, parameter, found
+            )
+    for name, dim in matched.dims.items():
+        matched.names.setdefault(name, simplest(dim))
+    return matched
+
+
+def _argument(s: Session, parameter: ast.Parameter, type: TensorType) -> Tensor:
+    tensor = Tensor(s.builder.add("argument", type, (), {"name": parameter.name}))
+    signatures.remember_origin(s, tensor, parameter)
+    return tensor
+
+
+def _bind_names(type: ast.Type | None, matched: signatures.Matched) -> None:
+    """Quantify the names that stand alone as axes; a `...` is checked as one axis."""
+    if type is None or signatures.is_static(type):
+        return
+    for axis in (*(type.axes or ()), *([type.classes] if type.classes else [])):
+        if isinstance(axis, ast.Dots):
+            matched.run = (Dim.of("..."),)
+        elif isinstance(axis, ast.Name) and axis.name not in matched.names:
+            matched.dims[axis.name] = Dim.of(axis.name)
+            matched.sources[axis.name] = axis
+
+
+def _result_is_known(s: Session, result: ast.Type | None, matched: signatures.Matched) -> None:
+    """Refuse a dimension that only the result mentions."""
+    if result is None or signatures.is_static(result):
+        return
+    scope = matched.with_dims()
+    for axis in result.axes or ():
+        if isinstance(axis, ast.Name) and not scope.find(axis.name):
+            if axis.name in scope.module.names:
+                continue
+            raise s.report(
+                "E0325", f"the dimension `{axis.name}` is mentioned by the result only", [axis],
+                help="name it in a parameter's type, or make it an attribute",
+            )  # fmt: skip
+        if isinstance(axis, ast.Dots) and matched.run is None:
+            raise s.report("E0325", "`...` is mentioned by the result only", [axis])
+        if not isinstance(axis, ast.Dots):
+            value = signatures.dimension(s, axis, scope)
+            if not isinstance(value, Poison):
+                to_dim(s, value, axis)
