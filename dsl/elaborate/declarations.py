@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from fml.dsl import ast
 from fml.dsl.elaborate import calls, optimizers, signatures
 from fml.dsl.elaborate.arithmetic import simplest, to_dim
-from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.elaborate.session import Failed, PlanState, Session
 from fml.dsl.modules import Module
 from fml.dsl.scope import Entry, Scope
 from fml.dsl.values import POISON, Any_, Instance, LayerFactory, Poison, Tensor, Unknown
@@ -40,14 +40,14 @@ def ensure_checked(
 @contextmanager
 def _on_its_own(s: Session) -> Iterator[None]:
     """A scratch graph, no calls on the way, and no trace among the plan's variables."""
-    kept = (s.region, s.init, s.frames, s.variables, s.first_values, s.naming, s.plan_body)
+    kept = (s.region, s.init, s.frames, s.naming, s.plan)
     s.region = s.new_region("check", rigid=True, training=True, read_only=False)
     s.init = s.new_region("init", rigid=True)
-    s.frames, s.variables, s.first_values, s.naming, s.plan_body = [], {}, {}, None, ()
+    s.frames, s.naming, s.plan = [], None, PlanState()
     try:
         yield
     finally:
-        s.region, s.init, s.frames, s.variables, s.first_values, s.naming, s.plan_body = kept
+        s.region, s.init, s.frames, s.naming, s.plan = kept
 
 
 def _check_function(s: Session, f: ast.Function, module: Module) -> None:

@@ -40,7 +40,7 @@ def reached(s: Session, loss: Value) -> list[Place]:
     names = {
         nodes[n].attributes["name"] for n in found if nodes[n].op in {"variable", "assign"}
     }
-    return [place for place in s.places.values() if place.variable.trained and place.name in names]
+    return [place for place in s.plan.places.values() if place.variable.trained and place.name in names]
 
 
 def of_places(s: Session, loss: Value, places: Iterable[Place]) -> dict[str, Tensor]:

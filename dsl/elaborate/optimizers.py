@@ -154,16 +154,16 @@ def _slot(
     name = f"{owner}.{written.name}"
 
     def declare(entry: ParamEntry) -> Place:
-        if name in s.slots:
-            return s.slots[name]
+        if name in s.plan.slots:
+            return s.plan.slots[name]
         if written.type is None and place is not None:
             type = place.variable.type
         else:
             type = places.declared_type(s, written, scope)
         mapped = place.variable.mapped if place else s.builder.context.mapped
         variable = Variable(name, type, Role.SLOT, mapped=mapped, span=s.user_span(written.span))
-        s.slots[name] = places.new(s, variable, written.initial, scope)
-        return s.slots[name]
+        s.plan.slots[name] = places.new(s, variable, written.initial, scope)
+        return s.plan.slots[name]
 
     scope.names[written.name] = ParamEntry(written, scope, declare)
 

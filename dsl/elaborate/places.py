@@ -44,13 +44,13 @@ def new(
 ) -> Place:
     """Make a variable with its first value: `~ f(a)` is `place |> f(a)`."""
     place = Place(variable, Closure(where, scope) if where else None)
-    if s.region.rigid or variable.name not in s.variables:
-        s.variables[variable.name] = variable
-        s.places[variable.name] = place
+    if s.region.rigid or variable.name not in s.plan.variables:
+        s.plan.variables[variable.name] = variable
+        s.plan.places[variable.name] = place
         if variable.replica_of is None:
             with s.within(s.init):
                 first = _first_value(s, place, initial, scope)
-                s.first_values[variable.name] = first
+                s.plan.first_values[variable.name] = first
     return place
 
 

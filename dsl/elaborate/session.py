@@ -20,7 +20,7 @@ from fml.engine.ops.build import Builder, Context, Value
 from fml.engine.ops.record import OpTypeError
 
 if TYPE_CHECKING:
-    from fml.dsl.scope import Bound
+    from fml.dsl.scope import Bound, Scope
 
 MAX_CALLS = 60
 
@@ -50,6 +50,7 @@ class Region:
     rigid: bool = False
     fields: Mapping[str, Tensor] | None = None
     series: bool = False
+    used_series: dict[str, Span] = field(default_factory=dict[str, Span])
     apart: bool = False
     read_only: bool = True
     fed: dict[tuple[str, str], Tensor] = field(default_factory=dict[tuple[str, str], Tensor])
@@ -78,6 +79,21 @@ class CallFrame:
     module: Module
 
 
+@dataclass(slots=True, eq=False)
+class PlanState:
+    """What a plan has made so far: its layer values, variables and their first values."""
+
+    body: tuple[ast.Statement, ...] = ()
+    root: Instance = field(default_factory=lambda: Instance(None, {}, None, ""))
+    variables: dict[str, Variable] = field(default_factory=dict[str, Variable])
+    places: dict[str, Place] = field(default_factory=dict[str, Place])
+    slots: dict[str, Place] = field(default_factory=dict[str, Place])
+    first_values: dict[str, Value] = field(default_factory=dict[str, Value])
+    optimizers: dict[str, int] = field(default_factory=dict[str, int])
+    delays: int = 0
+    learners: "Scope | None" = None
+
+
 class Session:
     """What the functions of this package share while they follow a program."""
 
@@ -93,12 +109,7 @@ class Session:
         self.checked: set[int] = set()
         self.broken: set[int] = set()
         self.naming: tuple[int, str] | None = None
-        self.plan_body: tuple[ast.Statement, ...] = ()
-        self.first_values: dict[str, Value] = {}
-        self.places: dict[str, Place] = {}
-        self.slots: dict[str, Place] = {}
-        self.optimizers: dict[str, int] = {}
-        self.root = Instance(None, {}, None, "")
+        self.plan = PlanState()
         self._moments = 0
         self.region = self.new_region("check")
         self.init = self.new_region("init")
@@ -181,18 +192,9 @@ class Session:
 
     def optimizer_path(self, name: str) -> str:
         """Return the path of an optimizer's states: its name, numbered from its second use on."""
-        count = self.optimizers.get(name, 0)
-        self.optimizers[name] = count + 1
+        count = self.plan.optimizers.get(name, 0)
+        self.plan.optimizers[name] = count + 1
         return f"{name}_{count}" if count else name
-
-    def unused_name(self, name: str) -> str:
-        """Return the name, numbered if there is a variable of that name."""
-        if name not in self.variables:
-            return name
-        number = 1
-        while f"{name}_{number}" in self.variables:
-            number += 1
-        return f"{name}_{number}"
 
     # --- diagnostics -----------------------------------------------------------------------
 

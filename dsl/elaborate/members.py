@@ -1,0 +1,195 @@
+"""What stands behind a dot or in square brackets: parameters, splits, series, columns, slices."""
+
+from typing import cast
+
+from fml.dsl import ast
+from fml.dsl.elaborate import datasets, expressions, names
+from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
+from fml.dsl.elaborate.session import Session
+from fml.dsl.scope import Scope
+from fml.dsl.values import (
+    POISON, Any_, Columns, DataValue, Instance, LearnersValue, Namespace, Place, Poison, SeriesOf,
+    SplitValue, Stack, Tensor, Tree, Unknown, describe,
+)  # fmt: skip
+from fml.engine.ir.diagnostics import did_you_mean
+from fml.engine.ir.dims import Dim
+from fml.engine.ir.training import Role
+from fml.engine.ir.types import SCALAR, TensorType
+
+
+def attribute(s: Session, e: ast.Attribute, scope: Scope) -> Any_:
+    """Evaluate `x.name`."""
+    if s.region.series and isinstance(e.value, ast.Name) and not scope.find(e.value.name):
+        return series(s, SeriesOf(e.value.name), e)
+    value = expressions.evaluate(s, e.value, scope)
+    match value:
+        case Poison() | Unknown():
+            return POISON
+        case Namespace(module):
+            found = names.global_value(s, module, e.name) if e.name in module.names else None
+            if found is not None:
+                return found
+            raise _no_member(s, e, f"`{e.value.span.text}`", module.names)
+        case DataValue():
+            return _split(s, e, value)
+        case LearnersValue():
+            return _of_learners(s, e)
+        case Instance():
+            return _of_instance(s, e, value)
+        case Stack(instances) if e.name.isdigit() and int(e.name) < len(instances):
+            return instances[int(e.name)]
+        case _:
+            raise s.report("E0203", f"{describe(value)} has no `{e.name}`", [e])
+
+
+def _no_member(s: Session, e: ast.Attribute, what: str, known: object) -> Exception:
+    options = sorted(cast("dict[str, object]", known))
+    near = did_you_mean(e.name, options)
+    listed = f"there are {', '.join(f'`{o}`' for o in options[:8])}" if options else ""
+    return s.report("E0203", f"{what} has no `{e.name}`", [e], notes=[listed] if listed else [], help=near)
+
+
+def series(s: Session, of: SeriesOf, e: ast.Attribute) -> Tensor:
+    """Return the latest figure of a series: `valid.loss`."""
+    name = f"{of.split}.{e.name}"
+    s.region.used_series.setdefault(name, e.span)
+    return Tensor(
+        s.region.once(f"series {name}", lambda: s.builder.add("series", SCALAR, (), {"name": name}))
+    )
+
+
+def _split(s: Session, e: ast.Attribute, value: DataValue) -> SplitValue:
+    known = datasets.split_names(value.declaration)
+    if known is not None and e.name not in known:
+        raise _no_member(s, e, f"the data set `{value.declaration.name}`", dict.fromkeys(known))
+    return SplitValue(value, e.name)
+
+
+def _of_learners(s: Session, e: ast.Attribute) -> Any_:
+    if e.name == "index":
+        with s.marked(mapped=True):
+            return Tensor(s.builder.call("learners_index"))
+    inside = s.plan.learners
+    if inside is None:
+        raise s.report("E0606", "this plan has no block `learners` before this", [e])
+    if e.name not in inside.names:
+        raise _no_member(s, e, "the block `learners`", inside.names)
+    return names.look_up(s, ast.Name(e.name, span=e.span), inside)
+
+
+def _of_instance(s: Session, e: ast.Attribute, value: Instance) -> Any_:
+    if e.name == "state":
+        cut = len(value.path) + 1 if value.path else 0
+        states = (p for p in value.all_places() if p.variable.role is Role.STATE)
+        return Tree({p.name[cut:]: s.read(p) for p in states})
+    if e.name in {"*", "**"}:
+        return _tree(s, value, list(value.trained()))
+    if e.name in value.places:
+        return value.places[e.name]
+    for child in value.children.values():
+        if child.name == e.name:
+            return child
+    if isinstance(e.value, ast.Attribute) and e.value.name in {"*", "**"}:
+        return POISON
+    known = [*value.places, *(c.name for c in value.children.values())]
+    if not known:
+        raise s.report(
+            "E0203", f"`{value.path}` has no parameters yet", [e],
+            help="a layer value gets its parameters when it is first applied",
+        )  # fmt: skip
+    raise _no_member(s, e, f"`{value.path}`", dict.fromkeys(known))
+
+
+def _tree(s: Session, value: Instance, places: list[Place]) -> Tree:
+    cut = len(value.path) + 1 if value.path else 0
+    return Tree({p.name[cut:]: s.read(p) for p in places})
+
+
+# --- square brackets -------------------------------------------------------------------------
+
+
+def index(s: Session, e: ast.Index, scope: Scope) -> Any_:
+    """Evaluate `x[i, 1:3]` and `columns["name"]`."""
+    value = read(s, expressions.evaluate(s, e.value, scope))
+    match value:
+        case Poison() | Unknown():
+            return POISON
+        case Columns():
+            return datasets.columns(s, e, scope)
+        case tuple():
+            return _item(s, e, cast("tuple[Any_, ...]", value), scope)
+        case Tensor():
+            return _slice(s, e, value, scope)
+        case _:
+            raise s.report("E0203", f"{describe(value)} cannot be indexed", [e])
+
+
+def _item(s: Session, e: ast.Index, value: tuple[Any_, ...], scope: Scope) -> Any_:
+    written = e.items[0]
+    if len(e.items) == 1 and not isinstance(written, ast.Slice | ast.All | ast.Dots):
+        place = expressions.evaluate_static(s, written, scope, "a whole number")
+        if isinstance(place, int) and -len(value) <= place < len(value):
+            return value[place]
+        if isinstance(place, Unknown):
+            return place
+    raise s.report("E0305", f"this list has the places 0 to {len(value) - 1}", [e])
+
+
+def _slice(s: Session, e: ast.Index, value: Tensor, scope: Scope) -> Any_:
+    """Cut axis by axis; a number takes its axis away, a tensor of indices gathers."""
+    type: TensorType = value.type
+    dots = [i for i, item in enumerate(e.items) if isinstance(item, ast.Dots)]
+    given = len(e.items) - len(dots)
+    if given > type.rank:
+        raise s.report("E0305", f"{type} has {type.rank} axes, found {given} indices", [e])
+    items = list(e.items)
+    fill: list[ast.All] = [ast.All(span=e.span)] * (type.rank - given)
+    at = dots[0] if dots else len(items)
+    items[at : at + 1] = fill
+    starts, stops, dropped = list[Dim](), list[Dim](), list[int]()
+    for axis, (item, size) in enumerate(zip(items, type.dims, strict=True)):
+        if isinstance(item, ast.All):
+            low, high = Dim.of(0), size
+        elif isinstance(item, ast.Slice):
+            low = _end(s, item.low, size, scope, Dim.of(0))
+            high = _end(s, item.high, size, scope, size)
+        else:
+            assert not isinstance(item, ast.Dots)
+            found = read(s, expressions.evaluate(s, item, scope))
+            if isinstance(found, Tensor):
+                return _gather(s, e, value, axis, found, scope)
+            low = _end(s, item, size, scope, Dim.of(0))
+            high = low + 1
+            dropped.append(axis)
+        starts.append(low)
+        stops.append(high)
+    cut = s.op("slice", (value.value,), (e,), starts=tuple(starts), stops=tuple(stops))
+    shape = tuple(d for axis, d in enumerate(cut.type.dims) if axis not in dropped)
+    return s.op("reshape", (cut.value,), (e,), shape=shape) if dropped else cut
+
+
+def _end(
+    s: Session, e: ast.Expression | None, size: Dim, scope: Scope, default: Dim
+) -> Dim:
+    """One end of a slice; counted from the end of the axis where it is below 0."""
+    if e is None:
+        return default
+    value = expressions.evaluate_static(s, e, scope, "a whole number")
+    if isinstance(value, int) and value < 0:
+        return size + value
+    dim = to_dim(s, value, e)
+    return default if isinstance(dim, Poison) else dim
+
+
+def _gather(
+    s: Session, e: ast.Index, value: Tensor, axis: int, at: Tensor, scope: Scope
+) -> Tensor:
+    if len(e.items) > 1:
+        raise s.report(
+            "E0903", "a tensor of indices beside other indices cannot be lowered yet", [e],
+            help="index one axis after the other",
+        )  # fmt: skip
+    return s.op("take", (value.value, as_tensor(s, at, e).value), (e,), axis=axis)
+
+
+
