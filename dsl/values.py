@@ -35,6 +35,18 @@ class Unknown:
     name: str = ""
 
 
+class Size(int):
+    """The size of a dimension, which remembers its name so that `over = K` finds the axis."""
+
+    name: str
+
+    def __new__(cls, value: int, name: str) -> "Size":
+        """Make the whole number `value` that is called `name`."""
+        made = super().__new__(cls, value)
+        made.name = name
+        return made
+
+
 @dataclass(frozen=True, slots=True)
 class RangeOf:
     """`a .. b`, both ends included."""

@@ -105,7 +105,6 @@ class Session:
         self.frames: list[CallFrame] = []
         self.globals: dict[tuple[int, str], Any_] = {}
         self.pending: list[str] = []
-        self.axes: dict[int, tuple[int, tuple[int, ...]]] = {}
         self.checked: set[int] = set()
         self.broken: set[int] = set()
         self.naming: tuple[int, str] | None = None

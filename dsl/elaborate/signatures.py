@@ -9,9 +9,9 @@ from fml.dsl.elaborate import expressions
 from fml.dsl.elaborate.arithmetic import as_tensor, read, simplest, to_dim
 from fml.dsl.elaborate.session import Failed, Origin, Session
 from fml.dsl.scope import Entry, Scope
-from fml.dsl.values import POISON, Any_, Poison, Tensor, Tree, Unknown, describe
+from fml.dsl.values import Any_, Poison, Size, Tensor, Tree, Unknown, describe
 from fml.engine.ir.diagnostics import Mark, did_you_mean
-from fml.engine.ir.dims import Axis, Dim, Rounded, Run
+from fml.engine.ir.dims import Axis, Dim, Rounded
 from fml.engine.ir.training import Duration
 from fml.engine.ir.types import Element, ElementType, Label, TensorType
 
@@ -71,7 +71,8 @@ def match(
     for parameter, type, at in later:
         _check_axes(s, parameter, type, at, matched, name)
     for dim, value in matched.dims.items():
-        matched.names.setdefault(dim, simplest(value))
+        size = value.size
+        matched.names.setdefault(dim, value if size is None else Size(size, dim))
     return matched
 
 
@@ -297,13 +298,3 @@ def remember_origin(s: Session, value: Tensor, p: ast.Parameter) -> None:
     axes = tuple(a.span.text if not isinstance(a, ast.Dots) else "..." for a in p.type.axes or ())
     s.region.origins[value.value.id] = Origin(p.span.text, p.span, axes)
 
-
-def run_of(axes: Sequence[Axis]) -> bool:
-    """Whether a `...` is among the axes."""
-    return any(isinstance(axis, Run) for axis in axes)
-
-
-__all__ = [
-    "POISON", "Matched", "check_result", "dimension", "exact_divisions", "is_static", "match",
-    "remember_origin", "run_of", "static_argument", "written_type",
-]  # fmt: skip

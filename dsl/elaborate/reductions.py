@@ -1,0 +1,153 @@
+"""Reductions: over axes by number or name, over the leaves of a tree, over the learners."""
+
+from collections.abc import Iterable
+from typing import cast
+
+from fml.dsl import ast
+from fml.dsl.elaborate.arithmetic import as_tensor, read
+from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.values import (
+    POISON, Any_, LearnersValue, Poison, Size, Tensor, Tree, Unknown, describe,
+)  # fmt: skip
+from fml.engine.ir.dims import Dim
+from fml.engine.ops.build import Value
+
+_ACROSS_LEAVES = {"sum": "add", "max": "maximum", "min": "minimum", "product": "multiply",
+                  "any": "logical_or", "all": "logical_and"}  # fmt: skip
+LEARNERS_KINDS = ("sum", "mean", "min", "max")
+
+
+def reduce(
+    s: Session, op: str, value: Any_, over: Any_, keep: bool, e: ast.Expression
+) -> Any_:
+    """Reduce a tensor or a tree; `over` is None for everything."""
+    value = read(s, value)
+    if isinstance(value, Poison | Unknown) or isinstance(over, Poison | Unknown):
+        return POISON
+    if isinstance(over, LearnersValue):
+        return _over_learners(s, op, value, e)
+    if isinstance(value, Tree):
+        return _tree(s, op, value, over, e)
+    tensor = as_tensor(s, value, e)
+    axes = tuple(range(tensor.type.rank)) if over is None else axes_of(s, tensor, over, e)
+    if op == "mean":
+        return _mean(s, tensor.value, axes, keep, e)
+    return s.op(op, (tensor.value,), (e,), axes=axes, keep=keep)
+
+
+def _mean(s: Session, value: Value, axes: tuple[int, ...], keep: bool, e: ast.Expression) -> Tensor:
+    total = s.op("sum", (value,), (e,), axes=axes, keep=keep)
+    count = Dim.of(1)
+    for axis in axes:
+        count = count * value.type.dims[axis]
+    if not axes:
+        return total
+    divisor = s.builder.call("dim_value", dim=count)
+    if divisor.type.element != total.type.element:
+        divisor = divisor.call("cast", element=total.type.element)
+    return s.op("divide", (total.value, divisor), (e, e))
+
+
+def _tree(s: Session, op: str, tree: Tree, over: Any_, e: ast.Expression) -> Any_:
+    """One scalar of all leaves."""
+    if over is not None:
+        raise s.report(
+            "E0305", "a tree of tensors has no axes of its own", [e],
+            help="leave `over` out: the result is one scalar",
+        )  # fmt: skip
+    if not tree.items:
+        raise s.report("E0402", "there are no parameters here yet", [e],
+                       help="a layer value gets its parameters when it is first applied")
+    if op == "mean":
+        raise s.report("E0903", "the mean of a tree cannot be lowered yet", [e], help="use `sum`")
+    parts = [reduce(s, op, leaf, None, False, e) for leaf in tree.items.values()]
+    if any(not isinstance(part, Tensor) for part in parts):
+        return POISON
+    first, *rest = cast("list[Tensor]", parts)
+    total = first
+    for part in rest:
+        total = s.op(_ACROSS_LEAVES[op], (total.value, part.value), (e, e))
+    return total
+
+
+def _over_learners(s: Session, op: str, value: Any_, e: ast.Expression) -> Any_:
+    if op not in LEARNERS_KINDS:
+        raise s.report("E0305", f"the learners are reduced by {', '.join(LEARNERS_KINDS)}", [e])
+    if isinstance(value, Tree):
+        leaves = {k: _over_learners(s, op, t, e) for k, t in value.items.items()}
+        return Tree(cast("dict[str, Tensor]", leaves))
+    tensor = as_tensor(s, value, e)
+    if not tensor.value.node.mapped:
+        raise s.report(
+            "E0606", "every learner has the same value of this, so there is nothing to reduce", [e],
+            help="`over = learners` goes with `learners.NAME`",
+        )  # fmt: skip
+    with s.marked(mapped=False):
+        return s.op("learners_reduce", (tensor.value,), (e,), kind=op)
+
+
+def axes_of(s: Session, tensor: Tensor, over: Any_, e: ast.Expression) -> tuple[int, ...]:
+    """Return the axes that `over` names, by number or by a dimension's name."""
+    parts = cast("tuple[Any_, ...]", over) if isinstance(over, tuple) else (over,)
+    axes = tuple(_axis(s, tensor, part, e) for part in parts)
+    if len(set(axes)) != len(axes):
+        raise s.report("E0305", "one axis is named twice", [e])
+    return tuple(sorted(axes))
+
+
+def axis_of(s: Session, tensor: Tensor, over: Any_, e: ast.Expression) -> int:
+    """Return the one axis that `over` names; the last if it is None."""
+    if over is None:
+        return max(tensor.type.rank - 1, 0)
+    return _axis(s, tensor, over, e)
+
+
+def _axis(s: Session, tensor: Tensor, part: Any_, e: ast.Expression) -> int:
+    type = tensor.type
+    match part:
+        case Poison() | Unknown():
+            raise Failed
+        case Size() | Dim():
+            return _named_axis(s, tensor, part, e)
+        case int() if not isinstance(part, bool) and -type.rank <= part < type.rank:
+            return part % type.rank
+        case int():
+            raise s.report(
+                "E0305", f"there is no axis {part} in {s.type_text(tensor.value)}", [e],
+                notes=s.origin_notes(tensor.value),
+                help=f"the axes are 0 to {type.rank - 1}" if type.rank else "it is a scalar",
+            )  # fmt: skip
+        case _:
+            raise s.report(
+                "E0305", f"an axis is a number or the name of a dimension, found {describe(part)}", [e]
+            )
+
+
+def _named_axis(s: Session, tensor: Tensor, part: Size | Dim, e: ast.Expression) -> int:
+    type = tensor.type
+    wanted = part if isinstance(part, Dim) else Dim.of(int(part))
+    name = part.name if isinstance(part, Size) else str(part)
+    named = [i for i, axis in enumerate(_axis_names(s, tensor.value)) if axis == name]
+    same = [i for i, dim in enumerate(type.dims) if dim == wanted]
+    found = [i for i in named if i in same] or same
+    if len(found) != 1:
+        problem = "no axis" if not found else "more than one axis"
+        raise s.report(
+            "E0305", f"{problem} of {s.type_text(tensor.value)} can be `{name}`", [e],
+            notes=s.origin_notes(tensor.value), help="name the axis by its number, from 0",
+        )  # fmt: skip
+    return found[0]
+
+
+def _axis_names(s: Session, value: Value) -> Iterable[str]:
+    """The names that a value's axes were declared with, through what keeps the shape."""
+    nodes, number, shape = s.builder.nodes, value.id, value.type.shape
+    for _ in range(len(nodes.nodes)):
+        origin = s.region.origins.get(number)
+        if origin and len(origin.axes) == len(shape):
+            return origin.axes
+        same = [i for i in nodes[number].inputs if nodes[i].type.shape == shape]
+        if not same:
+            break
+        number = same[0]
+    return ()
