@@ -1,0 +1,338 @@
+"""The primitives of the language by name: what `std`, written in `.fml`, is built upon.
+
+Most are one operation of the graph; the rest say how arguments become operations.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import TYPE_CHECKING, cast
+
+from fml.dsl import ast
+from fml.dsl.elaborate import arithmetic, calls, datasets, dynamics, expressions, folding, reductions
+from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
+from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.scope import Scope
+from fml.dsl.values import (
+    POISON, STATIC, Any_, LearnersValue, Poison, SplitValue, Tensor, Tree, Unknown, describe,
+)  # fmt: skip
+from fml.engine.ir.dims import Dim
+from fml.engine.ir.types import Element, TensorType
+
+if TYPE_CHECKING:
+    from fml.dsl.elaborate.calls import Given
+
+Arguments = Mapping[str, "Given"]
+
+
+@dataclass(frozen=True, slots=True)
+class Primitive:
+    """A primitive: its parameters (`*` collects, `?` may be left out) and what it makes."""
+
+    name: str
+    parameters: tuple[str, ...]
+    make: Callable[[Session, "Primitive", Arguments, ast.Expression], Any_]
+    op: str = ""
+
+    def apply(self, s: Session, given: "Sequence[Given]", e: ast.Expression) -> Any_:
+        """Bind the arguments and make the value."""
+        bound = _bind(s, self, given, e)
+        if any(isinstance(g.value, Poison) for g in bound.values()):
+            return POISON
+        return self.make(s, self, bound, e)
+
+
+def _bind(
+    s: Session, primitive: Primitive, given: "Sequence[Given]", e: ast.Expression
+) -> dict[str, "Given"]:
+    names = [p.rstrip("?*") for p in primitive.parameters]
+    free = list(names)
+    bound: dict[str, Given] = {}
+    for argument in given:
+        key = argument.name or (free[0] if free else None)
+        if key is None or key not in names or key in bound:
+            takes = f"`{primitive.name}({', '.join(primitive.parameters)})`"
+            raise s.report(
+                "E0205", f"`{primitive.name}` does not take this argument", [argument.at],
+                notes=[f"it is {takes}"],
+            )  # fmt: skip
+        bound[key] = argument
+        free.remove(key)
+    missing = [p for p in primitive.parameters if not p.endswith("?") and p not in bound]
+    if missing:
+        raise s.report("E0205", f"`{primitive.name}` needs `{missing[0]}`", [e])
+    return bound
+
+
+def _optional(bound: Arguments, name: str) -> Any_ | None:
+    return bound[name].value if name in bound else None
+
+
+# --- elementwise -----------------------------------------------------------------------------
+
+
+def _elementwise(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    given = [bound[name] for name in p.parameters]
+    values = [read(s, g.value) for g in given]
+    return _map(s, p, values, [g.at for g in given], e)
+
+
+def _map(
+    s: Session, p: Primitive, values: list[Any_], at: list[ast.Expression], e: ast.Expression
+) -> Any_:
+    """Fold static values, go through trees leaf by leaf, else add the operation."""
+    if any(isinstance(v, Poison) for v in values):
+        return POISON
+    tree = next((v for v in values if isinstance(v, Tree)), None)
+    if tree is not None:
+        leaves: dict[str, Tensor] = {}
+        for key in tree.items:
+            parts = [v.items.get(key, POISON) if isinstance(v, Tree) else v for v in values]
+            leaf = _map(s, p, parts, at, e)
+            if not isinstance(leaf, Tensor):
+                return POISON
+            leaves[key] = leaf
+        return Tree(leaves)
+    if all(isinstance(v, STATIC) and not isinstance(v, tuple) for v in values):
+        return folding.fold_call(s, p.name, values, e)
+    if any(isinstance(v, Unknown) for v in values):
+        return POISON
+    beside = next((v.type.element for v in values if isinstance(v, Tensor)), Element.F32)
+    tensors = [as_tensor(s, v, a, beside) for v, a in zip(values, at, strict=True)]
+    return s.op(p.op, tuple(t.value for t in tensors), tuple(at))
+
+
+def _where(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    condition = as_tensor(s, bound["condition"].value, bound["condition"].at)
+    a, b = read(s, bound["a"].value), read(s, bound["b"].value)
+    if isinstance(a, Unknown) or isinstance(b, Unknown):
+        return POISON
+    left, right = arithmetic.as_pair(s, a, b, bound["a"].at, bound["b"].at)
+    at = (bound["condition"].at, bound["a"].at, bound["b"].at)
+    return s.op("select", (condition.value, left, right), at)
+
+
+# --- reductions --------------------------------------------------------------------------------
+
+
+def _reduce(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    keep = _optional(bound, "keep")
+    return reductions.reduce(s, p.op, bound["x"].value, _optional(bound, "over"), keep is True, e)
+
+
+def _extreme(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    """`max(a, b)` is elementwise, `max(a, over = i)` reduces."""
+    if "b" not in bound:
+        return _reduce(s, p, {**bound, "x": bound["a"]}, e)
+    op = "maximum" if p.name == "max" else "minimum"
+    both = Primitive(p.name, ("a", "b"), _elementwise, op)
+    return _elementwise(s, both, bound, e)
+
+
+def _arg(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    tensor = as_tensor(s, bound["x"].value, bound["x"].at)
+    axis = reductions.axis_of(s, tensor, _optional(bound, "over"), e)
+    return s.op(p.op, (tensor.value,), (bound["x"].at,), axis=axis)
+
+
+# --- shapes ------------------------------------------------------------------------------------
+
+
+def _shape(s: Session, value: Any_, at: ast.Expression) -> tuple[Dim, ...]:
+    parts = cast("tuple[Any_, ...]", value) if isinstance(value, tuple) else (value,)
+    dims = [to_dim(s, part, at) for part in parts]
+    if any(isinstance(dim, Poison) for dim in dims):
+        raise Failed
+    return tuple(cast("list[Dim]", dims))
+
+
+def _reshape(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    tensor = as_tensor(s, bound["x"].value, bound["x"].at)
+    shape = _shape(s, bound["shape"].value, bound["shape"].at)
+    return s.op("reshape", (tensor.value,), (bound["x"].at,), shape=shape)
+
+
+def _flatten(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    tensor = as_tensor(s, bound["x"].value, bound["x"].at)
+    if not tensor.type.rank:
+        raise s.report("E0304", "`flatten` keeps the first axis, and this has none", [bound["x"].at])
+    first, *rest = tensor.type.dims
+    return s.op("reshape", (tensor.value,), (e,), shape=(first, prod(rest, start=Dim.of(1))))
+
+
+def _transpose(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    tensor = as_tensor(s, bound["x"].value, bound["x"].at)
+    order = _optional(bound, "order")
+    axes = tuple(reversed(range(tensor.type.rank)))
+    if order is not None:
+        parts = cast("tuple[Any_, ...]", order) if isinstance(order, tuple) else (order,)
+        axes = tuple(reductions.axis_of(s, tensor, part, bound["order"].at) for part in parts)
+    return s.op("transpose", (tensor.value,), (e,), order=axes)
+
+
+def _flip(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    tensor = as_tensor(s, bound["x"].value, bound["x"].at)
+    axis = reductions.axis_of(s, tensor, bound["over"].value, e)
+    return s.op("flip", (tensor.value,), (e,), axis=axis)
+
+
+def _joined(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    items = bound["items"].value
+    if not isinstance(items, tuple):
+        raise s.report(
+            "E0402", f"`{p.name}` takes a list, found {describe(items)}", [bound["items"].at]
+        )
+    if p.name == "stack":
+        return arithmetic.stack(s, cast("tuple[Any_, ...]", items), bound["items"].at, Element.F32)
+    parts = [as_tensor(s, i, bound["items"].at) for i in cast("tuple[Any_, ...]", items)]
+    if not parts:
+        raise s.report("E0402", "there is nothing to join", [bound["items"].at])
+    axis = reductions.axis_of(s, parts[0], _optional(bound, "over"), e)
+    return s.op("concat", tuple(t.value for t in parts), (bound["items"].at,), axis=axis)
+
+
+def _cast(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    element = bound["to"].value
+    if not isinstance(element, Element):
+        raise s.report(
+            "E0326", "`cast` takes an element type", [bound["to"].at], help="`cast(x, f32)`"
+        )
+    tensor = as_tensor(s, bound["x"].value, bound["x"].at)
+    if tensor.type.element == element:
+        return tensor
+    return s.op("cast", (tensor.value,), (bound["x"].at,), element=element)
+
+
+def _one_hot(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    tensor = as_tensor(s, bound["y"].value, bound["y"].at)
+    return s.op("one_hot", (tensor.value,), (bound["y"].at,), element=Element.F32)
+
+
+def _take(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    tensor = as_tensor(s, bound["x"].value, bound["x"].at)
+    indices = as_tensor(s, bound["indices"].value, bound["indices"].at)
+    axis = reductions.axis_of(s, tensor, bound["over"].value if "over" in bound else 0, e)
+    return s.op("take", (tensor.value, indices.value), (e,), axis=axis)
+
+
+def _iota(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    (size,) = _shape(s, bound["n"].value, bound["n"].at)
+    return s.op("iota", (), (e,), size=size, element=Element.I32)
+
+
+def _like(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    """`zeros(w)`, `constant(w, 3)`: in the shape of `w`."""
+    like = as_tensor(s, bound["like"].value, bound["like"].at)
+    value = bound["value"].value if "value" in bound else float(p.name == "ones")
+    if not isinstance(value, int | float):
+        raise s.report("E0401", f"`{p.name}` takes a number", [e])
+    if p.name == "zeros":
+        value = 0.0
+    element = like.type.element if isinstance(like.type.element, Element) else Element.F32
+    return Tensor(s.builder.constant(value, TensorType(element, like.type.shape)))
+
+
+def _fan(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    """Inputs and outputs of a unit: the last axis counts units, those before it what they see."""
+    dims = as_tensor(s, bound["w"].value, bound["w"].at).type.dims
+    window = prod(dims[:-2], start=Dim.of(1))
+    sizes = {"fan_in": dims[-2] if len(dims) > 1 else prod(dims, start=Dim.of(1)),
+             "fan_out": dims[-1] if dims else Dim.of(1)}  # fmt: skip
+    return arithmetic.simplest(sizes[p.name] * window)
+
+
+# --- splits --------------------------------------------------------------------------------------
+
+
+def pipe_split(s: Session, value: SplitValue, into: ast.Expression, scope: Scope) -> Any_:
+    """`iris.train |> shuffle |> batch(32)`."""
+    name = into.function if isinstance(into, ast.Call) else into
+    written = name.name if isinstance(name, ast.Name) else ""
+    if written == "shuffle" and not isinstance(into, ast.Call):
+        return SplitValue(value.data, value.split, True, value.batch)
+    if written == "batch" and isinstance(into, ast.Call) and len(into.arguments) == 1:
+        at = into.arguments[0].value
+        size = expressions.evaluate_static(s, at, scope, "a number of samples")
+        dim = to_dim(s, size, at)
+        if isinstance(dim, Poison):
+            return POISON
+        if not dim.size and dim.constant is not None:
+            raise s.report("E0604", "a batch has at least one sample", [at])
+        return SplitValue(value.data, value.split, value.shuffle, dim.size or 1)
+    raise s.report(
+        "E0604", "a split goes through `shuffle` and `batch(n)` only", [into],
+        help="transform samples in the fields of the data set, or after the `feed`",
+    )  # fmt: skip
+
+
+def _learners_size(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    value = bound["x"].value
+    if isinstance(value, LearnersValue):
+        return dynamics.learners_size(s)
+    if isinstance(value, Dim | int | float):
+        return value
+    tensor = as_tensor(s, value, bound["x"].at)
+    return arithmetic.simplest(prod(tensor.type.dims, start=Dim.of(1)))
+
+
+def _table() -> dict[str, Primitive]:
+    unary = {
+        "abs": "abs", "sign": "sign", "exp": "exp", "log": "log", "log1p": "log1p",
+        "expm1": "expm1", "sqrt": "sqrt", "rsqrt": "rsqrt", "sin": "sin", "cos": "cos",
+        "tanh": "tanh", "floor": "floor", "ceil": "ceil", "round": "round", "erf": "erf",
+        "sigmoid": "sigmoid", "softplus": "softplus", "stop_gradient": "stop_gradient",
+    }  # fmt: skip
+    reduced = {"sum": "sum", "mean": "mean", "prod": "product", "any": "any", "all": "all"}
+    table = [Primitive(n, ("x",), _elementwise, op) for n, op in unary.items()]
+    table += [Primitive(n, ("x", "over?", "keep?"), _reduce, op) for n, op in reduced.items()]
+    table += [Primitive(n, ("a", "b?", "over?", "keep?"), _extreme, n) for n in ("max", "min")]
+    table += [Primitive(n, ("x", "over?"), _arg, n) for n in ("argmax", "argmin", "cumsum")]
+    table += [Primitive(n, ("like",), _like) for n in ("zeros", "ones")]
+    table += [Primitive(n, ("w",), _fan) for n in ("fan_in", "fan_out")]
+    return {p.name: p for p in (
+        *table,
+        Primitive("mod", ("a", "b"), _elementwise, "mod"),
+        Primitive("where", ("condition", "a", "b"), _where),
+        Primitive("reshape", ("x", "shape"), _reshape),
+        Primitive("flatten", ("x",), _flatten),
+        Primitive("transpose", ("x", "order?"), _transpose),
+        Primitive("flip", ("x", "over"), _flip),
+        Primitive("concat", ("items", "over?"), _joined),
+        Primitive("stack", ("items",), _joined),
+        Primitive("cast", ("x", "to"), _cast),
+        Primitive("one_hot", ("y",), _one_hot),
+        Primitive("take", ("x", "indices", "over?"), _take),
+        Primitive("iota", ("n",), _iota),
+        Primitive("constant", ("like", "value"), _like),
+        Primitive("size", ("x",), _learners_size),
+        Primitive("uniform", ("like", "low?", "high?"), dynamics.uniform),
+        Primitive("steps", ("duration",), dynamics.steps),
+        Primitive("before", ("place",), dynamics.before),
+        Primitive("grad", ("e", "w"), dynamics.grad),
+        Primitive("replica", ("of",), dynamics.replica),
+        Primitive("conv2d", ("x", "w", "stride", "pad", "dilation", "groups"), dynamics.conv2d),
+        Primitive("windows", ("x", "size", "stride"), dynamics.windows),
+        Primitive("standardize", ("x",), datasets.standardize),
+        Primitive("roll", ("x", "by", "over"), dynamics.roll),
+    )}  # fmt: skip
+
+
+BUILTINS: Mapping[str, Primitive] = {
+    **_table(),
+    "previous": Primitive("previous", ("e",), dynamics.not_here),
+    "repeat": Primitive("repeat", ("n", "layer"), dynamics.not_here),
+}
+SPECIAL: Mapping[str, Callable[[Session, ast.Call, Scope], Any_]] = {
+    "previous": dynamics.previous,
+    "repeat": dynamics.repeat,
+}
+_LATER = "it comes with a later version; the primitives of today are in the language reference"
+NOT_LOWERED: Mapping[str, str] = dict.fromkeys(
+    ("conv_transpose", "batch_norm", "layer_norm", "group_norm", "rms_norm", "embedding", "attention",
+     "lstm", "gru", "truncated_normal", "orthogonal", "load", "top_k", "top_k_accuracy", "einsum",
+     "split", "pad", "tile", "expand", "squeeze", "pad_crop", "cutout", "mixup", "lars", "lamb", "lion",
+     "parameter_server", "local_sgd", "post_local_sgd", "diloco", "gossip", "sync_sgd"),
+    _LATER,
+)  # fmt: skip
+
+__all__ = ["BUILTINS", "NOT_LOWERED", "SPECIAL", "Primitive", "calls", "pipe_split"]
