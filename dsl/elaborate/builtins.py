@@ -335,4 +335,4 @@ NOT_LOWERED: Mapping[str, str] = dict.fromkeys(
     _LATER,
 )  # fmt: skip
 
-__all__ = ["BUILTINS", "NOT_LOWERED", "SPECIAL", "Primitive", "calls", "pipe_split"]
+

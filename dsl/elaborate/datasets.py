@@ -1,0 +1,288 @@
+"""`data` declarations: fields become a graph over the source's columns, splits become numbers."""
+
+from typing import TYPE_CHECKING, cast
+
+from fml.dsl import ast
+from fml.dsl.elaborate import calls, expressions, signatures
+from fml.dsl.elaborate.arithmetic import as_tensor, read
+from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.modules import Module
+from fml.dsl.scope import Entry, Scope
+from fml.dsl.values import (
+    Any_, Columns, DataValue, Poison, RangeOf, Tensor, describe,
+)  # fmt: skip
+from fml.engine.ir.diagnostics import did_you_mean
+from fml.engine.ir.dims import Dim
+from fml.engine.ir.graph import Phase
+from fml.engine.ir.training import Dataset, Field, Part, Role, Split, Statistic, Variable
+from fml.engine.ir.types import F32, Label, TensorType, tensor
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from fml.dsl.elaborate.builtins import Primitive
+    from fml.dsl.elaborate.calls import Given
+
+SOURCES = ("csv", "parquet", "npz", "npy", "idx", "images", "text", "given", "blobs", "spirals", "line")
+_ROWS = Dim.of("N")
+
+
+def split_names(declaration: ast.Data) -> list[str] | None:
+    """The splits that a data set declares; None where Python hands them over."""
+    if not declaration.splits:
+        return None if _source_name(declaration) == "given" else ["train"]
+    names = [part.name for split in declaration.splits for part in split.parts]
+    # What a source is cut from keeps its other splits: idx has a `test` of its own.
+    return [*names, "test"] if any(split.of for split in declaration.splits) else names
+
+
+def _source_name(declaration: ast.Data) -> str:
+    source = declaration.source
+    called = source.function if isinstance(source, ast.Call) else source
+    return called.name if isinstance(called, ast.Name) else ""
+
+
+def lower(s: Session, value: DataValue) -> Dataset:
+    """Return a data set as the engine reads it.
+
+    Raises:
+        Failed: an error was reported.
+    """
+    declaration, module = value.declaration, value.module
+    name = _source_name(declaration)
+    if name not in SOURCES:
+        raise s.report(
+            "E0541", f"`{name}` is not a source of data", [declaration.source],
+            help=did_you_mean(name, SOURCES) or f"there are {', '.join(SOURCES)}",
+        )  # fmt: skip
+    arguments = _arguments(s, declaration, module)
+    region = s.new_region(declaration.name, apart=True)
+    statistics: list[Statistic] = []
+    with s.within(region), s.marked(phase=Phase.DATA, scope=declaration.name):
+        region.dataset = declaration.name
+        region.statistics = statistics
+        fields, outputs = _fields(s, declaration, module, name)
+        graph = region.builder.finish({k: t.value for k, t in outputs.items()})
+    return Dataset(
+        declaration.name, name, arguments, fields, graph, _split(s, declaration, module),
+        tuple(statistics), declaration.span,
+    )  # fmt: skip
+
+
+def _arguments(s: Session, declaration: ast.Data, module: Module) -> dict[str, object]:
+    source = declaration.source
+    arguments: dict[str, object] = {}
+    if isinstance(source, ast.Call):
+        for place, argument in enumerate(source.arguments):
+            value = expressions.evaluate_static(
+                s, argument.value, Scope(module, None), "a static value"
+            )
+            name = argument.name or ("path" if place == 0 else None)
+            if name is None:
+                raise s.report("E0205", "give this argument by name", [argument])
+            arguments[name] = value
+    return arguments
+
+
+def _fields(
+    s: Session, declaration: ast.Data, module: Module, source: str
+) -> tuple[tuple[Field, ...], dict[str, Tensor]]:
+    fields: list[Field] = []
+    outputs: dict[str, Tensor] = {}
+    for written in declaration.fields:
+        try:
+            type = signatures.written_type(s, written.type, signatures.Matched(Scope(module, None)))
+            if type is None:
+                continue
+            if type.names():
+                raise s.report(
+                    "E0325", f"the size of a sample must be known: {type}", [written.type]
+                )
+            tensor, text_column = _field(s, written, type, module, source)
+            fields.append(Field(written.name, type, text_column, written.span))
+            outputs[written.name] = tensor
+        except Failed:
+            continue
+    if not fields:
+        raise Failed
+    return tuple(fields), outputs
+
+
+def _field(
+    s: Session, written: ast.DataField, type: TensorType, module: Module, source: str
+) -> tuple[Tensor, str | None]:
+    batch = type.with_shape((_ROWS, *type.shape))
+    if source == "given":
+        if written.value is not None:
+            raise s.report(
+                "E0542", "a field of `given` is handed over as it is", [written.value],
+                help="leave the expression out, and compute in the plan",
+            )  # fmt: skip
+        return _column(s, written.name, batch), None
+    if written.value is None:
+        raise s.report(
+            "E0542", f"the field `{written.name}` needs an expression over the columns", [written],
+            help=f"`{written.name}: {written.type.span.text} = column`",
+        )  # fmt: skip
+    if isinstance(type.element, Label):
+        name = _bare_column(s, written.value, module)
+        text = name if isinstance(name, str) else str(name)
+        return _column(s, name, batch), text
+    scope = ColumnScope(s, module, type)
+    value = read(s, expressions.evaluate(s, written.value, scope.scope))
+    if isinstance(value, Poison):
+        raise Failed
+    tensor = as_tensor(s, value, written.value)
+    if tensor.type != batch:
+        found = tensor.type.with_shape(tensor.type.shape[1:]) if tensor.type.rank else tensor.type
+        raise s.report(
+            "E0323", f"the field `{written.name}` is declared {type} and is {found}",
+            [written.value, written.type],
+        )  # fmt: skip
+    return tensor, None
+
+
+def _column(s: Session, name: str | int, type: TensorType) -> Tensor:
+    key = f"column {name!r} {type}"
+    return Tensor(
+        s.region.once(key, lambda: s.builder.add("column", type, (), {"name": name}))
+    )
+
+
+def _bare_column(s: Session, e: ast.Expression, module: Module) -> str | int:
+    """A label is a column as it is."""
+    if isinstance(e, ast.Name):
+        return e.name
+    if isinstance(e, ast.Index) and isinstance(e.value, ast.Name) and e.value.name == "columns":
+        item = e.items[0]
+        if not isinstance(item, ast.Slice | ast.All | ast.Dots):
+            name = expressions.evaluate_static(s, item, Scope(module, None), "a column")
+            if isinstance(name, str) or (isinstance(name, int) and not isinstance(name, bool)):
+                return name
+    raise s.report(
+        "E0542", "a label is a column as it is", [e],
+        help="name the column, or write `columns[...]`",
+    )  # fmt: skip
+
+
+class ColumnScope:
+    """Names of columns: whatever is called so outside, a bare name in a field is a column."""
+
+    def __init__(self, s: Session, module: Module, type: TensorType) -> None:
+        shape = type.shape if _is_image(type) else ()
+        self._type = tensor(F32, _ROWS).with_shape((_ROWS, *shape))
+        names: dict[str, Entry] = {"columns": Columns()}
+        self.scope = _ColumnNames(module, None, None, names)
+        self.scope.make = lambda name: _column(s, name, self._type)
+
+
+class _ColumnNames(Scope):
+    """A scope in which names that nothing else has are columns."""
+
+    make: object = None
+
+    def find(self, name: str) -> "tuple[Scope, Entry] | None":
+        """Return the entry, or a column of that name."""
+        return super().find(name) or (self, cast("Entry", self.make(name)))  # pyright: ignore
+
+
+def _is_image(type: TensorType) -> bool:
+    return type.rank == 3
+
+
+def columns(s: Session, e: ast.Index, scope: Scope) -> Any_:
+    """`columns["name"]`, `columns[3]`, `columns[0 .. 63]`."""
+    if len(e.items) != 1 or isinstance(e.items[0], ast.Slice | ast.All | ast.Dots):
+        raise s.report("E0542", "`columns[...]` takes a name, a place or a range", [e])
+    value = expressions.evaluate_static(s, e.items[0], scope, "a column")
+    type = tensor(F32, _ROWS)
+    if isinstance(value, RangeOf):
+        return tuple(_column(s, n, type) for n in range(int(value.low), int(value.high) + 1))
+    if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
+        return _column(s, value, type)
+    raise s.report("E0542", f"a column has a name or a place, found {describe(value)}", [e.items[0]])
+
+
+def standardize(
+    s: Session, p: "Primitive", bound: "Mapping[str, Given]", e: ast.Expression
+) -> Any_:
+    """(x - mean) / std, entry by entry; mean and standard deviation are those of `train`."""
+    region = s.region
+    if region.statistics is None:
+        raise s.report("E0542", "`standardize` is for the fields of a data set", [e])
+    x = as_tensor(s, bound["x"].value, bound["x"].at)
+    number = len(region.statistics) // 2
+    source = f"standardize_{number}"
+    region.sources[source] = x
+    type = x.type.with_shape(x.type.shape[1:])
+    values: list[Tensor] = []
+    for figure in ("mean", "std"):
+        name = f"{region.dataset}.{source}.{figure}"
+        variable = Variable(name, type, Role.STATISTIC, span=e.span)
+        region.statistics.append(Statistic(name, source, figure))
+        region.variables[name] = variable
+        attributes = {"name": name, "role": Role.STATISTIC.value}
+        values.append(Tensor(s.builder.add("variable", type, (), attributes)))
+    centred = s.op("subtract", (x.value, values[0].value), (e, e))
+    return s.op("divide", (centred.value, values[1].value), (e, e))
+
+
+# --- splits ----------------------------------------------------------------------------------------
+
+
+def _split(s: Session, declaration: ast.Data, module: Module) -> Split | None:
+    if not declaration.splits:
+        return None
+    if len(declaration.splits) > 1:
+        raise s.report("E0543", "a data set is cut once", [declaration.splits[1]])
+    written = declaration.splits[0]
+    parts: list[Part] = []
+    for part in written.parts:
+        if part.name in {p.name for p in parts}:
+            raise s.report("E0202", f"the split `{part.name}` is named twice", [part])
+        amount = expressions.evaluate_static(s, part.amount, Scope(module, None), "an amount")
+        if isinstance(amount, bool) or not isinstance(amount, int | float) or amount < 0:
+            raise s.report("E0543", "a split is a number of samples or a percentage", [part.amount])
+        parts.append(Part(part.name, amount, _is_share(part.amount)))
+    if sum(p.amount for p in parts if p.is_share) > 1 + 1e-9:
+        raise s.report("E0543", "the shares add up to more than 100%", [written])
+    method, by, seed = _method(s, declaration, written, module)
+    return Split(tuple(parts), written.of, method, by, seed)
+
+
+def _is_share(amount: ast.Expression) -> bool:
+    return not (isinstance(amount, ast.Number) and isinstance(amount.value, int))
+
+
+def _method(
+    s: Session, declaration: ast.Data, written: ast.SplitBy, module: Module
+) -> tuple[str, str | None, int]:
+    if written.by is None:
+        return "given_order", None, 0
+    called = written.by.function if isinstance(written.by, ast.Call) else written.by
+    method = called.name if isinstance(called, ast.Name) else ""
+    if method not in {"random", "stratified"}:
+        raise s.report(
+            "E0543", "samples are split by `random(seed = n)` or `stratified(field, seed = n)`", [written.by],
+            help=did_you_mean(method, ["random", "stratified"]),
+        )  # fmt: skip
+    by: str | None = None
+    seed = 0
+    for argument in written.by.arguments if isinstance(written.by, ast.Call) else ():
+        if argument.name == "seed" or (argument.name is None and method == "random"):
+            value = expressions.evaluate_static(s, argument.value, Scope(module, None), "a seed")
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise s.report("E0543", "a seed is a whole number", [argument.value])
+            seed = value
+        elif isinstance(argument.value, ast.Name):
+            by = argument.value.name
+    labels = [f.name for f in declaration.fields if f.type.name == "label"]
+    if method == "stratified" and by not in labels:
+        raise s.report(
+            "E0543", "`stratified` needs the label field whose classes stay in proportion", [written.by],
+            help=f"`stratified({labels[0]}, seed = {seed})`" if labels else "declare a field of type `label[K]`",
+        )  # fmt: skip
+    return method, by, seed
+
+
+
