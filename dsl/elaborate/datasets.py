@@ -1,9 +1,11 @@
 """`data` declarations: fields become a graph over the source's columns, splits become numbers."""
 
-from typing import TYPE_CHECKING, cast
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 from fml.dsl import ast
-from fml.dsl.elaborate import calls, expressions, signatures
+from fml.dsl.elaborate import expressions, names, signatures
 from fml.dsl.elaborate.arithmetic import as_tensor, read
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.modules import Module
@@ -62,6 +64,7 @@ def lower(s: Session, value: DataValue) -> Dataset:
         region.dataset = declaration.name
         region.statistics = statistics
         fields, outputs = _fields(s, declaration, module, name)
+        outputs = {**outputs, **region.sources}
         graph = region.builder.finish({k: t.value for k, t in outputs.items()})
     return Dataset(
         declaration.name, name, arguments, fields, graph, _split(s, declaration, module),
@@ -98,9 +101,9 @@ def _fields(
                 raise s.report(
                     "E0325", f"the size of a sample must be known: {type}", [written.type]
                 )
-            tensor, text_column = _field(s, written, type, module, source)
+            made, text_column = _field(s, written, type, module, source)
             fields.append(Field(written.name, type, text_column, written.span))
-            outputs[written.name] = tensor
+            outputs[written.name] = made
         except Failed:
             continue
     if not fields:
@@ -128,18 +131,20 @@ def _field(
         name = _bare_column(s, written.value, module)
         text = name if isinstance(name, str) else str(name)
         return _column(s, name, batch), text
-    scope = ColumnScope(s, module, type)
-    value = read(s, expressions.evaluate(s, written.value, scope.scope))
+    column = tensor(F32, _ROWS).with_shape((_ROWS, *(type.shape if _is_image(type) else ())))
+    scope = ColumnScope(module, None, None, {"columns": Columns()})
+    scope.column = lambda name: _column(s, name, column)
+    value = read(s, expressions.evaluate(s, written.value, scope))
     if isinstance(value, Poison):
         raise Failed
-    tensor = as_tensor(s, value, written.value)
-    if tensor.type != batch:
-        found = tensor.type.with_shape(tensor.type.shape[1:]) if tensor.type.rank else tensor.type
+    made = as_tensor(s, value, written.value)
+    if made.type != batch:
+        found = made.type.with_shape(made.type.shape[1:]) if made.type.rank else made.type
         raise s.report(
             "E0323", f"the field `{written.name}` is declared {type} and is {found}",
             [written.value, written.type],
         )  # fmt: skip
-    return tensor, None
+    return made, None
 
 
 def _column(s: Session, name: str | int, type: TensorType) -> Tensor:
@@ -165,25 +170,18 @@ def _bare_column(s: Session, e: ast.Expression, module: Module) -> str | int:
     )  # fmt: skip
 
 
-class ColumnScope:
-    """Names of columns: whatever is called so outside, a bare name in a field is a column."""
+@dataclass(slots=True, eq=False)
+class ColumnScope(Scope):
+    """The names of a field's expression: what nothing else is called is a column."""
 
-    def __init__(self, s: Session, module: Module, type: TensorType) -> None:
-        shape = type.shape if _is_image(type) else ()
-        self._type = tensor(F32, _ROWS).with_shape((_ROWS, *shape))
-        names: dict[str, Entry] = {"columns": Columns()}
-        self.scope = _ColumnNames(module, None, None, names)
-        self.scope.make = lambda name: _column(s, name, self._type)
+    column: Callable[[str], Tensor] | None = None
 
-
-class _ColumnNames(Scope):
-    """A scope in which names that nothing else has are columns."""
-
-    make: object = None
-
-    def find(self, name: str) -> "tuple[Scope, Entry] | None":
-        """Return the entry, or a column of that name."""
-        return super().find(name) or (self, cast("Entry", self.make(name)))  # pyright: ignore
+    def find(self, name: str) -> tuple[Scope, Entry] | None:
+        """Return the entry of a name, or the column of that name."""
+        found = Scope.find(self, name)
+        if found or self.column is None or names.is_global(self.module, name):
+            return found
+        return self, self.column(name)
 
 
 def _is_image(type: TensorType) -> bool:

@@ -145,7 +145,7 @@ def statement(s: Session, written: ast.Statement, scope: Scope) -> None:
             scope.names[written.name] = bound_value(s, written, scope)
         case ast.Param() | ast.State() if scope.owner is not None:
             owner = scope.owner
-            _unused(s, written, scope)
+            claim(s, written, scope)
             entry = ParamEntry(written, scope, lambda entry: declare(s, owner, entry))
             scope.names[written.name] = entry
             if s.region.rigid:
@@ -166,16 +166,20 @@ def bound_value(s: Session, written: ast.Bind, scope: Scope) -> Any_:
         value = expressions.evaluate(s, written.value, scope)
     finally:
         s.naming = outer
-    _unused(s, written, scope)
+    claim(s, written, scope)
     return expressions.settled(s, value)
 
 
-def _unused(s: Session, written: ast.Bind | ast.Param | ast.State, scope: Scope) -> None:
+def claim(
+    s: Session, written: ast.Bind | ast.Param | ast.State | ast.Name | ast.Minimize, scope: Scope
+) -> None:
+    """Take a name for what is bound here; `=` binds once."""
+    name = written.name or ""
     span = written.name_span if isinstance(written, ast.Bind) else written.span
-    first = scope.places.setdefault(written.name, span)
+    first = scope.places.setdefault(name, span)
     if first is not span:
         raise s.report(
-            "E0202", f"`{written.name}` is bound twice", [span, first],
+            "E0202", f"`{name}` is bound twice", [span, first],
             help="`=` binds once; `<-` changes a `param` or `state`",
         )  # fmt: skip
 

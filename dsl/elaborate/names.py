@@ -119,6 +119,12 @@ def global_value(s: Session, module: Module, name: str) -> Any_ | None:
     return ELEMENTS.get(name)
 
 
+def is_global(module: Module, name: str) -> bool:
+    """Whether a file, its imports, `std` or the primitives give a name a meaning."""
+    known = name in module.names or name in module.imports or name in BUILTINS
+    return known or name in std_index() or name in ELEMENTS
+
+
 def _declared(s: Session, module: Module, name: str) -> Any_:
     declaration = module.names[name]
     match declaration:

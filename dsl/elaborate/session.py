@@ -15,7 +15,7 @@ from fml.dsl.values import Any_, Instance, Place, Tensor
 from fml.engine.ir.diagnostics import Diagnostic, Mark
 from fml.engine.ir.graph import Phase
 from fml.engine.ir.source import Span
-from fml.engine.ir.training import Role, Variable
+from fml.engine.ir.training import Role, Statistic, Variable
 from fml.engine.ops.build import Builder, Context, Value
 from fml.engine.ops.record import OpTypeError
 
@@ -60,6 +60,11 @@ class Region:
     again: "dict[Bound, Any_]" = field(default_factory=dict["Bound", "Any_"])
     draws: dict[str, int] = field(default_factory=dict[str, int])
     shared: dict[str, Value] = field(default_factory=dict[str, Value])
+
+    dataset: str = ""
+    statistics: list[Statistic] | None = None
+    sources: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
+    variables: dict[str, Variable] = field(default_factory=dict[str, Variable])
 
     def once(self, key: str, make: Callable[[], Value]) -> Value:
         """Return the node of this key, made outside any scope or guard when first asked for."""
@@ -107,6 +112,7 @@ class Session:
         self.pending: list[str] = []
         self.checked: set[int] = set()
         self.broken: set[int] = set()
+        self.failed: set[str] = set()
         self.naming: tuple[int, str] | None = None
         self.plan = PlanState()
         self._moments = 0

@@ -1,0 +1,395 @@
+"""A `train` block, statement by statement, into the graph of one iteration and its schedule."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import cast
+
+from fml.dsl import ast
+from fml.dsl.elaborate import (
+    datasets, expressions, gradients, layers, learners, optimizers, places, watching,
+)  # fmt: skip
+from fml.dsl.elaborate.arithmetic import as_tensor, read
+from fml.dsl.elaborate.session import Failed, Region, Session
+from fml.dsl.modules import Module
+from fml.dsl.scope import Bound, FedField, ParamEntry, Scope
+from fml.dsl.values import (
+    Any_, Closure, DataValue, Instance, OptimizerChain, OptimizerFactory, OptimizerValue, Place,
+    Poison, SplitValue, Tensor, Tree, Unknown, describe,
+)  # fmt: skip
+from fml.engine.ir.diagnostics import did_you_mean
+from fml.engine.ir.dims import Dim
+from fml.engine.ir.graph import Phase
+from fml.engine.ir.training import Dataset, Duration, Feed, Keep, Learners, Log, Measure, Role, Stop, Variable
+from fml.engine.ir.types import BOOL, SCALAR
+from fml.engine.ops.build import Value
+
+
+@dataclass(slots=True, eq=False)
+class Minimized:
+    """A `minimize`, waiting for the `using` below it."""
+
+    written: ast.Minimize
+    name: str
+    loss: Value
+    closure: Closure
+    trained: list[Place]
+    used: bool = False
+
+
+@dataclass(slots=True, eq=False)
+class PlanWork:
+    """What has been gathered of a plan while its statements are taken."""
+
+    scope: Scope
+    step: Region
+    feeds: list[Feed] = field(default_factory=list[Feed])
+    datasets: dict[str, Dataset] = field(default_factory=dict[str, Dataset])
+    minimized: list[Minimized] = field(default_factory=list[Minimized])
+    later: list[tuple[ast.Statement, Scope]] = field(default_factory=list[tuple[ast.Statement, Scope]])
+    watched: list[tuple[ast.Statement, Scope]] = field(default_factory=list[tuple[ast.Statement, Scope]])
+    measures: list[Measure] = field(default_factory=list[Measure])
+    logs: list[Log] = field(default_factory=list[Log])
+    stops: list[Stop] = field(default_factory=list[Stop])
+    keep: Keep | None = None
+    seed: int = 0
+    learners: Learners | None = None
+    in_step: bool = True
+
+
+def run(s: Session, plan: ast.Train, module: Module) -> PlanWork:
+    """Take all statements of a plan; errors are reported and the rest goes on."""
+    s.plan.body = plan.body
+    step = s.new_region("step", training=True, in_plan=True, read_only=False)
+    scope = Scope(module, s.plan.root)
+    work = PlanWork(scope, step)
+    body = learners.expanded(s, plan)
+    with s.within(step):
+        statements(s, work, body, scope)
+        for waiting in work.minimized:
+            _must_be_used(s, work, waiting)
+        s.advance()
+        work.in_step = False
+        for statement, inner in work.later:
+            _guarded(s, work, statement, inner)
+    watching.run(s, work)
+    return work
+
+
+def statements(s: Session, work: PlanWork, body: tuple[ast.Statement, ...], scope: Scope) -> None:
+    """Take statements one after the other."""
+    for statement in body:
+        try:
+            with s.marked(span=s.user_span(statement.span)):
+                _TAKE[type(statement)](s, work, statement, scope)
+        except Failed:
+            continue
+
+
+def _bind(s: Session, work: PlanWork, written: ast.Bind, scope: Scope) -> None:
+    value = layers.bound_value(s, written, scope)
+    if isinstance(value, Tensor | Tree | Poison):
+        scope.names[written.name] = Bound(Closure(written.value, scope), value, s.region.moment)
+    else:
+        scope.names[written.name] = value
+
+
+def _assign(s: Session, work: PlanWork, written: ast.Assign, scope: Scope) -> None:
+    if work.in_step and not s.builder.context.mapped and learners.mentions_learners(written):
+        raise s.report(
+            "E0606", "this assignment reads the learners outside any synchronisation", [written],
+            help="write it in `every 1 step { ... }`",
+        )  # fmt: skip
+    places.assign(s, written, scope)
+
+
+def _state(s: Session, work: PlanWork, written: ast.State, scope: Scope) -> None:
+    """`state v: f32 ~ zeros`, or `state v: z ~ zeros`, one for each parameter of z."""
+    layers.claim(s, written, scope)
+    mapped = s.builder.context.mapped
+    if isinstance(written.type, ast.Type) and not _names_instance(s, written.type, scope):
+        def declare(entry: ParamEntry) -> Place:
+            type = places.declared_type(s, written, scope)
+            span = s.user_span(written.span)
+            variable = Variable(written.name, type, Role.STATE, mapped=mapped, span=span)
+            return places.new(s, variable, written.initial, scope)
+
+        scope.names[written.name] = ParamEntry(written, scope, declare)
+        return
+    raise s.report(
+        "E0903", "a state with the form of a layer value cannot be lowered yet", [written],
+        help="write one `state` for each parameter",
+    )  # fmt: skip
+
+
+def _names_instance(s: Session, type: ast.Type, scope: Scope) -> bool:
+    found = scope.find(type.name)
+    return bool(found) and isinstance(found[1] if found else None, Instance)
+
+
+# --- feeding -----------------------------------------------------------------------------------
+
+
+def _feed(s: Session, work: PlanWork, written: ast.FeedFrom, scope: Scope) -> None:
+    source = expressions.evaluate(s, written.source, scope)
+    if isinstance(source, Poison):
+        for name in written.names:
+            scope.names.setdefault(name.name, source)
+        return
+    if isinstance(source, DataValue):
+        raise s.report(
+            "E0604", "a feed draws from one split of a data set", [written.source],
+            help=f"`{source.declaration.name}.train`",
+        )  # fmt: skip
+    if not isinstance(source, SplitValue):
+        raise s.report("E0604", f"a feed draws from a split, found {describe(source)}", [written.source])
+    dataset = dataset_of(s, work, source.data)
+    name = dataset.name
+    dim = "N" if not work.feeds else f"N_{name}"
+    fields = {f.name: f for f in dataset.fields}
+    for wanted in written.names:
+        if wanted.name not in fields:
+            raise s.report(
+                "E0604", f"`{name}` has no field `{wanted.name}`", [wanted],
+                help=did_you_mean(wanted.name, fields) or f"its fields are {', '.join(fields)}",
+            )  # fmt: skip
+        layers.claim(s, wanted, scope)
+        type = fields[wanted.name].type
+        batch = type.with_shape((Dim.of(dim), *type.shape))
+        attributes = {"data": name, "split": source.split, "field": wanted.name}
+        with s.marked(phase=Phase.DATA, scope=name):
+            fed = Tensor(s.builder.add("feed", batch, (), attributes))
+        watching.note_field(s, fed, fields[wanted.name])
+        s.region.fed[name, wanted.name] = fed
+        scope.names[wanted.name] = FedField(name, wanted.name)
+    names = tuple(n.name for n in written.names)
+    work.feeds.append(Feed(name, source.split, names, source.batch, source.shuffle, dim, written.span))
+
+
+def dataset_of(s: Session, work: PlanWork, value: DataValue) -> Dataset:
+    """Return a data set, lowered once."""
+    name = value.declaration.name
+    if name not in work.datasets:
+        key = f"data {name}"
+        if key in s.failed:
+            raise Failed
+        s.failed.add(key)
+        work.datasets[name] = datasets.lower(s, value)
+        s.failed.discard(key)
+    return work.datasets[name]
+
+
+# --- minimising --------------------------------------------------------------------------------
+
+
+def _minimize(s: Session, work: PlanWork, written: ast.Minimize, scope: Scope) -> None:
+    value = expressions.evaluate(s, written.value, scope)
+    name = written.name or "loss"
+    closure = Closure(written.value, scope)
+    if written.name is not None:
+        layers.claim(s, written, scope)
+        scope.names[name] = Bound(closure, value, s.region.moment)
+    if isinstance(value, Poison | Unknown):
+        work.minimized.append(Minimized(written, name, cast(Value, None), closure, [], used=True))
+        return
+    loss = gradients.scalar_loss(s, value, written.value)
+    trained = gradients.reached(s, loss)
+    if written.over is not None:
+        wanted = expressions.evaluate(s, written.over, scope)
+        trained = _only(s, wanted, trained, written.over)
+    if not trained:
+        raise s.report(
+            "E0603", "this does not depend on any trained parameter", [written.value],
+            help="apply a model in it, or check `where frozen` and `stop_gradient`",
+        )  # fmt: skip
+    if any(m.name == name for m in work.minimized):
+        raise s.report("E0202", f"two `minimize` are called `{name}`", [written])
+    work.minimized.append(Minimized(written, name, loss, closure, trained))
+
+
+def _only(s: Session, wanted: Any_, trained: list[Place], at: ast.Syntax) -> list[Place]:
+    match wanted:
+        case Poison():
+            raise Failed
+        case Place():
+            names = {wanted.name}
+        case Instance():
+            names = {p.name for p in wanted.trained()}
+        case _:
+            raise s.report("E0603", f"`over` names parameters, found {describe(wanted)}", [at])
+    return [place for place in trained if place.name in names]
+
+
+def _using(s: Session, work: PlanWork, written: ast.Using, scope: Scope) -> None:
+    open_ = [m for m in work.minimized if not m.used]
+    optimizer = expressions.evaluate(s, written.optimizer, scope)
+    if not work.minimized:
+        raise s.report(
+            "E0603", "`using` belongs to the `minimize` above it, and there is none", [written]
+        )
+    if not open_:
+        if work.minimized[-1].trained:
+            raise s.report("E0603", "this `minimize` has its `using` already", [written])
+        raise Failed
+    last = open_[-1]
+    last.used = True
+    update_with(s, optimizer, written.optimizer, last.loss, last.trained, None, written)
+
+
+def update_with(
+    s: Session, optimizer: Any_, at: ast.Expression, loss: Value, trained: list[Place],
+    given: dict[str, Tensor] | None, written: ast.Using | ast.Descend,
+) -> None:  # fmt: skip
+    """Apply what stands behind `using`."""
+    if isinstance(optimizer, OptimizerFactory):
+        optimizer = optimizers.make(s, optimizer, [], at)
+    if isinstance(optimizer, Poison):
+        raise Failed
+    if not isinstance(optimizer, OptimizerValue | OptimizerChain):
+        raise s.report("E0404", f"`using` takes an optimizer, found {describe(optimizer)}", [at])
+    optimizers.update(s, optimizer, loss, trained, given, written)
+
+
+def _must_be_used(s: Session, work: PlanWork, waiting: Minimized) -> None:
+    """A `minimize` without `using` is fine where the plan updates the parameters itself."""
+    if waiting.used:
+        return
+    names = {p.name for p in waiting.trained}
+    replicas = {p.variable.replica_of for p in waiting.trained}
+    if not any(v in s.region.versions for v in names | replicas):
+        s.report(
+            "E0603", f"nothing updates the parameters of `{waiting.name}`", [waiting.written],
+            help="add `using sgd(0.1)`, or assign to the parameters with `<-`",
+        )  # fmt: skip
+
+
+def _descend(s: Session, work: PlanWork, written: ast.Descend, scope: Scope) -> None:
+    target = expressions.evaluate(s, written.place, scope)
+    along = read(s, expressions.evaluate(s, written.along, scope))
+    optimizer = expressions.evaluate(s, written.optimizer, scope)
+    if isinstance(target, Poison) or isinstance(along, Poison):
+        raise Failed
+    if isinstance(target, Place):
+        found = {target.name: as_tensor(s, along, written.along)}
+        trained = [target]
+    elif isinstance(target, Instance) and isinstance(along, Tree):
+        trained = list(target.trained())
+        cut = len(target.path) + 1 if target.path else 0
+        if {p.name[cut:] for p in trained} != along.items.keys():
+            raise s.report("E0327", "these two are trees of different parameters", [written.place, written.along])
+        found = {p.name: along.items[p.name[cut:]] for p in trained}
+    else:
+        raise s.report("E0407", "`descend` takes a place and a tree of its form", [written])
+    first = next(iter(found.values())).value
+    update_with(s, optimizer, written.optimizer, first, trained, found, written)
+
+
+# --- every, when, use --------------------------------------------------------------------------
+
+
+def _later(s: Session, work: PlanWork, written: ast.Statement, scope: Scope) -> None:
+    """Plan-level `every`, `when` and `use` come after the step, in text order."""
+    if work.in_step and not s.builder.context.mapped:
+        work.later.append((written, scope))
+    else:
+        _guarded(s, work, written, scope)
+
+
+def _guarded(s: Session, work: PlanWork, written: ast.Statement, scope: Scope) -> None:
+    try:
+        with s.marked(span=s.user_span(written.span)):
+            match written:
+                case ast.Every():
+                    guard = _fires(s, written, scope)
+                    _under(s, work, guard, written.body, scope)
+                case ast.When():
+                    _under(s, work, _condition(s, written, scope), written.body, scope)
+                case ast.Use():
+                    learners.use(s, work, written, scope, statements)
+                case _:
+                    pass
+    except Failed:
+        return
+
+
+def _fires(s: Session, written: ast.Every, scope: Scope) -> Value:
+    duration = duration_of(s, written.duration, scope)
+    attributes = {"amount": duration.amount, "unit": duration.unit.value}
+    return s.builder.add("fires", SCALAR.with_element(BOOL), (), attributes)
+
+
+def duration_of(s: Session, e: ast.Expression, scope: Scope) -> Duration:
+    """Evaluate a duration above 0."""
+    value = expressions.evaluate_static(s, e, scope, "a duration")
+    if not isinstance(value, Duration):
+        raise s.report(
+            "E0401", f"a duration is needed here, found {describe(value)}", [e],
+            help="with its unit: `5 epochs`, `100 steps`, `30 seconds`",
+        )  # fmt: skip
+    if value.amount <= 0:
+        raise s.report("E0605", f"a duration is longer than {value}", [e])
+    return value
+
+
+def _condition(s: Session, written: ast.When, scope: Scope) -> Value:
+    value = read(s, expressions.evaluate(s, written.condition, scope))
+    if isinstance(value, Poison):
+        raise Failed
+    tensor = as_tensor(s, value, written.condition).value
+    if tensor.type != SCALAR.with_element(BOOL):
+        raise s.report("E0402", f"`when` takes a true-or-false scalar, found {tensor.type}", [written.condition])
+    return tensor
+
+
+def _under(
+    s: Session, work: PlanWork, guard: Value, body: tuple[ast.Statement, ...], scope: Scope
+) -> None:
+    """Take statements under a guard; a guard inside another holds only when both do."""
+    outer = s.builder.context.guard
+    if outer is not None:
+        guard = s.builder.call("logical_and", s.builder.value(outer), guard)
+    with s.marked(guard=guard.id, phase=Phase.UPDATE):
+        statements(s, work, body, scope.inner())
+
+
+# --- the rest ------------------------------------------------------------------------------------
+
+
+def _watched(s: Session, work: PlanWork, written: ast.Statement, scope: Scope) -> None:
+    work.watched.append((written, scope))
+
+
+def _seed(s: Session, work: PlanWork, written: ast.Seed, scope: Scope) -> None:
+    value = expressions.evaluate_static(s, written.value, scope, "a whole number")
+    if isinstance(value, bool) or not isinstance(value, int) or value < 0:
+        raise s.report("E0401", f"a seed is a whole number, found {describe(value)}", [written.value])
+    work.seed = value
+
+
+def _precision(s: Session, work: PlanWork, written: ast.Precision, scope: Scope) -> None:
+    if written.element.name != "f32":
+        raise s.report(
+            "E0903", f"`precision {written.element.name}` cannot be lowered yet", [written],
+            help="leave it out: everything is computed in f32",
+        )  # fmt: skip
+
+
+def _learners(s: Session, work: PlanWork, written: ast.Learners, scope: Scope) -> None:
+    learners.block(s, work, written, scope, statements)
+
+
+def _misplaced(s: Session, work: PlanWork, written: ast.Statement, scope: Scope) -> None:
+    raise s.report("E0601", "this statement does not belong in a plan", [written])
+
+
+Take = Callable[[Session, PlanWork, ast.Statement, Scope], None]
+_TAKE = cast(
+    "dict[type, Take]",
+    {
+        ast.Bind: _bind, ast.Assign: _assign, ast.State: _state, ast.FeedFrom: _feed,
+        ast.Minimize: _minimize, ast.Using: _using, ast.Descend: _descend, ast.Every: _later,
+        ast.When: _later, ast.Use: _later, ast.Measure: _watched, ast.StopAfter: _watched,
+        ast.StopWhen: _watched, ast.StopStalled: _watched, ast.Keep: _watched, ast.Log: _watched,
+        ast.Seed: _seed, ast.Precision: _precision, ast.Learners: _learners,
+        ast.Param: _misplaced, ast.Each: _misplaced,
+    },
+)  # fmt: skip
