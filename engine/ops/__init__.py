@@ -1,0 +1,1 @@
+"""Operations: one record each, one file a family, put together in `table.py`."""

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import TensorType
+from fml.engine.ops.scalar import Scalar
 
 if TYPE_CHECKING:
     from fml.engine.ops.build import Value
@@ -50,7 +51,7 @@ class Sample:
     differentiable: tuple[int, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Op:
     """An operation.
 
@@ -58,19 +59,25 @@ class Op:
         name: how the graph's text calls it; lower case, words joined by `_`.
         doc: one line for its page.
         signature: its types in `.fml` syntax; `float[...]` means any float element.
-        infer: the result's type from the inputs' types; raises `OpTypeError`.
+        infer: the result's type from the inputs' types; raises `OpTypeError`. `given_type`
+            where who adds the node gives its type.
         gradient: given the gradient of the output, one value per input (None where an input
             has none); builds graph, so that higher gradients follow. None for an operation
             that is not differentiated at all, which `undifferentiable` must explain.
         undifferentiable: why there is no gradient (`its result is a class number`).
         compute: the numpy implementation, the oracle of every backend. Must not write to its
-            inputs; its result may be a view of one.
+            inputs; its result may be a view of one. Sees the values of one learner, except
+            in operations across learners, whose arrays are stacked on a leading axis.
+        scalar: what an elementwise operation does to one entry.
+        reference: dotted name of an independent function of the inputs (`scipy.special.expit`),
+            imported by the tests only.
         flops: floating-point operations of one call with definite types.
         in_place: inputs whose buffer the result may take over when nobody reads it later.
         samples: valid inputs for the tests, from a seeded generator; odd sizes, broadcasting.
         runtime: the value is provided by the runtime (feeds, counters, variables), not computed.
         effect: the node is kept although nothing reads it.
         reduces_learners: the result is not mapped over learners although the input is.
+        placeholder: a pass replaces it before anything runs.
     """
 
     name: str
@@ -81,11 +88,28 @@ class Op:
     samples: Callable[[np.random.Generator], Sequence[Sample]]
     gradient: Gradient | None = None
     undifferentiable: str = ""
+    scalar: Scalar | None = None
+    reference: str = ""
     flops: Flops = lambda inputs, attributes, result: 0
     in_place: tuple[int, ...] = ()
     runtime: bool = False
     effect: bool = False
     reduces_learners: bool = False
+    placeholder: bool = False
+
+    @property
+    def has_given_type(self) -> bool:
+        """Whether who adds the node gives its type."""
+        return self.infer is given_type
+
+
+def given_type(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    """Stand for `infer` where the type cannot be told from inputs and attributes.
+
+    Raises:
+        TypeError: always; such nodes are added with `Builder.add`.
+    """
+    raise TypeError("the type of this operation is given by who adds it: use `Builder.add`")
 
 
 class OpTypeError(Exception):

@@ -1,0 +1,143 @@
+"""Choosing entries by number: take and what undoes it, and one-hot vectors."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fml.engine.ir.dims import Dim
+from fml.engine.ir.graph import Attributes
+from fml.engine.ir.types import F32, Element, Label, TensorType
+from fml.engine.ops import rules
+from fml.engine.ops.record import Array, Call, Op, OpTypeError, Sample
+from fml.engine.ops.samples import draw, labels, sample, whole
+
+if TYPE_CHECKING:
+    from fml.engine.ops.build import Value
+
+
+def _infer_take(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    x, indices = inputs
+    axis = rules.require_axis("take", x, rules.as_int(attributes["axis"]))
+    rules.indices("take", indices, 1)
+    classes = indices.element.classes if isinstance(indices.element, Label) else None
+    if classes is not None and classes != x.dims[axis]:
+        message = f"labels of {classes} classes choose from an axis of {x.dims[axis]} entries"
+        raise OpTypeError("E0314", message, (0, 1), "make the axis as long as there are classes")
+    return x.with_shape(rules.with_axis(x.dims, axis, *indices.dims))
+
+
+def _take(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    x, indices = inputs
+    axis = rules.as_int(attributes["axis"])
+    if x.shape[axis] == 0:
+        return np.zeros(result.sizes, result.dtype)
+    return np.asarray(np.take(x, indices, axis, mode="clip"))
+
+
+def _take_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
+    x, indices = call.inputs
+    axis = rules.as_int(call.attributes["axis"])
+    return g.call("take_adjoint", indices, axis=axis, size=x.type.dims[axis]), None
+
+
+def _infer_take_adjoint(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    g, indices = inputs
+    rules.numbers("take_adjoint", [g])
+    rules.indices("take_adjoint", indices, 1)
+    axis, size = rules.as_int(attributes["axis"]), rules.as_dim(attributes["size"])
+    if g.dims[axis : axis + indices.rank] != indices.dims:
+        message = f"`take_adjoint`: axes from {axis} on of {g} are not those of {indices}"
+        raise OpTypeError("E0308", message, (0, 1), "give the gradient of a `take`")
+    return g.with_shape((*g.dims[:axis], size, *g.dims[axis + indices.rank :]))
+
+
+def _take_adjoint(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    g, indices = inputs
+    axis, sizes = rules.as_int(attributes["axis"]), result.sizes
+    before, after = sizes[:axis], sizes[axis + 1 :]
+    total = np.zeros((*before, sizes[axis], *after), result.dtype)
+    if g.size:
+        flat = g.reshape(*before, indices.size, *after)
+        chosen = np.clip(indices.reshape(-1), 0, sizes[axis] - 1)
+        np.add.at(np.moveaxis(total, axis, 0), chosen, np.moveaxis(flat, axis, 0))
+    return total
+
+
+def _take_adjoint_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
+    return g.call("take", call.inputs[1], axis=call.attributes["axis"]), None
+
+
+def _infer_one_hot(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    (x,) = inputs
+    element = rules.as_element(attributes["element"])
+    if not isinstance(x.element, Label):
+        message = f"`one_hot` takes labels, found {x}"
+        raise OpTypeError("E0306", message, (0,), "declare it as a label, for instance `label[10]`")
+    return TensorType(element, (*x.shape, x.element.classes))
+
+
+def _one_hot(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    classes = np.arange(result.sizes[-1])
+    return np.equal(inputs[0][..., np.newaxis], classes).astype(result.dtype)
+
+
+def _take_samples(rng: np.random.Generator) -> Sequence[Sample]:
+    return [
+        sample([draw(rng, (5,)), whole(rng, (3,), 0, 5)], {"axis": 0}),
+        sample([draw(rng, (4, 3)), whole(rng, (), 0, 3)], {"axis": 1}),
+        sample([draw(rng, (3, 4, 2)), whole(rng, (2, 3), 0, 4)], {"axis": 1}),
+        sample([draw(rng, (3, 2)), whole(rng, (5,), 0, 3)], {"axis": 0}, [F32, labels(3)]),
+        sample([draw(rng, (3, 2)), whole(rng, (0,), 0, 3)], {"axis": 0}),
+    ]
+
+
+def _take_adjoint_samples(rng: np.random.Generator) -> Sequence[Sample]:
+    size = Dim.of(4)
+    return [
+        sample([draw(rng, (3,)), whole(rng, (3,), 0, 4)], {"axis": 0, "size": size}),
+        sample([draw(rng, (2,)), whole(rng, (), 0, 4)], {"axis": 1, "size": size}),
+        sample([draw(rng, (3, 2, 3, 2)), whole(rng, (2, 3), 0, 4)], {"axis": 1, "size": size}),
+        sample([draw(rng, (0, 2)), whole(rng, (0,), 0, 4)], {"axis": 0, "size": size}),
+    ]
+
+
+def _one_hot_samples(rng: np.random.Generator) -> Sequence[Sample]:
+    return [
+        sample([whole(rng, sizes, 0, 3)], {"element": element}, [labels(3)])
+        for sizes in ((), (7,), (2, 3), (0,))
+        for element in (F32, Element.BOOL)
+    ]
+
+
+TAKE = Op(
+    name="take",
+    doc="Entries of x along an axis, by number; a number outside counts as the nearest inside.",
+    signature="(x: any[...], indices: index[...], axis) -> any[...]",
+    infer=_infer_take,
+    compute=_take,
+    samples=_take_samples,
+    gradient=_take_gradient,
+)
+TAKE_ADJOINT = Op(
+    name="take_adjoint",
+    doc="Entries of g added up at the places that `take` took them from.",
+    signature="(g: number[...], indices: index[...], axis, size) -> number[...]",
+    infer=_infer_take_adjoint,
+    compute=_take_adjoint,
+    samples=_take_adjoint_samples,
+    gradient=_take_adjoint_gradient,
+    flops=lambda inputs, attributes, result: rules.entries(inputs[0]),
+)
+ONE_HOT = Op(
+    name="one_hot",
+    doc="A vector per label, 1 at its class and 0 elsewhere.",
+    signature="(y: label[K][...], element) -> element[..., K]",
+    infer=_infer_one_hot,
+    compute=_one_hot,
+    samples=_one_hot_samples,
+    undifferentiable="its input is a class number",
+    flops=lambda inputs, attributes, result: rules.entries(result),
+)
+
+OPS = (TAKE, TAKE_ADJOINT, ONE_HOT)

@@ -1,0 +1,102 @@
+"""Operations across learners.
+
+A node's type is one learner's; `compute` sees the arrays of all learners stacked on a new first
+axis, and returns one array (`learners_reduce`) or a stack.
+"""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fml.engine.ir.graph import Attributes
+from fml.engine.ir.training import LEARNERS
+from fml.engine.ir.types import Element, TensorType
+from fml.engine.ops import rules
+from fml.engine.ops.adjoint import chosen, size_of
+from fml.engine.ops.record import Array, Call, Op, Sample
+from fml.engine.ops.samples import draw
+
+if TYPE_CHECKING:
+    from fml.engine.ops.build import Value
+
+_KINDS = {"sum": np.sum, "mean": np.mean, "min": np.min, "max": np.max}
+
+
+def _infer_reduce(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    kind = rules.text(attributes, "kind")
+    if kind not in _KINDS:
+        raise TypeError(f"`learners_reduce` of unknown kind `{kind}`")
+    name = f"{kind}(over = learners)"
+    if kind == "mean":
+        rules.floats(name, inputs)
+    rules.numbers(name, inputs)
+    return inputs[0]
+
+
+def _reduce(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    reduce = _KINDS[rules.text(attributes, "kind")]
+    return np.asarray(reduce(inputs[0], axis=0), result.dtype)
+
+
+def _reduce_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
+    """The same for every learner; of an extreme, shared by those who attain it."""
+    (x,), kind = call.inputs, rules.text(call.attributes, "kind")
+    if kind == "sum":
+        return (g,)
+    if kind == "mean":
+        return (g / size_of(LEARNERS, like=g),)
+    hit = chosen(x.call("equal", call.output), 1.0, 0.0, like=x)
+    return (g * hit / hit.call("learners_reduce", kind="sum"),)
+
+
+def _roll(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    return np.roll(inputs[0], rules.as_int(attributes["shift"]), axis=0)
+
+
+def _roll_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
+    return (g.call("learners_roll", shift=-rules.as_int(call.attributes["shift"])),)
+
+
+def _stacked(rng: np.random.Generator, attributes: Attributes) -> Sequence[Sample]:
+    """Arrays of three learners; the type is one learner's."""
+    made: list[Sample] = []
+    for sizes in ((), (4,), (2, 3)):
+        whole = draw(rng, (3, *sizes))
+        type = TensorType(Element.F32, tuple(map(rules.as_dim, sizes)))
+        made.append(Sample((whole,), (type,), attributes))
+    return made
+
+
+LEARNERS_REDUCE = Op(
+    name="learners_reduce",
+    doc="Sum, mean, min or max over the learners: one value for all of them.",
+    signature="(x: number[...], kind) -> number[...]",
+    infer=_infer_reduce,
+    compute=_reduce,
+    samples=lambda rng: [s for kind in _KINDS for s in _stacked(rng, {"kind": kind})],
+    gradient=_reduce_gradient,
+    flops=lambda inputs, attributes, result: rules.entries(result),
+    reduces_learners=True,
+)
+LEARNERS_ROLL = Op(
+    name="learners_roll",
+    doc="Each learner gets the value of the learner `shift` before it, round a ring.",
+    signature="(x: any[...], shift) -> any[...]",
+    infer=lambda inputs, attributes: inputs[0],
+    compute=_roll,
+    samples=lambda rng: [s for shift in (0, 1, -2) for s in _stacked(rng, {"shift": shift})],
+    gradient=_roll_gradient,
+)
+LEARNERS_INDEX = Op(
+    name="learners_index",
+    doc="The learner's number, from 0.",
+    signature="() -> i32",
+    infer=lambda inputs, attributes: TensorType(Element.I32),
+    compute=None,
+    samples=lambda rng: [],
+    undifferentiable="it has no inputs",
+    runtime=True,
+)
+
+OPS = (LEARNERS_REDUCE, LEARNERS_ROLL, LEARNERS_INDEX)

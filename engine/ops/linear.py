@@ -1,0 +1,107 @@
+"""Matrix products."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fml.engine.ir.dims import Dim
+from fml.engine.ir.graph import Attributes
+from fml.engine.ir.types import TensorType
+from fml.engine.ops import rules
+from fml.engine.ops.record import Array, Call, Op, OpTypeError, Sample
+from fml.engine.ops.samples import draw, sample
+
+if TYPE_CHECKING:
+    from fml.engine.ops.build import Value
+
+ONE = Dim.of(1)
+
+
+def _infer_matmul(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    a, b = inputs
+    rules.numbers("@", inputs)
+    element = rules.same_element("@", inputs)
+    for place, type in enumerate(inputs):
+        if type.rank == 0:
+            message = f"`@` takes vectors and matrices, found the scalar {type}"
+            raise OpTypeError("E0304", message, (place,), "a scalar multiplies with `*`")
+    if b.rank > 2 and a.dims[:-2] != b.dims[:-2]:
+        message = f"`@` of batches of matrices needs equal leading axes: {a} and {b}"
+        raise OpTypeError("E0308", message, (0, 1), "`broadcast` or `reshape` one of them")
+    inner = b.dims[-2] if b.rank > 1 else b.dims[0]
+    if a.dims[-1] != inner:
+        message = f"inner axes differ in `@`: {a.dims[-1]} and {inner}"
+        way_out = "the last axis of the left must be the last but one of the right"
+        raise OpTypeError("E0301", message, (0, 1), way_out)
+    return TensorType(element, (*a.dims[:-1], *(b.dims[-1:] if b.rank > 1 else ())))
+
+
+def _matmul(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    a, b = inputs
+    with np.errstate(all="ignore"):
+        if a.ndim > 2 and b.ndim <= 2:
+            # One large product instead of many small ones.
+            product = np.matmul(a.reshape(-1, a.shape[-1]), b)
+            return np.asarray(product, result.dtype).reshape(result.sizes)
+        return np.asarray(np.matmul(a, b), result.dtype)
+
+
+def _swap(x: "Value") -> "Value":
+    rank = x.type.rank
+    return x.call("transpose", order=(*range(rank - 2), rank - 1, rank - 2))
+
+
+def _flat(x: "Value") -> "Value":
+    """All axes but the last made one."""
+    return x.call("reshape", shape=(rules.product(x.type.dims[:-1]), x.type.dims[-1]))
+
+
+def _matmul_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
+    """Gradients G B^T and A^T G, vectors taken as matrices of one row or column."""
+    a, b = call.inputs
+    left, right = a, b
+    if a.type.rank == 1:
+        left = a.call("reshape", shape=(ONE, *a.type.dims))
+    if b.type.rank == 1:
+        right = b.call("reshape", shape=(*b.type.dims, ONE))
+    g = g.call("reshape", shape=(*left.type.dims[:-1], right.type.dims[-1]))
+    to_left = g @ _swap(right)
+    shared = left.type.rank > right.type.rank
+    to_right = _swap(_flat(left)) @ _flat(g) if shared else _swap(left) @ g
+    return to_left.call("reshape", shape=a.type.dims), to_right.call("reshape", shape=b.type.dims)
+
+
+def _flops(inputs: Sequence[TensorType], attributes: Attributes, result: TensorType) -> int:
+    return 2 * rules.entries(result) * inputs[0].sizes[-1]
+
+
+def _samples(rng: np.random.Generator) -> Sequence[Sample]:
+    shapes = (
+        ((3,), (3,)),
+        ((2, 3), (3,)),
+        ((3,), (3, 2)),
+        ((5, 3), (3, 4)),
+        ((2, 5, 3), (3, 4)),
+        ((2, 5, 3), (3,)),
+        ((2, 4, 3), (2, 3, 5)),
+        ((2, 1, 4, 3), (2, 1, 3, 2)),
+        ((0, 3), (3, 2)),
+        ((2, 0), (0, 3)),
+    )
+    return [sample([draw(rng, a), draw(rng, b)]) for a, b in shapes]
+
+
+MATMUL = Op(
+    name="matmul",
+    doc="Product of matrices or vectors; leading axes are a batch, and equal if both have them.",
+    signature="(a: number[..., M, K], b: number[..., K, N]) -> number[..., M, N]",
+    infer=_infer_matmul,
+    compute=_matmul,
+    samples=_samples,
+    gradient=_matmul_gradient,
+    reference="numpy.matmul",
+    flops=_flops,
+)
+
+OPS = (MATMUL,)

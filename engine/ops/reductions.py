@@ -1,0 +1,292 @@
+"""Reductions over axes, running sums, and the class of the largest or smallest entry."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from fml.engine.ir.dims import Dim
+from fml.engine.ir.graph import Attributes
+from fml.engine.ir.types import BOOL, F32, Element, Label, TensorType
+from fml.engine.ops import rules
+from fml.engine.ops.adjoint import chosen, expand, kept
+from fml.engine.ops.record import Array, Call, Op, OpTypeError, Sample
+from fml.engine.ops.samples import coin, draw, sample, whole
+
+if TYPE_CHECKING:
+    from fml.engine.ops.build import Value
+
+Gradients = Sequence["Value | None"]
+_CASES = (
+    ((5,), (0,), False),
+    ((3, 5), (1,), True),
+    ((3, 5), (0, 1), False),
+    ((2, 3, 4), (0, 2), True),
+    ((2, 3, 4), (1,), False),
+    ((0, 3), (1,), False),
+    ((), (), False),
+    ((1, 1), (0,), True),
+)
+
+
+def _reduced(
+    op: str, x: TensorType, attributes: Attributes, nonempty: bool = False
+) -> tuple[Dim, ...]:
+    axes = rules.require_axes(op, x, rules.as_ints(attributes["axes"]))
+    for axis in axes:
+        _require_entries(op, x, axis, nonempty)
+    if attributes["keep"]:
+        return kept(x.dims, axes)
+    return tuple(dim for axis, dim in enumerate(x.dims) if axis not in axes)
+
+
+def _require_entries(op: str, x: TensorType, axis: int, nonempty: bool) -> None:
+    if nonempty and x.dims[axis].size == 0:
+        message = f"`{op}` over axis {axis} of {x}, which has no entries"
+        raise OpTypeError("E0313", message, (0,), "there is no such entry: leave the axis out")
+
+
+def _infer_sum(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    (x,) = inputs
+    shape = _reduced("sum", x, attributes)
+    if x.element is BOOL:
+        return TensorType(F32, shape)
+    rules.numbers("sum", inputs)
+    # Sums of bytes would overflow at once.
+    return TensorType(Element.I32 if x.element is Element.U8 else x.element, shape)
+
+
+def _infer_numbers(op: str, nonempty: bool) -> Callable[..., TensorType]:
+    def infer(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+        rules.numbers(op, inputs)
+        return inputs[0].with_shape(_reduced(op, inputs[0], attributes, nonempty))
+
+    return infer
+
+
+def _infer_booleans(op: str) -> Callable[..., TensorType]:
+    def infer(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+        rules.booleans(op, inputs)
+        return inputs[0].with_shape(_reduced(op, inputs[0], attributes))
+
+    return infer
+
+
+def _reduce(function: Callable[..., Any]) -> Callable[..., Array]:
+    def compute(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+        axes, keep = rules.as_ints(attributes["axes"]), bool(attributes["keep"])
+        with np.errstate(all="ignore"):
+            return np.asarray(function(inputs[0], axis=axes, keepdims=keep), result.dtype)
+
+    return compute
+
+
+def _accumulate(function: Callable[..., Any]) -> Callable[..., Any]:
+    """Add f16 up in f32 and booleans as numbers."""
+
+    def wide(x: Array, **how: object) -> Any:
+        narrow = x.dtype in (np.float16, np.bool_)
+        return function(x, dtype=np.float32 if narrow else None, **how)
+
+    return wide
+
+
+def _sum_gradient(g: "Value", call: Call) -> Gradients:
+    x = call.inputs[0].type
+    if not x.is_float:
+        return (None,)
+    return (expand(g, x.dims, rules.as_ints(call.attributes["axes"])),)
+
+
+def _extreme_gradient(g: "Value", call: Call) -> Gradients:
+    """Split the gradient equally between the entries that attain the extreme."""
+    (x,), y = call.inputs, call.output
+    axes = rules.as_ints(call.attributes["axes"])
+    hit = x.call("equal", expand(y, x.type.dims, axes))
+    ones = chosen(hit, 1.0, 0.0, like=x)
+    share = g.call("reshape", shape=kept(x.type.dims, axes)) / ones.call(
+        "sum", axes=axes, keep=True
+    )
+    return (ones * share,)
+
+
+def _product_gradient(g: "Value", call: Call) -> Gradients:
+    """Multiply all other entries, exactly, zeros included and in higher gradients too.
+
+    The reduced axes become one of n entries; on its square the diagonal is replaced by 1.
+    """
+    (x,) = call.inputs
+    axes = rules.as_ints(call.attributes["axes"])
+    if not axes:
+        return (g,)
+    front = tuple(axis for axis in range(x.type.rank) if axis not in axes)
+    order = (*front, *axes)
+    moved = x.call("transpose", order=order)
+    outer = moved.type.dims[: len(front)]
+    n = rules.product(moved.type.dims[len(front) :])
+    square = moved.call("reshape", shape=(*outer, Dim.of(1), n))
+    square = square.call("broadcast", shape=(*outer, n, n))
+    place = x.builder.call("iota", size=n, element=Element.I32)
+    diagonal = place.call("reshape", shape=(n, Dim.of(1))).call("equal", place)
+    others = chosen(diagonal, 1.0, square, like=x)
+    others = others.call("product", axes=(len(outer) + 1,), keep=False)
+    back = others.call("reshape", shape=moved.type.dims)
+    back = back.call("transpose", order=tuple(order.index(axis) for axis in range(x.type.rank)))
+    return (expand(g, x.type.dims, axes) * back,)
+
+
+def _infer_position(op: str) -> Callable[..., TensorType]:
+    def infer(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+        (x,) = inputs
+        rules.numbers(op, inputs)
+        axis = rules.require_axis(op, x, rules.as_int(attributes["axis"]))
+        _require_entries(op, x, axis, nonempty=True)
+        return TensorType(Label(x.dims[axis]), rules.with_axis(x.dims, axis))
+
+    return infer
+
+
+def _position(function: Callable[..., Any]) -> Callable[..., Array]:
+    def compute(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+        return np.asarray(function(inputs[0], rules.as_int(attributes["axis"])), result.dtype)
+
+    return compute
+
+
+def _infer_cumsum(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    rules.numbers("cumsum", inputs)
+    rules.require_axis("cumsum", inputs[0], rules.as_int(attributes["axis"]))
+    return inputs[0]
+
+
+def _cumsum(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    axis = rules.as_int(attributes["axis"])
+    wide = np.float32 if result.dtype == np.float16 else result.dtype
+    return np.cumsum(inputs[0], axis, dtype=wide).astype(result.dtype, copy=False)
+
+
+def _cumsum_gradient(g: "Value", call: Call) -> Gradients:
+    axis = call.attributes["axis"]
+    backwards = g.call("flip", axis=axis).call("cumsum", axis=axis)
+    return (backwards.call("flip", axis=axis),)
+
+
+def _numbers(rng: np.random.Generator) -> Sequence[Sample]:
+    return [
+        sample([draw(rng, sizes)], {"axes": axes, "keep": keep}) for sizes, axes, keep in _CASES
+    ]
+
+
+def _numbers_and_others(rng: np.random.Generator) -> Sequence[Sample]:
+    how = {"axes": (0,), "keep": False}
+    empty = sample([draw(rng, (0, 3))], how)
+    return [*_numbers(rng), empty, sample([coin(rng, (7,))], how), sample([whole(rng, (7,))], how)]
+
+
+def _coins(rng: np.random.Generator) -> Sequence[Sample]:
+    return [
+        sample([coin(rng, sizes)], {"axes": axes, "keep": keep}) for sizes, axes, keep in _CASES
+    ]
+
+
+def _along(rng: np.random.Generator) -> Sequence[Sample]:
+    cases = (((5,), 0), ((3, 5), 0), ((3, 5), 1), ((0, 3), 1), ((2, 1, 3), 1))
+    return [sample([draw(rng, sizes)], {"axis": axis}) for sizes, axis in cases]
+
+
+def _count(inputs: Sequence[TensorType], attributes: Attributes, result: TensorType) -> int:
+    return rules.entries(inputs[0])
+
+
+SUM = Op(
+    name="sum",
+    doc="Sum over axes; booleans count in f32.",
+    signature="(x: number[...], axes, keep) -> number[...]",
+    infer=_infer_sum,
+    compute=_reduce(_accumulate(np.sum)),
+    samples=_numbers_and_others,
+    gradient=_sum_gradient,
+    flops=_count,
+)
+PRODUCT = Op(
+    name="product",
+    doc="Product over axes.",
+    signature="(x: number[...], axes, keep) -> number[...]",
+    infer=_infer_numbers("product", nonempty=False),
+    compute=_reduce(_accumulate(np.prod)),
+    samples=_numbers,
+    gradient=_product_gradient,
+    flops=_count,
+)
+MAX = Op(
+    name="max",
+    doc="Largest entry over axes; equal ones share the gradient.",
+    signature="(x: number[...], axes, keep) -> number[...]",
+    infer=_infer_numbers("max", nonempty=True),
+    compute=_reduce(np.max),
+    samples=_numbers,
+    gradient=_extreme_gradient,
+    flops=_count,
+)
+MIN = Op(
+    name="min",
+    doc="Smallest entry over axes; equal ones share the gradient.",
+    signature="(x: number[...], axes, keep) -> number[...]",
+    infer=_infer_numbers("min", nonempty=True),
+    compute=_reduce(np.min),
+    samples=_numbers,
+    gradient=_extreme_gradient,
+    flops=_count,
+)
+ANY = Op(
+    name="any",
+    doc="Whether one entry is true.",
+    signature="(x: bool[...], axes, keep) -> bool[...]",
+    infer=_infer_booleans("any"),
+    compute=_reduce(np.any),
+    samples=_coins,
+    undifferentiable="its result is a boolean",
+    flops=_count,
+)
+ALL = Op(
+    name="all",
+    doc="Whether every entry is true.",
+    signature="(x: bool[...], axes, keep) -> bool[...]",
+    infer=_infer_booleans("all"),
+    compute=_reduce(np.all),
+    samples=_coins,
+    undifferentiable="its result is a boolean",
+    flops=_count,
+)
+ARGMAX = Op(
+    name="argmax",
+    doc="Place of the largest entry along an axis, the first of equal ones.",
+    signature="(x: number[..., K], axis) -> label[K][...]",
+    infer=_infer_position("argmax"),
+    compute=_position(np.argmax),
+    samples=_along,
+    undifferentiable="its result is a class number",
+    flops=_count,
+)
+ARGMIN = Op(
+    name="argmin",
+    doc="Place of the smallest entry along an axis, the first of equal ones.",
+    signature="(x: number[..., K], axis) -> label[K][...]",
+    infer=_infer_position("argmin"),
+    compute=_position(np.argmin),
+    samples=_along,
+    undifferentiable="its result is a class number",
+    flops=_count,
+)
+CUMSUM = Op(
+    name="cumsum",
+    doc="Sums of the first 1, 2, ... entries along an axis.",
+    signature="(x: number[...], axis) -> number[...]",
+    infer=_infer_cumsum,
+    compute=_cumsum,
+    samples=_along,
+    gradient=_cumsum_gradient,
+    flops=_count,
+)
+
+OPS = (SUM, PRODUCT, MAX, MIN, ANY, ALL, ARGMAX, ARGMIN, CUMSUM)

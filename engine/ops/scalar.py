@@ -1,0 +1,170 @@
+"""Scalar expressions: what an elementwise operation does to one entry, as data.
+
+The numpy implementation evaluates the expression on arrays; a compiling backend emits it.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array: TypeAlias = NDArray[np.generic]
+Operand: TypeAlias = "Scalar | float"
+
+
+class Scalar:
+    """An expression over the entries of the inputs; operators and functions build larger ones."""
+
+    __slots__ = ()
+
+    def __add__(self, other: Operand) -> "Scalar":
+        return apply("add", self, other)
+
+    def __radd__(self, other: float) -> "Scalar":
+        return apply("add", other, self)
+
+    def __sub__(self, other: Operand) -> "Scalar":
+        return apply("subtract", self, other)
+
+    def __rsub__(self, other: float) -> "Scalar":
+        return apply("subtract", other, self)
+
+    def __mul__(self, other: Operand) -> "Scalar":
+        return apply("multiply", self, other)
+
+    def __rmul__(self, other: float) -> "Scalar":
+        return apply("multiply", other, self)
+
+    def __truediv__(self, other: Operand) -> "Scalar":
+        return apply("divide", self, other)
+
+    def __rtruediv__(self, other: float) -> "Scalar":
+        return apply("divide", other, self)
+
+    def __neg__(self) -> "Scalar":
+        return apply("negate", self)
+
+    def __lt__(self, other: Operand) -> "Scalar":
+        return apply("less", self, other)
+
+
+@dataclass(frozen=True, slots=True)
+class Argument(Scalar):
+    """The entry of the input at this place."""
+
+    place: int
+
+
+@dataclass(frozen=True, slots=True)
+class Constant(Scalar):
+    """A number, of the element that the expression computes in."""
+
+    value: float
+
+
+@dataclass(frozen=True, slots=True)
+class Apply(Scalar):
+    """A function of `FUNCTIONS` applied to expressions."""
+
+    function: str
+    operands: tuple[Scalar, ...]
+
+
+# All that an emitter has to know, with the meaning that numpy gives it.
+FUNCTIONS: Mapping[str, Callable[..., Any]] = {
+    "abs": np.absolute,
+    "add": np.add,
+    "ceil": np.ceil,
+    "cos": np.cos,
+    "divide": np.true_divide,
+    "equal": np.equal,
+    "exp": np.exp,
+    "expm1": np.expm1,
+    "floor": np.floor,
+    "greater": np.greater,
+    "greater_equal": np.greater_equal,
+    "less": np.less,
+    "less_equal": np.less_equal,
+    "log": np.log,
+    "log1p": np.log1p,
+    "logical_and": np.logical_and,
+    "logical_not": np.logical_not,
+    "logical_or": np.logical_or,
+    "maximum": np.maximum,
+    "minimum": np.minimum,
+    "mod": np.mod,
+    "multiply": np.multiply,
+    "negate": np.negative,
+    "not_equal": np.not_equal,
+    "power": np.power,
+    "round": np.rint,
+    "sign": np.sign,
+    "sin": np.sin,
+    "sqrt": np.sqrt,
+    "subtract": np.subtract,
+    "tanh": np.tanh,
+    "where": np.where,
+}
+
+
+def apply(function: str, *operands: Operand) -> Scalar:
+    """Apply a function of `FUNCTIONS`; numbers become constants."""
+    return Apply(
+        function, tuple(o if isinstance(o, Scalar) else Constant(float(o)) for o in operands)
+    )
+
+
+def polynomial(x: Scalar, coefficients: Sequence[float]) -> Scalar:
+    """Sum of `coefficients[i] * x^i`, by Horner's rule."""
+    total: Operand = coefficients[-1]
+    for coefficient in reversed(coefficients[:-1]):
+        total = total * x + coefficient
+    return total if isinstance(total, Scalar) else Constant(total)
+
+
+def evaluate(expression: Scalar, inputs: Sequence[Array], dtype: np.dtype[np.generic]) -> Array:
+    """Compute an expression on arrays that broadcast, with a result of `dtype`.
+
+    Whole numbers are first converted where the result is a float, and f16 is computed in f32.
+    """
+    wide = np.dtype(np.float32) if dtype == np.float16 else dtype
+    known: dict[int, Any] = {}
+
+    def convert(array: Array) -> Array:
+        if array.dtype == np.float16:
+            return array.astype(np.float32)
+        if wide.kind == "f" and array.dtype.kind in "iu":
+            return array.astype(wide)
+        return array
+
+    def value(e: Scalar) -> Any:
+        # Keyed by identity: a subexpression that is used twice is the same object.
+        if id(e) not in known:
+            match e:
+                case Argument(place):
+                    known[id(e)] = convert(inputs[place])
+                case Constant(number):
+                    known[id(e)] = number
+                case Apply(function, operands):
+                    known[id(e)] = FUNCTIONS[function](*map(value, operands))
+                case _:
+                    raise TypeError(f"not an expression: {e!r}")
+        return known[id(e)]
+
+    with np.errstate(all="ignore"):
+        return np.asarray(value(expression)).astype(dtype, copy=False)
+
+
+def count_operations(expression: Scalar) -> int:
+    """How many functions are applied, shared ones counted once."""
+    seen: set[int] = set()
+
+    def visit(e: Scalar) -> int:
+        if not isinstance(e, Apply) or id(e) in seen:
+            return 0
+        seen.add(id(e))
+        return 1 + sum(map(visit, e.operands))
+
+    return visit(expression)

@@ -1,0 +1,267 @@
+"""Operations that move entries without computing: reshape, transpose, broadcast, slice, pad, ..."""
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fml.engine.ir.dims import Dim
+from fml.engine.ir.graph import Attributes
+from fml.engine.ir.types import TensorType
+from fml.engine.ops import rules
+from fml.engine.ops.adjoint import sum_to
+from fml.engine.ops.record import Array, Call, Op, OpTypeError, Sample
+from fml.engine.ops.samples import draw, labels, sample, whole
+
+if TYPE_CHECKING:
+    from fml.engine.ops.build import Value
+
+Gradients = Sequence["Value | None"]
+
+
+def _dims(*sizes: int) -> tuple[Dim, ...]:
+    return tuple(map(Dim.of, sizes))
+
+
+def _one(
+    cases: Sequence[tuple[tuple[int, ...], Attributes]],
+) -> Callable[[np.random.Generator], Sequence[Sample]]:
+    return lambda rng: [sample([draw(rng, sizes)], attributes) for sizes, attributes in cases]
+
+
+def _infer_reshape(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    shape = rules.as_dims(attributes["shape"])
+    have, want = rules.product(inputs[0].dims), rules.product(shape)
+    if have != want:
+        message = f"{inputs[0]} has {have} entries, the shape {rules.show(shape)} has {want}"
+        raise OpTypeError("E0307", message, (0,), "the numbers of entries must be equal")
+    return inputs[0].with_shape(shape)
+
+
+def _reshape_gradient(g: "Value", call: Call) -> Gradients:
+    return (g.call("reshape", shape=call.inputs[0].type.dims),)
+
+
+def _infer_transpose(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    (x,) = inputs
+    order = rules.require_axes("transpose", x, rules.as_ints(attributes["order"]))
+    if len(order) != x.rank:
+        message = f"`transpose` orders {len(order)} axes, but {x} has {x.rank}"
+        raise OpTypeError("E0305", message, (0,), "name every axis once")
+    return x.with_shape(tuple(x.dims[axis] for axis in order))
+
+
+def _transpose(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    return np.transpose(inputs[0], rules.as_ints(attributes["order"]))
+
+
+def _transpose_gradient(g: "Value", call: Call) -> Gradients:
+    order = rules.as_ints(call.attributes["order"])
+    return (g.call("transpose", order=tuple(order.index(axis) for axis in range(len(order)))),)
+
+
+def _infer_broadcast(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    (x,) = inputs
+    result = x.with_shape(rules.as_dims(attributes["shape"]))
+    fits = x.rank <= result.rank
+    if not fits or rules.broadcast_shapes("broadcast", (x, result)) != result.dims:
+        message = f"{x} does not broadcast to {rules.show(result.dims)}"
+        way_out = "only an axis of 1, or one that is missing at the front, is stretched"
+        raise OpTypeError("E0302", message, (0,), way_out)
+    return result
+
+
+def _broadcast(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    return np.broadcast_to(inputs[0], result.sizes)
+
+
+def _infer_concat(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    rules.same_element("concat", inputs)
+    first = inputs[0]
+    axis = rules.require_axis("concat", first, rules.as_int(attributes["axis"]))
+    total = Dim.of(0)
+    for place, type in enumerate(inputs):
+        same = type.rank == first.rank and all(
+            a == b for i, (a, b) in enumerate(zip(type.dims, first.dims, strict=True)) if i != axis
+        )
+        if not same:
+            message = f"`concat` along axis {axis}: the other axes of {first} and {type} differ"
+            raise OpTypeError("E0308", message, (0, place), "make all axes but that one equal")
+        total = total + type.dims[axis]
+    return first.with_shape(rules.with_axis(first.dims, axis, total))
+
+
+def _concat(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    return np.concatenate(inputs, rules.as_int(attributes["axis"]))
+
+
+def _concat_gradient(g: "Value", call: Call) -> Gradients:
+    axis, offset = rules.as_int(call.attributes["axis"]), Dim.of(0)
+    pieces: list[Value | None] = []
+    for x in call.inputs:
+        end = offset + x.type.dims[axis]
+        starts = rules.with_axis(_dims(*[0] * g.type.rank), axis, offset)
+        pieces.append(g.call("slice", starts=starts, stops=rules.with_axis(g.type.dims, axis, end)))
+        offset = end
+    return pieces
+
+
+def _concat_samples(rng: np.random.Generator) -> Sequence[Sample]:
+    classes = [whole(rng, (size,), 0, 3) for size in (2, 4)]
+    return [
+        sample([draw(rng, (3, size)) for size in (2, 0, 5)], {"axis": 1}),
+        sample([draw(rng, (size, 2)) for size in (1, 3)], {"axis": 0}),
+        sample([draw(rng, (4,))], {"axis": 0}),
+        sample(classes, {"axis": 0}, [labels(3), labels(3)]),
+    ]
+
+
+def _infer_slice(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    (x,) = inputs
+    starts, stops = (rules.as_dims(attributes[name]) for name in ("starts", "stops"))
+    if not len(starts) == len(stops) == x.rank:
+        raise TypeError(f"`slice` of {x} with {len(starts)} starts and {len(stops)} stops")
+    for axis, (start, stop, dim) in enumerate(zip(starts, stops, x.dims, strict=True)):
+        if any(_is_negative(room) for room in (start, stop - start, dim - stop)):
+            message = f"the slice {start}:{stop} is outside axis {axis} of {x}"
+            raise OpTypeError("E0309", message, (0,), f"indices on this axis are 0 .. {dim}")
+    return x.with_shape(tuple(b - a for a, b in zip(starts, stops, strict=True)))
+
+
+def _is_negative(dim: Dim) -> bool:
+    return dim.constant is not None and dim.constant < 0
+
+
+def _slice(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    starts, stops = (rules.as_ints(attributes[name]) for name in ("starts", "stops"))
+    return inputs[0][tuple(map(slice, starts, stops))]
+
+
+def _slice_gradient(g: "Value", call: Call) -> Gradients:
+    starts, stops = (rules.as_dims(call.attributes[name]) for name in ("starts", "stops"))
+    after = tuple(d - s for d, s in zip(call.inputs[0].type.dims, stops, strict=True))
+    return (g.call("pad", before=starts, after=after, value=0.0),)
+
+
+def _infer_pad(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    (x,) = inputs
+    before, after = (rules.as_dims(attributes[name]) for name in ("before", "after"))
+    if not len(before) == len(after) == x.rank:
+        raise TypeError(f"`pad` of {x} with {len(before)} and {len(after)} widths")
+    for axis, width in enumerate(zip(before, after, strict=True)):
+        if any(map(_is_negative, width)):
+            message = f"`pad` by {width[0]} and {width[1]} on axis {axis} of {x}"
+            raise OpTypeError("E0309", message, (0,), "widths are at least 0; to cut, use a slice")
+    return x.with_shape(tuple(a + d + b for a, d, b in zip(before, x.dims, after, strict=True)))
+
+
+def _pad(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    before = rules.as_ints(attributes["before"])
+    padded = np.full(result.sizes, attributes["value"], result.dtype)
+    inside = tuple(slice(b, b + n) for b, n in zip(before, inputs[0].shape, strict=True))
+    padded[inside] = inputs[0]
+    return padded
+
+
+def _pad_gradient(g: "Value", call: Call) -> Gradients:
+    before = rules.as_dims(call.attributes["before"])
+    stops = tuple(b + d for b, d in zip(before, call.inputs[0].type.dims, strict=True))
+    return (g.call("slice", starts=before, stops=stops),)
+
+
+def _infer_flip(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    rules.require_axis("flip", inputs[0], rules.as_int(attributes["axis"]))
+    return inputs[0]
+
+
+def _flip(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    return np.flip(inputs[0], rules.as_int(attributes["axis"]))
+
+
+def _flip_gradient(g: "Value", call: Call) -> Gradients:
+    return (g.call("flip", axis=call.attributes["axis"]),)
+
+
+RESHAPE = Op(
+    name="reshape",
+    doc="The same entries, in row-major order, in another shape.",
+    signature="(x: any[...], shape) -> any[shape]",
+    infer=_infer_reshape,
+    compute=lambda inputs, attributes, result: inputs[0].reshape(result.sizes),
+    samples=_one([
+        ((3, 4), {"shape": _dims(2, 6)}), ((), {"shape": _dims(1, 1)}), ((1, 1), {"shape": ()}),
+        ((0, 3), {"shape": _dims(5, 0)}),
+    ]),
+    gradient=_reshape_gradient,
+    in_place=(0,),
+)  # fmt: skip
+TRANSPOSE = Op(
+    name="transpose",
+    doc="The axes in another order: axis i of the result is axis `order[i]` of x.",
+    signature="(x: any[...], order) -> any[...]",
+    infer=_infer_transpose,
+    compute=_transpose,
+    samples=_one([
+        ((3, 5), {"order": (1, 0)}), ((2, 3, 4), {"order": (1, 2, 0)}), ((), {"order": ()}),
+        ((0, 4), {"order": (1, 0)}),
+    ]),
+    gradient=_transpose_gradient,
+)  # fmt: skip
+BROADCAST = Op(
+    name="broadcast",
+    doc="x repeated along axes of 1 and along new leading axes.",
+    signature="(x: any[...], shape) -> any[shape]",
+    infer=_infer_broadcast,
+    compute=_broadcast,
+    samples=_one([
+        ((), {"shape": _dims(3)}), ((3, 1), {"shape": _dims(2, 3, 5)}), ((4,), {"shape": _dims(4)}),
+        ((1, 2), {"shape": _dims(0, 2)}),
+    ]),
+    gradient=lambda g, call: (sum_to(g, call.inputs[0].type),),
+)  # fmt: skip
+CONCAT = Op(
+    name="concat",
+    doc="Tensors one after another along an axis.",
+    signature="(*xs: any[...], axis) -> any[...]",
+    infer=_infer_concat,
+    compute=_concat,
+    samples=_concat_samples,
+    gradient=_concat_gradient,
+)
+SLICE = Op(
+    name="slice",
+    doc="Entries `starts[i]` to `stops[i]` (exclusive) along each axis i.",
+    signature="(x: any[...], starts, stops) -> any[...]",
+    infer=_infer_slice,
+    compute=_slice,
+    samples=_one([
+        ((5,), {"starts": (1,), "stops": (4,)}), ((3, 5), {"starts": (0, 2), "stops": (3, 2)}),
+        ((4, 3), {"starts": _dims(1, 0), "stops": _dims(4, 3)}), ((), {"starts": (), "stops": ()}),
+    ]),
+    gradient=_slice_gradient,
+)  # fmt: skip
+PAD = Op(
+    name="pad",
+    doc="x with `before[i]` and `after[i]` entries of `value` added along each axis i.",
+    signature="(x: any[...], before, after, value) -> any[...]",
+    infer=_infer_pad,
+    compute=_pad,
+    samples=_one([
+        ((5,), {"before": (1,), "after": (2,), "value": 0.0}),
+        ((2, 3), {"before": (0, 2), "after": (1, 0), "value": -1.5}),
+        ((0, 2), {"before": _dims(1, 0), "after": _dims(0, 0), "value": 7}),
+        ((), {"before": (), "after": (), "value": 1}),
+    ]),
+    gradient=_pad_gradient,
+)  # fmt: skip
+FLIP = Op(
+    name="flip",
+    doc="The entries along an axis in reverse.",
+    signature="(x: any[...], axis) -> any[...]",
+    infer=_infer_flip,
+    compute=_flip,
+    samples=_one([((5,), {"axis": 0}), ((2, 3), {"axis": 1}), ((3, 0), {"axis": 0})]),
+    gradient=_flip_gradient,
+)
+
+OPS = (RESHAPE, TRANSPOSE, BROADCAST, CONCAT, SLICE, PAD, FLIP)

@@ -1,0 +1,43 @@
+"""All operations by name, put together from their families."""
+
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+
+from fml.engine.ops import (
+    binary,
+    convolution,
+    indexing,
+    learners,
+    linear,
+    random,
+    reductions,
+    runtime,
+    shape,
+    unary,
+    values,
+)
+from fml.engine.ops.record import Op
+
+
+def _by_name(*families: Iterable[Op]) -> Mapping[str, Op]:
+    table: dict[str, Op] = {}
+    for op in (op for family in families for op in family):
+        if op.name in table:
+            raise ValueError(f"two operations are called `{op.name}`")
+        table[op.name] = op
+    return MappingProxyType(table)
+
+
+OPS: Mapping[str, Op] = _by_name(
+    unary.OPS,
+    binary.OPS,
+    values.OPS,
+    shape.OPS,
+    indexing.OPS,
+    reductions.OPS,
+    linear.OPS,
+    convolution.OPS,
+    random.OPS,
+    runtime.OPS,
+    learners.OPS,
+)

@@ -1,0 +1,141 @@
+"""Operations that make or convert values: constants, dimensions, casts, stopped gradients."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from fml.engine.ir.dims import Dim
+from fml.engine.ir.graph import Attributes
+from fml.engine.ir.types import BOOL, F32, SCALAR, Element, TensorType
+from fml.engine.ops import rules
+from fml.engine.ops.record import Array, Call, Op, Sample, given_type
+from fml.engine.ops.samples import SHAPES, coin, draw, labels, sample, whole
+
+if TYPE_CHECKING:
+    from fml.engine.ops.build import Value
+
+
+def _infer_cast(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    rules.require_count("cast", inputs, 1)
+    return inputs[0].with_element(rules.as_element(attributes["element"]))
+
+
+def _cast(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    if result.element is BOOL:
+        return np.not_equal(inputs[0], 0)
+    with np.errstate(all="ignore"):
+        return inputs[0].astype(result.dtype)
+
+
+def _cast_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
+    (x,) = call.inputs
+    if not isinstance(x.type.element, Element) or not x.type.is_float:
+        return (None,)
+    return (g.call("cast", element=x.type.element),)
+
+
+def _cast_samples(rng: np.random.Generator) -> Sequence[Sample]:
+    to_f32, to_i32 = {"element": F32}, {"element": Element.I32}
+    # Differences are taken in f64, which `to_f32` would round away.
+    smooth = [sample([draw(rng, sizes)], {"element": Element.F64}) for sizes in SHAPES]
+    rough = [
+        sample([whole(rng, (3, 5))], to_f32),
+        sample([coin(rng, (7,))], to_f32),
+        sample([whole(rng, (7,))], {"element": BOOL}),
+        sample([draw(rng, (7,))], to_i32),
+        sample([whole(rng, (4,), 0, 3)], to_i32, [labels(3)]),
+    ]
+    return [*smooth, *rough]
+
+
+def _infer_same(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    rules.require_count("stop_gradient", inputs, 1)
+    return inputs[0]
+
+
+def _constant(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    # A number fills the type; nested tuples have its shape.
+    filled = np.empty(result.sizes, result.dtype)
+    filled[...] = np.asarray(attributes["value"], result.dtype)
+    return filled
+
+
+def _constant_samples(rng: np.random.Generator) -> Sequence[Sample]:
+    return [Sample((), (), {"value": 0.5}), Sample((), (), {"value": ((1.0, 2.0), (3.0, 4.0))})]
+
+
+def _infer_dim_value(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    rules.as_dim(attributes["dim"])
+    return SCALAR
+
+
+def _dim_value(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    return np.asarray(rules.as_int(attributes["dim"]), result.dtype)
+
+
+def _infer_iota(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    size, element = rules.as_dim(attributes["size"]), rules.as_element(attributes["element"])
+    return TensorType(element, (size,))
+
+
+def _iota(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    return np.arange(result.sizes[0]).astype(result.dtype)
+
+
+CAST = Op(
+    name="cast",
+    doc="The same numbers as another element; towards integers the fraction is dropped.",
+    signature="(x: any[...], element) -> element[...]",
+    infer=_infer_cast,
+    compute=_cast,
+    samples=_cast_samples,
+    gradient=_cast_gradient,
+    flops=lambda inputs, attributes, result: rules.entries(result),
+    in_place=(0,),
+)
+STOP_GRADIENT = Op(
+    name="stop_gradient",
+    doc="x, taken as a constant by gradients.",
+    signature="(x: any[...]) -> any[...]",
+    infer=_infer_same,
+    compute=lambda inputs, attributes, result: inputs[0],
+    samples=lambda rng: [
+        sample([whole(rng, (3, 5))]), sample([whole(rng, (4,), 0, 3)], elements=[labels(3)]),
+    ],
+    gradient=lambda g, call: (None,),
+    in_place=(0,),
+)  # fmt: skip
+CONSTANT = Op(
+    name="constant",
+    doc="A number that fills the type, or nested tuples of its shape.",
+    signature="(value) -> any[...]",
+    infer=given_type,
+    compute=_constant,
+    samples=_constant_samples,
+    undifferentiable="it has no inputs",
+)
+DIM_VALUE = Op(
+    name="dim_value",
+    doc="A dimension as a number.",
+    signature="(dim) -> f32",
+    infer=_infer_dim_value,
+    compute=_dim_value,
+    samples=lambda rng: [Sample((), (), {"dim": Dim.of(7)})],
+    undifferentiable="it has no inputs",
+)
+IOTA = Op(
+    name="iota",
+    doc="0, 1, ..., size - 1.",
+    signature="(size, element) -> element[size]",
+    infer=_infer_iota,
+    compute=_iota,
+    samples=lambda rng: [
+        Sample((), (), {"size": Dim.of(size), "element": element})
+        for size in (0, 1, 7)
+        for element in (F32, Element.I32)
+    ],
+    undifferentiable="it has no inputs",
+)
+
+OPS = (CAST, STOP_GRADIENT, CONSTANT, DIM_VALUE, IOTA)
