@@ -1,13 +1,13 @@
 """Layer values: made where they are written, given parameters when first applied."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import fields, is_dataclass
+from collections.abc import Sequence
 from functools import cache
 from typing import TYPE_CHECKING, cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import calls, declarations, expressions, places, signatures
 from fml.dsl.elaborate.session import Session
+from fml.dsl.elaborate.syntax import walk
 from fml.dsl.scope import Entry, ParamEntry, Scope
 from fml.dsl.values import POISON, Any_, Instance, LayerFactory, Place, Poison, Stack
 from fml.engine.ir.training import Role, Variable
@@ -79,14 +79,14 @@ def _mentions(written: object, layer: str) -> int:
 
     What a `repeat` copies counts as two.
     """
-    return sum(_weight(node, layer) for node in _walk(written))
+    return sum(_weight(node, layer) for node in walk(written))
 
 
 def _weight(node: object, layer: str) -> int:
     if isinstance(node, ast.Bind) and _made_by(node.value) == layer:
         return -1
     if isinstance(node, ast.Call) and _made_by(node.function) == "repeat":
-        return sum(isinstance(n, ast.Name) and n.name == layer for n in _walk(node.arguments))
+        return sum(isinstance(n, ast.Name) and n.name == layer for n in walk(node.arguments))
     return int(isinstance(node, ast.Name) and node.name == layer)
 
 
@@ -94,18 +94,6 @@ def _made_by(e: object) -> str:
     if isinstance(e, ast.Call):
         e = e.function
     return e.name if isinstance(e, ast.Name) else ""
-
-
-def _walk(node: object) -> Iterator[object]:
-    """All syntax below a node, in text order."""
-    yield node
-    if isinstance(node, tuple):
-        for part in cast("tuple[object, ...]", node):
-            yield from _walk(part)
-    elif is_dataclass(node):
-        for field in fields(node):
-            if field.name not in {"span", "name_span"}:
-                yield from _walk(getattr(node, field.name))
 
 
 # --- applying ------------------------------------------------------------------------------------
@@ -123,6 +111,7 @@ def apply(
     if s.region.apart and layer.central is not None:
         layer = layer.central
     assert layer.layer is not None
+    s.plan.applied.setdefault(layer.central or layer, tuple(g.value for g in given))
     declaration, module = layer.layer.declaration, layer.layer.module
     nothing = Scope(module, None)
     bound = calls.bind(s, declaration.parameters, given, declaration.name, e, nothing)

@@ -95,6 +95,9 @@ class PlanState:
     slots: dict[str, Place] = field(default_factory=dict[str, Place])
     first_values: dict[str, Value] = field(default_factory=dict[str, Value])
     optimizers: dict[str, int] = field(default_factory=dict[str, int])
+    applied: dict[Instance, tuple[Any_, ...]] = field(
+        default_factory=dict[Instance, "tuple[Any_, ...]"]
+    )
     delays: int = 0
     learners: "Scope | None" = None
 

@@ -162,7 +162,8 @@ class Series:
 class Measure:
     """Outputs of `graph`, computed on a whole split as if it were one batch.
 
-    `every` is None for `at end` only; all are taken at the end as well.
+    `every` is None for `at end` only; all are taken at the end as well. One that is `optional` is
+    left out where the data have no such split.
     """
 
     data: str
@@ -171,6 +172,7 @@ class Measure:
     series: tuple[Series, ...]
     every: Duration | None
     dim: str = "N"
+    optional: bool = False
 
 
 @dataclass(frozen=True, slots=True)

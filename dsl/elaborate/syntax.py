@@ -1,0 +1,26 @@
+"""Looking through syntax without following it."""
+
+from collections.abc import Iterator
+from dataclasses import fields, is_dataclass
+from typing import cast
+
+from fml.dsl import ast
+
+_PLACES = {"span", "name_span", "doc", "text"}
+
+
+def walk(node: object) -> Iterator[object]:
+    """All syntax from a node down, in text order."""
+    if isinstance(node, tuple):
+        for part in cast("tuple[object, ...]", node):
+            yield from walk(part)
+    elif is_dataclass(node):
+        yield node
+        for field in fields(node):
+            if field.name not in _PLACES:
+                yield from walk(getattr(node, field.name))
+
+
+def names_in(node: object) -> set[str]:
+    """All names that stand in it."""
+    return {n.name for n in walk(node) if isinstance(n, ast.Name)}
