@@ -67,7 +67,7 @@ def _name(s: Session, owner: Instance, layer: str, e: ast.Expression, turn: int 
         return s.naming[1]
     count = owner.counts.get(layer, 0)
     owner.counts[layer] = count + 1
-    body = owner.layer.declaration.body if owner.layer else s.plan.body
+    body = owner.layer.declaration.body if owner.layer else s.plan.written
     if turn is None and _mentions(body, layer) < 2:
         return layer
     return f"{layer}_{count}"

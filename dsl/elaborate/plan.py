@@ -58,7 +58,7 @@ class PlanWork:
 
 def run(s: Session, plan: ast.Train, module: Module) -> PlanWork:
     """Take all statements of a plan; errors are reported and the rest goes on."""
-    s.plan.body = plan.body
+    s.plan.written = plan
     step = s.new_region("step", training=True, in_plan=True, read_only=False)
     scope = Scope(module, s.plan.root)
     work = PlanWork(scope, step)

@@ -88,7 +88,7 @@ class CallFrame:
 class PlanState:
     """What a plan has made so far: its layer values, variables and their first values."""
 
-    body: tuple[ast.Statement, ...] = ()
+    written: ast.Train | None = None
     root: Instance = field(default_factory=lambda: Instance(None, {}, None, ""))
     variables: dict[str, Variable] = field(default_factory=dict[str, Variable])
     places: dict[str, Place] = field(default_factory=dict[str, Place])

@@ -42,12 +42,9 @@ def run(s: Session, work: "PlanWork") -> None:
     _final(s, work, measured)
     for statement, scope in work.watched:
         _attempt(s, lambda w=statement, c=scope: _watch(s, work, w, c))
-    if not work.stops and not s.diagnostics:
-        span = work.scope.owner.span if work.scope.owner else None
-        s.report(
-            "E0605", "this plan never stops", [span or s.plan.span],
-            help="add `stop after 100 epochs`",
-        )  # fmt: skip
+    if not any(isinstance(w, ast.StopAfter | ast.StopWhen | ast.StopStalled) for w, _ in work.watched):
+        written = [s.plan.written] if s.plan.written else []
+        s.report("E0605", "this plan never stops", written, help="add `stop after 100 epochs`")
 
 
 def _attempt(s: Session, take: object) -> None:

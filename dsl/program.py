@@ -1,0 +1,167 @@
+"""The stages of the language joined: a source is checked whole, and a plan of it is lowered.
+
+The only file of `fml.dsl` that knows their order.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from fml.dsl import ast
+from fml.dsl.elaborate import declarations, expressions, models, plan, watching
+from fml.dsl.elaborate.datasets import lower as lower_dataset
+from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.modules import Module, load_module
+from fml.dsl.options import OptionInfo, option_values, options_of
+from fml.dsl.scope import Scope
+from fml.dsl.values import DataValue
+from fml.engine.ir.diagnostics import Diagnostic, FmlError, did_you_mean, error
+from fml.engine.ir.source import Source, Span
+from fml.engine.ir.training import Series, Training, Variable
+
+
+@dataclass(frozen=True, slots=True)
+class PlanInfo:
+    """A `train` block: its name, empty where none was written."""
+
+    name: str
+    doc: str
+    span: Span
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedProgram:
+    """A file without errors.
+
+    `sources` are all files that were read, imports included; `base` is the folder in which its
+    relative paths are looked for first.
+    """
+
+    source: Source
+    sources: tuple[Source, ...]
+    base: Path
+    module: Module
+    options: tuple[OptionInfo, ...]
+    plans: tuple[PlanInfo, ...]
+    warnings: tuple[Diagnostic, ...] = ()
+
+
+def check(source: Source, base: Path) -> CheckedProgram:
+    """Check a file whole: every declaration on its own, and every plan with its defaults.
+
+    Raises:
+        FmlError: all the errors of the file, in the order of the text.
+    """
+    module, sources = load_module(source, base)
+    found: list[Diagnostic] = []
+    session = Session(module, {})
+    options = _checked(session, lambda: options_of(session, module)) or ()
+    _check_declarations(session, module)
+    found += session.diagnostics
+    broken = bool(found)
+    for written in module.plans:
+        session = Session(module, {})
+        _elaborate(session, written, module)
+        # A fault of a declaration is reported once, where it stands.
+        found += [d for d in session.diagnostics if not (broken and _known(d, found))]
+    if any(d.severity == "error" for d in found):
+        raise FmlError(found)
+    plans = tuple(PlanInfo(t.name, t.doc, t.span) for t in module.plans)
+    return CheckedProgram(source, sources, base, module, options, plans, tuple(found))
+
+
+def _known(diagnostic: Diagnostic, found: list[Diagnostic]) -> bool:
+    return any(d.code == diagnostic.code and d.marks[:1] == diagnostic.marks[:1] for d in found)
+
+
+def _checked(session: Session, take: "object") -> "tuple[OptionInfo, ...] | None":
+    try:
+        return take()  # pyright: ignore
+    except Failed:
+        return None
+
+
+def _check_declarations(session: Session, module: Module) -> None:
+    for declaration in module.file.declarations:
+        try:
+            match declaration:
+                case ast.Function() | ast.Layer() | ast.Optimizer():
+                    declarations.ensure_checked(session, declaration, module)
+                case ast.Constant():
+                    name = ast.Name(declaration.name, span=declaration.span)
+                    expressions.evaluate(session, name, Scope(module, None))
+                case ast.Data():
+                    lower_dataset(session, DataValue(declaration, module))
+                case _:
+                    pass
+        except Failed:
+            continue
+
+
+def lower(
+    program: CheckedProgram, name: str | None = None, options: Mapping[str, object] | None = None
+) -> Training:
+    """Lower one plan; `options` are Python values, or text as typed on a command line.
+
+    Raises:
+        FmlError: unknown plan or option, a value out of range, sizes that do not fit.
+    """
+    written = _chosen(program, name)
+    values = option_values(Session(program.module, {}), program.options, options or {})
+    session = Session(program.module, values)
+    training = _elaborate(session, written, program.module)
+    if training is None or any(d.severity == "error" for d in session.diagnostics):
+        raise FmlError(session.diagnostics)
+    return training
+
+
+def _chosen(program: CheckedProgram, name: str | None) -> ast.Train:
+    plans = program.module.plans
+    if not plans:
+        raise error(
+            "E0602", f"`{program.source.name}` has no plan",
+            help="add a `train { ... }` block, or apply its models from Python",
+        )  # fmt: skip
+    if name is None:
+        return plans[0]
+    for written in plans:
+        if written.name == name:
+            return written
+    names = [p.name for p in plans if p.name]
+    listed = f"its plans are {', '.join(names)}" if names else "its only plan has no name"
+    raise error(
+        "E0602", f"`{program.source.name}` has no plan `{name}`",
+        help=did_you_mean(name, names) or listed,
+    )  # fmt: skip
+
+
+def _elaborate(s: Session, written: ast.Train, module: Module) -> Training | None:
+    """Take a plan's statements and put the graphs together."""
+    work = plan.run(s, written, module)
+    if any(d.severity == "error" for d in s.diagnostics):
+        return None
+    made = models.lower(s, work)
+    outputs = {m.name: m.loss.id for m in work.minimized}
+    step = watching.pruned(work.step.builder.nodes.finish(outputs))
+    init = watching.pruned(s.init.builder.finish(dict(s.plan.first_values)))
+    variables: dict[str, Variable] = {**s.plan.variables}
+    if any(d.severity == "error" for d in s.diagnostics):
+        return None
+    return Training(
+        written.name,
+        variables,
+        dict(work.datasets),
+        init,
+        step,
+        tuple(work.feeds),
+        tuple(Series(f"train.{m.name}", m.name) for m in work.minimized),
+        tuple(work.measures),
+        tuple(work.logs),
+        tuple(work.stops),
+        work.keep,
+        work.seed,
+        work.learners,
+        made,
+    )
+
+
