@@ -1,0 +1,1 @@
+"""Pictures of graphs: Graphviz text, and files rendered from it."""

@@ -1,0 +1,197 @@
+"""A graph as Graphviz text, with nothing but the graph needed to draw it.
+
+Layers are nested clusters, one below another; phases are colours; gradients run back up beside
+the forward operations that they belong to.
+"""
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import TypeAlias
+
+from fml.engine.draw.label import (
+    INKS,
+    SYNCHRONISATION,
+    SYNCHRONISATION_INK,
+    Captions,
+    ink,
+    markup,
+    quoted,
+    shape,
+    tooltip,
+)
+from fml.engine.draw.stack import stacking_lines
+from fml.engine.ir.graph import Graph, Node, Phase
+
+# newrank lets clusters share one ranking, without which they could not be put one below another.
+_HEADER = """\
+  graph [newrank=true, nslimit=4, mclimit=0.5, fontname=Helvetica, fontsize=11,
+         fontcolor="#303030", labelloc=t, nodesep=0.18, ranksep=0.32, pad=0.2, bgcolor=white]
+  node [shape=box, style=filled, fontname=Helvetica, fontsize=11, height=0.3, width=0.5,
+        margin="0.09,0.04", penwidth=1.1]
+  edge [color="#707070", arrowsize=0.55, penwidth=0.9]"""
+# Borders of clusters; each says everything, since a cluster inherits from the one around it.
+_SCOPE = 'style="rounded,filled", color="#BDBDBD", fillcolor="#00000009", penwidth=1'
+_PER_LEARNER = 'style=solid, color="#303030", penwidth=2.2'
+_GUARDED = 'style="dashed,rounded", color="#404040", penwidth=1.6'
+
+_Key: TypeAlias = tuple[str, str]
+
+
+@dataclass(slots=True)
+class _Cluster:
+    """A box around nodes: its heading, how its border looks, and what stands in it."""
+
+    title: str = ""
+    border: str = ""
+    nodes: list[Node] = field(default_factory=list[Node])
+    inner: "dict[_Key, _Cluster]" = field(default_factory=dict[_Key, "_Cluster"])
+
+
+def to_dot(graph: Graph, title: str = "") -> str:
+    """Return the Graphviz text of a graph, the same for equal graphs.
+
+    A scope (`net.block_0`) is a cluster inside that of `net`; nodes with a guard stand in a dashed
+    cluster named by its condition, and those that every learner has in one that says so.
+    Constants are written into the operations that read them.
+    """
+    captions = Captions.of(graph)
+    shown = [node for node in graph if captions.is_drawn(node)]
+    lines = [f"digraph {quoted(graph.name)} {{", _HEADER]
+    lines.append(f"  label={_heading(title or graph.name, shown)}")
+    lines.extend(_cluster_lines(captions, _clusters(captions, shown)))
+    lines.extend(_edge_lines(captions, shown))
+    lines.extend(_stacking(captions, shown))
+    return "\n".join([*lines, "}", ""])
+
+
+def _clusters(captions: Captions, shown: list[Node]) -> _Cluster:
+    root = _Cluster()
+    for node in shown:
+        cluster = root
+        for key, title, border in _surroundings(captions, node):
+            cluster = cluster.inner.setdefault(key, _Cluster(title, border))
+        cluster.nodes.append(node)
+    return root
+
+
+def _surroundings(captions: Captions, node: Node) -> Iterator[tuple[_Key, str, str]]:
+    """Key, heading and border of each cluster around a node, from the outside in."""
+    for guard in _guards(captions.graph, node):
+        yield ("guard", str(guard)), captions.condition(guard), _GUARDED
+    if node.mapped:
+        yield ("learners", ""), "each learner", _PER_LEARNER
+    for part in node.scope.split(".") if node.scope else ():
+        yield ("scope", part), part, _SCOPE
+
+
+def _guards(graph: Graph, node: Node) -> list[int]:
+    found: list[int] = []
+    guard = node.guard
+    while guard is not None:
+        found.append(guard)
+        guard = graph[guard].guard
+    return found[::-1]
+
+
+def _cluster_lines(
+    captions: Captions, cluster: _Cluster, name: str = "cluster", indent: str = "  "
+) -> Iterator[str]:
+    for node in cluster.nodes:
+        yield indent + _node_line(captions, node)
+    for number, inner in enumerate(cluster.inner.values()):
+        yield f"{indent}subgraph {name}_{number} {{"
+        yield f"{indent}  graph [label=<<b>{markup(inner.title)}</b>>, {inner.border}]"
+        yield from _cluster_lines(captions, inner, f"{name}_{number}", indent + "  ")
+        yield indent + "}"
+
+
+def _node_line(captions: Captions, node: Node) -> str:
+    colours = ink(node)
+    drawn = f'fillcolor="{colours.fill}", color="{colours.line}", fontcolor="{colours.text}"'
+    if shape(node) != "box":
+        drawn += f", shape={shape(node)}"
+    if node.mapped and node.op != "variable":
+        drawn += ", peripheries=2"
+    return f"n{node.id} [label={captions.label(node)}, tooltip={tooltip(node)}, {drawn}]"
+
+
+def _edge_lines(captions: Captions, shown: list[Node]) -> Iterator[str]:
+    graph = captions.graph
+    for source, target in _links(captions, shown):
+        yield _edge_line(graph[source], graph[target])
+    variables = {n.attributes.get("name"): n.id for n in shown if n.op == "variable"}
+    for node in shown:
+        variable = variables.get(node.attributes.get("name"))
+        if node.op == "assign" and variable is not None:
+            line = INKS[Phase.UPDATE].line
+            yield f'  n{node.id} -> n{variable} [style=dashed, constraint=false, color="{line}"]'
+    # One line from a guard to the first of its group: the cluster shows the others.
+    first = {node.guard: node.id for node in reversed(shown) if node.guard is not None}
+    for guard, entry in sorted(first.items()):
+        if captions.is_drawn(graph[guard]):
+            yield f"  n{guard} -> n{entry} [style=dotted, penwidth=1.6]"
+
+
+def _links(captions: Captions, shown: list[Node]) -> Iterator[tuple[int, int]]:
+    """All uses that are drawn as lines: not what labels mention, nor what `assign` replaces."""
+    for node in shown:
+        for place, source in enumerate(node.inputs):
+            replaced = (node.op, place, captions.graph[source].op) == ("assign", 0, "variable")
+            if source not in captions.mentions and not replaced:
+                yield source, node.id
+
+
+def _edge_line(source: Node, target: Node) -> str:
+    """Draw a use; towards a gradient upside down, so that gradients run upwards."""
+    drawn: list[str] = []
+    if SYNCHRONISATION in {source.op, target.op}:
+        drawn.append('penwidth=2.2, color="#000000"')
+    elif target.phase != Phase.FORWARD:
+        drawn.append(f'color="{ink(target).line}90"')
+    upper, lower = source, target
+    if target.phase == Phase.BACKWARD:
+        upper, lower = target, source
+        drawn.append("dir=back")
+    if not _ranks(source, target):
+        drawn.append("constraint=false")
+    elif target.phase == Phase.BACKWARD != source.phase:
+        drawn.append("minlen=0")
+    return f"  n{upper.id} -> n{lower.id}" + (f" [{', '.join(drawn)}]" if drawn else "")
+
+
+def _ranks(source: Node, target: Node) -> bool:
+    """Say whether a use decides which node is higher.
+
+    A gradient that reads a forward value stands beside it only in its own layer: in another,
+    it would be torn out of its own.
+    """
+    crosses = target.phase == Phase.BACKWARD != source.phase
+    return not crosses or source.scope == target.scope
+
+
+def _stacking(captions: Captions, shown: list[Node]) -> Iterator[str]:
+    graph = captions.graph
+    paths = {node.id: tuple(key for key, _, _ in _surroundings(captions, node)) for node in shown}
+    links = [(graph[source], graph[target]) for source, target in _links(captions, shown)]
+    flow = [(a.id, b.id) for a, b in links if a.phase == b.phase == Phase.FORWARD]
+    layout = [
+        (b.id, a.id) if b.phase == Phase.BACKWARD else (a.id, b.id)
+        for a, b in links
+        if _ranks(a, b)
+    ]
+    return stacking_lines(paths, flow, layout)
+
+
+def _heading(title: str, shown: list[Node]) -> str:
+    """Title and legend of the phases that occur, as the picture's own label."""
+    inks = [INKS[phase] for phase in Phase if any(node.phase == phase for node in shown)]
+    if any(node.op == SYNCHRONISATION for node in shown):
+        inks.append(SYNCHRONISATION_INK)
+    cells = "".join(
+        f'<td bgcolor="{i.fill}" color="{i.line}" border="1">'
+        f'<font point-size="10" color="{i.text}"> {i.word} </font></td>'
+        for i in inks
+    )
+    table = '<table border="0" cellborder="0" cellspacing="4" cellpadding="3">'
+    first = f'<td><font point-size="14"><b>{markup(title)}</b></font></td>'
+    return f"<{table}<tr>{first}{cells}</tr></table>>"

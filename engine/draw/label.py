@@ -1,0 +1,218 @@
+"""What a picture says about a node: its words, its shape and its colours.
+
+Colours are Okabe and Ito's, which people with any colour vision tell apart, over light fills.
+"""
+
+import html
+import unicodedata
+from collections import Counter
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fml.engine.ir.graph import Attribute, Graph, Node, Phase
+
+SYNCHRONISATION = "learners_reduce"
+_CONSTANTS = frozenset({"constant", "dim_value"})
+_LONGEST = 40
+_READERS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Ink:
+    """How a phase is drawn: the word in the legend, the fill, and the line's colour."""
+
+    word: str
+    fill: str
+    line: str
+    text: str = "#101010"
+    faded: str = "#505050"
+
+
+INKS = {
+    Phase.DATA: Ink("data", "#FDF0D0", "#B07A00"),
+    Phase.FORWARD: Ink("forward", "#DCEBF7", "#0072B2"),
+    Phase.BACKWARD: Ink("backward", "#FBE3D6", "#D55E00"),
+    Phase.UPDATE: Ink("update", "#D5F0E6", "#00805E"),
+    Phase.MEASURE: Ink("measure", "#F5E2ED", "#A8487C"),
+}
+SYNCHRONISATION_INK = Ink("synchronisation", "#2B2B2B", "#000000", "#FFFFFF", "#D8D8D8")
+
+# What an operation looks like; all others are boxes.
+_SHAPES = {
+    "variable": "cylinder",
+    "feed": "parallelogram",
+    "column": "parallelogram",
+    "argument": "parallelogram",
+    "series": "parallelogram",
+    "counter": "ellipse",
+    "random_key": "ellipse",
+    "fires": "diamond",
+    SYNCHRONISATION: "doubleoctagon",
+}
+# Attributes that the title or the type already tells.
+_TOLD = frozenset({"shape", "element", "path", "role", "name", "data", "split", "field", "value"})
+_TOLD_BY_TITLE = frozenset({"fires", "dim_value", SYNCHRONISATION})
+
+
+def ink(node: Node) -> Ink:
+    """Return the colours of a node."""
+    return SYNCHRONISATION_INK if node.op == SYNCHRONISATION else INKS[node.phase]
+
+
+def shape(node: Node) -> str:
+    """Return the Graphviz shape of a node."""
+    return _SHAPES.get(node.op, "box")
+
+
+def markup(text: str) -> str:
+    """Return text that may stand in an HTML-like label and in SVG, whatever was in it."""
+    return html.escape(_printable(text))
+
+
+def quoted(text: str) -> str:
+    """Return a Graphviz string; backslashes stand for themselves."""
+    return '"' + _printable(text).replace("\\", "\\\\").replace('"', '\\"') + '"'
+
+
+def tooltip(node: Node) -> str:
+    """Return what is shown under the pointer: node, operation, type, scope, place in the text."""
+    words = f"%{node.id} {node.op}: {node.type}"
+    if node.scope:
+        words += f" in {node.scope}"
+    if node.span is not None:
+        words += f" at {node.span.place}"
+    return quoted(words)
+
+
+@dataclass(frozen=True, slots=True)
+class Captions:
+    """The words of a graph's nodes.
+
+    `results` are the names under which a node's value leaves the graph. `mentions` are values
+    written into the labels of their readers in place of a line: constants by their value, and
+    numbers with many readers (a learning rate) by a name.
+    """
+
+    graph: Graph
+    results: Mapping[int, tuple[str, ...]]
+    mentions: Mapping[int, str]
+
+    @staticmethod
+    def of(graph: Graph) -> "Captions":
+        """Read the captions off a graph."""
+        return Captions(graph, _results(graph), _mentions(graph))
+
+    def is_drawn(self, node: Node) -> bool:
+        """Say whether a node has a box of its own: all but constants that are only read."""
+        return node.op not in _CONSTANTS or node.id in self.results
+
+    def label(self, node: Node) -> str:
+        """Return the HTML-like label of a node: names, operation, details, type."""
+        names = list(self.results.get(node.id, ()))
+        if node.op not in _CONSTANTS | {"counter"} and node.id in self.mentions:
+            names.append(self.mentions[node.id])
+        title = self._title(node)
+        if names:
+            title = f"{_shortened(', '.join(names))} = {title}"
+        small = [words for words in (_details(node), str(node.type)) if words]
+        font = f'<font point-size="9" color="{ink(node).faded}">'
+        lines = [f"<b>{markup(title)}</b>", *(f"{font}{markup(words)}</font>" for words in small)]
+        return "<" + "<br/>".join(lines) + ">"
+
+    def condition(self, guard: int) -> str:
+        """Return the words for a guard: `every 4 steps`, or `when` and the condition's text."""
+        node = self.graph[guard]
+        if node.op == "fires":
+            return self._title(node)
+        words = " ".join(node.span.text.split()) if node.span else self._title(node)
+        return "when " + _shortened(words)
+
+    def _title(self, node: Node) -> str:
+        get = node.attributes.get
+        match node.op:
+            case "variable":
+                return _within(node.scope, str(get("name")))
+            case "assign":
+                return f"{_within(node.scope, str(get('name')))} ←"
+            case "feed":
+                return f"{get('data')}.{get('split')} {get('field')}"
+            case "column" | "argument" | "series" | "counter":
+                return f"{node.op} {get('name')}"
+            case "fires":
+                return f"every {_words(get('amount'))} {get('unit')}"
+            case "learners_reduce":
+                return f"{get('kind')} over learners"
+            case "constant" | "dim_value":
+                return _constant(node)
+            case _:
+                return self._call(node)
+
+    def _call(self, node: Node) -> str:
+        """Return `multiply(0.1, ·)`: what is mentioned stands there, what has a line is a dot."""
+        if not any(number in self.mentions for number in node.inputs):
+            return node.op
+        return f"{node.op}({', '.join(self.mentions.get(n, '·') for n in node.inputs)})"
+
+
+def _results(graph: Graph) -> Mapping[int, tuple[str, ...]]:
+    """Names of the results by node; a variable's own name is not repeated at its nodes."""
+    results: dict[int, tuple[str, ...]] = {}
+    for name, number in sorted(graph.outputs.items()):
+        if graph[number].attributes.get("name") != name:
+            results[number] = (*results.get(number, ()), name)
+    return results
+
+
+def _mentions(graph: Graph) -> Mapping[int, str]:
+    mentions: dict[int, str] = {}
+    readers = Counter(source for node in graph for source in node.inputs)
+    shared = 0
+    for node in graph:
+        if node.op in _CONSTANTS:
+            mentions[node.id] = _constant(node)
+        elif not node.type.shape and readers[node.id] >= _READERS:
+            shared += node.op != "counter"
+            name = node.attributes.get("name") if node.op == "counter" else f"s{shared}"
+            mentions[node.id] = str(name)
+    return mentions
+
+
+def _details(node: Node) -> str:
+    """Return the attributes that title and type do not tell: `axes (0, 1), keep`."""
+    if node.op in _TOLD_BY_TITLE:
+        return ""
+    told = {k: v for k, v in node.attributes.items() if k not in _TOLD}
+    words = (k if v is True else f"{k} {_words(v)}" for k, v in told.items() if not _is_off(v))
+    return _shortened(", ".join(words))
+
+
+def _is_off(value: Attribute) -> bool:
+    return value is None or value is False
+
+
+def _constant(node: Node) -> str:
+    """Return a constant as it stands in a label: its value, or its type where that is long."""
+    text = _words(node.attributes.get("dim" if node.op == "dim_value" else "value"))
+    return text if len(text) <= 16 else str(node.type)
+
+
+def _words(value: Attribute) -> str:
+    """Return an attribute as people write it."""
+    if isinstance(value, tuple):
+        return "(" + ", ".join(_words(part) for part in value) + ")"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _within(scope: str, name: str) -> str:
+    """Return a path without the scope it stands in: `net.head.W` is `W` in `net.head`."""
+    return name.replace(scope + ".", "", 1) if scope else name
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST else text[: _LONGEST - 1] + "…"
+
+
+def _printable(text: str) -> str:
+    return "".join(" " if unicodedata.category(c) in {"Cc", "Cs", "Cn"} else c for c in text)
