@@ -29,10 +29,14 @@ def kept(shape: Dims, axes: Sequence[int]) -> Dims:
     return tuple(ONE if axis in axes else dim for axis, dim in enumerate(shape))
 
 
+def reshaped(x: "Value", shape: Dims) -> "Value":
+    """Reshape, unless it has that shape."""
+    return x if x.type.shape == shape else x.call("reshape", shape=shape)
+
+
 def expand(reduced: "Value", shape: Dims, axes: Sequence[int]) -> "Value":
     """Spread the result of a reduction over the shape that was reduced."""
-    column = reduced.call("reshape", shape=kept(shape, axes))
-    return column.call("broadcast", shape=shape)
+    return reshaped(reduced, kept(shape, axes)).call("broadcast", shape=shape)
 
 
 def chosen(condition: "Value", yes: "Value | float", no: "Value | float", like: "Value") -> "Value":

@@ -10,7 +10,7 @@ from fml.engine.ops import rules
 from fml.engine.ops.adjoint import chosen, sum_to
 from fml.engine.ops.record import Call, Op, OpTypeError, Sample
 from fml.engine.ops.samples import PAIRS, Sampler, coin, draw, labels, sample, whole
-from fml.engine.ops.scalar import Scalar, apply
+from fml.engine.ops.scalar import FIRST, SECOND, THIRD, Scalar, apply
 from fml.engine.ops.unary import elementwise
 
 if TYPE_CHECKING:
@@ -96,7 +96,7 @@ def _arithmetic(
         name=name,
         doc=doc,
         signature=f"(a: number[...], b: number[...]) -> {'float' if quotient else 'number'}[...]",
-        scalar=scalar,
+        scalar=scalar(FIRST, SECOND),
         infer=_infer_quotient if quotient else _infer_numbers,
         samples=samples,
         gradient=rule,
@@ -116,7 +116,7 @@ def _predicate(
         name=name,
         doc=doc,
         signature=f"(a: {takes}[...], b: {takes}[...]) -> bool[...]",
-        scalar=lambda a, b: apply(name, a, b),
+        scalar=apply(name, FIRST, SECOND),
         infer=infer,
         samples=samples,
         undifferentiable="its result is a boolean",
@@ -214,7 +214,7 @@ SELECT = elementwise(
     name="select",
     doc="a where c is true, else b.",
     signature="(c: bool[...], a: any[...], b: any[...]) -> any[...]",
-    scalar=lambda c, a, b: apply("where", c, a, b),
+    scalar=apply("where", FIRST, SECOND, THIRD),
     infer=_infer_select,
     samples=_select_samples,
     gradient=_select_gradient,

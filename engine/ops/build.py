@@ -3,7 +3,7 @@
 `x * x + 1` on values adds nodes to their builder; the types come from the operations' records.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import TypeAlias
@@ -39,7 +39,7 @@ class Builder:
         self.context = Context()
 
     @contextmanager
-    def under(self, context: Context) -> Iterator[None]:
+    def under(self, context: Context) -> Generator[None]:
         """Mark the nodes added inside the `with` with this context."""
         outer, self.context = self.context, context
         try:

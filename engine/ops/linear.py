@@ -5,17 +5,16 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import TensorType
 from fml.engine.ops import rules
+from fml.engine.ops.adjoint import reshaped
 from fml.engine.ops.record import Array, Call, Op, OpTypeError, Sample
+from fml.engine.ops.rules import ONE
 from fml.engine.ops.samples import draw, sample
 
 if TYPE_CHECKING:
     from fml.engine.ops.build import Value
-
-ONE = Dim.of(1)
 
 
 def _infer_matmul(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
@@ -54,22 +53,19 @@ def _swap(x: "Value") -> "Value":
 
 def _flat(x: "Value") -> "Value":
     """All axes but the last made one."""
-    return x.call("reshape", shape=(rules.product(x.type.dims[:-1]), x.type.dims[-1]))
+    return reshaped(x, (rules.product(x.type.dims[:-1]), x.type.dims[-1]))
 
 
 def _matmul_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
     """Gradients G B^T and A^T G, vectors taken as matrices of one row or column."""
     a, b = call.inputs
-    left, right = a, b
-    if a.type.rank == 1:
-        left = a.call("reshape", shape=(ONE, *a.type.dims))
-    if b.type.rank == 1:
-        right = b.call("reshape", shape=(*b.type.dims, ONE))
-    g = g.call("reshape", shape=(*left.type.dims[:-1], right.type.dims[-1]))
+    left = reshaped(a, (ONE, *a.type.dims)) if a.type.rank == 1 else a
+    right = reshaped(b, (*b.type.dims, ONE)) if b.type.rank == 1 else b
+    g = reshaped(g, (*left.type.dims[:-1], right.type.dims[-1]))
     to_left = g @ _swap(right)
     shared = left.type.rank > right.type.rank
     to_right = _swap(_flat(left)) @ _flat(g) if shared else _swap(left) @ g
-    return to_left.call("reshape", shape=a.type.dims), to_right.call("reshape", shape=b.type.dims)
+    return reshaped(to_left, a.type.dims), reshaped(to_right, b.type.dims)
 
 
 def _flops(inputs: Sequence[TensorType], attributes: Attributes, result: TensorType) -> int:

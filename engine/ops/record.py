@@ -10,16 +10,13 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
 import numpy as np
-from numpy.typing import NDArray
 
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import TensorType
-from fml.engine.ops.scalar import Scalar
+from fml.engine.ops.scalar import Array, Scalar
 
 if TYPE_CHECKING:
     from fml.engine.ops.build import Value
-
-Array: TypeAlias = NDArray[np.generic]
 
 
 @dataclass(frozen=True, slots=True)

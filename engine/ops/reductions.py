@@ -9,7 +9,7 @@ from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import BOOL, F32, Element, Label, TensorType
 from fml.engine.ops import rules
-from fml.engine.ops.adjoint import chosen, expand, kept
+from fml.engine.ops.adjoint import chosen, expand, kept, reshaped
 from fml.engine.ops.record import Array, Call, Op, OpTypeError, Sample
 from fml.engine.ops.samples import coin, draw, sample, whole
 
@@ -85,7 +85,7 @@ def _accumulate(function: Callable[..., Any]) -> Callable[..., Any]:
     """Add f16 up in f32 and booleans as numbers."""
 
     def wide(x: Array, **how: object) -> Any:
-        narrow = x.dtype in (np.float16, np.bool_)
+        narrow = x.dtype.name in ("float16", "bool")
         return function(x, dtype=np.float32 if narrow else None, **how)
 
     return wide
@@ -104,10 +104,8 @@ def _extreme_gradient(g: "Value", call: Call) -> Gradients:
     axes = rules.as_ints(call.attributes["axes"])
     hit = x.call("equal", expand(y, x.type.dims, axes))
     ones = chosen(hit, 1.0, 0.0, like=x)
-    share = g.call("reshape", shape=kept(x.type.dims, axes)) / ones.call(
-        "sum", axes=axes, keep=True
-    )
-    return (ones * share,)
+    count = ones.call("sum", axes=axes, keep=True)
+    return (ones * (reshaped(g, kept(x.type.dims, axes)) / count),)
 
 
 def _product_gradient(g: "Value", call: Call) -> Gradients:

@@ -10,7 +10,7 @@ from typing import Any, TypeAlias
 import numpy as np
 from numpy.typing import NDArray
 
-Array: TypeAlias = NDArray[np.generic]
+Array: TypeAlias = NDArray[Any]
 Operand: TypeAlias = "Scalar | float"
 
 
@@ -55,6 +55,9 @@ class Argument(Scalar):
     """The entry of the input at this place."""
 
     place: int
+
+
+FIRST, SECOND, THIRD = Argument(0), Argument(1), Argument(2)
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,14 +160,23 @@ def evaluate(expression: Scalar, inputs: Sequence[Array], dtype: np.dtype[np.gen
         return np.asarray(value(expression)).astype(dtype, copy=False)
 
 
-def count_operations(expression: Scalar) -> int:
+def applications(expression: Scalar) -> int:
     """How many functions are applied, shared ones counted once."""
-    seen: set[int] = set()
+    return sum(isinstance(e, Apply) for e in _parts(expression))
 
-    def visit(e: Scalar) -> int:
-        if not isinstance(e, Apply) or id(e) in seen:
-            return 0
-        seen.add(id(e))
-        return 1 + sum(map(visit, e.operands))
 
-    return visit(expression)
+def arity(expression: Scalar) -> int:
+    """How many inputs it takes."""
+    return 1 + max((e.place for e in _parts(expression) if isinstance(e, Argument)), default=-1)
+
+
+def _parts(expression: Scalar) -> Sequence[Scalar]:
+    """Every different object in it."""
+    found: dict[int, Scalar] = {}
+    stack = [expression]
+    while stack:
+        e = stack.pop()
+        if id(e) not in found:
+            found[id(e)] = e
+            stack.extend(e.operands if isinstance(e, Apply) else ())
+    return list(found.values())

@@ -11,14 +11,7 @@ from fml.engine.ir.types import BOOL, TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.record import Array, Call, Gradient, Op, Sample
 from fml.engine.ops.samples import SHAPES, coin, draw, sample
-from fml.engine.ops.scalar import (
-    Argument,
-    Scalar,
-    apply,
-    count_operations,
-    evaluate,
-    polynomial,
-)  # fmt: skip
+from fml.engine.ops.scalar import FIRST, Scalar, applications, apply, arity, evaluate, polynomial
 
 if TYPE_CHECKING:
     from fml.engine.ops.build import Value
@@ -30,7 +23,7 @@ def elementwise(
     name: str,
     doc: str,
     signature: str,
-    scalar: Callable[..., Scalar],
+    scalar: Scalar,
     infer: Callable[[str, Sequence[TensorType]], TensorType],
     samples: Callable[[np.random.Generator], Sequence[Sample]],
     gradient: Gradient | None = None,
@@ -38,16 +31,14 @@ def elementwise(
     reference: str = "",
 ) -> Op:
     """Make the record of an operation that does `scalar` to every entry."""
-    count = scalar.__code__.co_argcount
-    expression = scalar(*(Argument(place) for place in range(count)))
-    cost = count_operations(expression)
+    count, cost = arity(scalar), applications(scalar)
 
     def infer_counted(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
         rules.require_count(name, inputs, count)
         return infer(name, inputs)
 
     def compute(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
-        return evaluate(expression, inputs, result.dtype)
+        return evaluate(scalar, inputs, result.dtype)
 
     return Op(
         name=name,
@@ -58,7 +49,7 @@ def elementwise(
         samples=samples,
         gradient=gradient,
         undifferentiable=undifferentiable,
-        scalar=expression,
+        scalar=scalar,
         reference=reference,
         flops=lambda inputs, attributes, result: cost * rules.entries(result),
         in_place=tuple(range(count)),
@@ -101,7 +92,7 @@ def _unary(
         name=name,
         doc=doc,
         signature=f"(x: {kind}[...]) -> {kind}[...]",
-        scalar=scalar,
+        scalar=scalar(FIRST),
         infer=same_numbers if integers else same_floats,
         samples=within(*domain),
         gradient=rule,
@@ -297,7 +288,7 @@ LOGICAL_NOT = elementwise(
     name="logical_not",
     doc="Whether x is false.",
     signature="(x: bool[...]) -> bool[...]",
-    scalar=lambda x: apply("logical_not", x),
+    scalar=apply("logical_not", FIRST),
     infer=_infer_not,
     samples=lambda rng: [sample([coin(rng, sizes)]) for sizes in SHAPES],
     undifferentiable="its result is a boolean",
