@@ -47,7 +47,10 @@ class Reader:
             match = _TOKEN.match(text, position)
             if match is None or match.lastgroup is None:
                 self._fail(f"unexpected `{text[position:].strip()[:1]}`")
-            tokens.append((match.lastgroup, match.group(match.lastgroup)))
+            kind, start = match.lastgroup, match.start(match.lastgroup)
+            # A shape follows its element at once, which tells `f32[N]` from `f32 [update]`.
+            kind = "shape" if text[start] == "[" and start == position else kind
+            tokens.append((kind, match.group(match.lastgroup)))
             position = match.end()
         tokens.append(("end", "the end of the line"))
         return tokens
@@ -62,6 +65,12 @@ class Reader:
             self._at += 1
             return True
         return False
+
+    def _accept_shape(self) -> bool:
+        if self._next()[0] != "shape":
+            return False
+        self._at += 1
+        return True
 
     def _expect(self, text: str) -> None:
         if not self.accept(text):
@@ -171,15 +180,14 @@ class Reader:
     def _element_or_type(self) -> Attribute:
         before = self._at
         word = self._take("word")
-        if word in _ELEMENTS and not self.accept("["):
+        if word in _ELEMENTS and self._next()[0] != "shape":
             return _ELEMENTS[word]
         self._at = before
         return self._type()
 
     def _type(self) -> TensorType:
         word = self._take("word")
-        if word == "label":
-            self._expect("[")
+        if word == "label" and self._accept_shape():
             classes = self._dim()
             self._expect("]")
             element = Label(classes)
@@ -187,7 +195,9 @@ class Reader:
             element = _ELEMENTS[word]
         else:
             self._fail(f"unknown element `{word}`")
-        return TensorType(element, tuple(self._list(self._dim, "]")) if self.accept("[") else ())
+        return TensorType(
+            element, tuple(self._list(self._dim, "]")) if self._accept_shape() else ()
+        )
 
     def _dim(self) -> Dim:
         """Sum of terms, as `str(Dim)` writes it."""
