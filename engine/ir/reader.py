@@ -49,7 +49,8 @@ class Reader:
                 self._fail(f"unexpected `{text[position:].strip()[:1]}`")
             kind, start = match.lastgroup, match.start(match.lastgroup)
             # A shape follows its element at once, which tells `f32[N]` from `f32 [update]`.
-            kind = "shape" if text[start] == "[" and start == position else kind
+            if text[start] == "[" and start == position and re.match(r"[\w\]]", text[start - 1]):
+                kind = "shape"
             tokens.append((kind, match.group(match.lastgroup)))
             position = match.end()
         tokens.append(("end", "the end of the line"))
@@ -195,9 +196,8 @@ class Reader:
             element = _ELEMENTS[word]
         else:
             self._fail(f"unknown element `{word}`")
-        return TensorType(
-            element, tuple(self._list(self._dim, "]")) if self._accept_shape() else ()
-        )
+        shape = tuple(self._list(self._dim, "]")) if self._accept_shape() else ()
+        return TensorType(element, shape)
 
     def _dim(self) -> Dim:
         """Sum of terms, as `str(Dim)` writes it."""
