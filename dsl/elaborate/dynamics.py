@@ -32,6 +32,12 @@ _KEY = tensor(Element.I64, 3)
 def steps(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
     """`steps(5 epochs)`: a duration as a number of steps, a scalar of the graph."""
     value = bound["duration"].value
+    if isinstance(value, tuple):
+        return tuple(_in_steps(s, part, e) for part in cast("tuple[Any_, ...]", value))
+    return _in_steps(s, value, e)
+
+
+def _in_steps(s: Session, value: Any_, e: ast.Expression) -> Any_:
     if isinstance(value, Unknown):
         return Tensor(s.builder.add("argument", SCALAR, (), {"name": "steps"}))
     if not isinstance(value, Duration):
