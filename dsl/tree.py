@@ -52,7 +52,7 @@ class ToSyntax(Transformer[Token, Any]):
 
     def word(self, token: Token) -> str:
         """A name, in Unicode's NFKC form."""
-        return unicodedata.normalize("NFKC", token)
+        return unicodedata.normalize("NFKC", str(token))
 
     def doc(self, meta: Meta) -> str:
         """The doc comment before a declaration, or else behind its first line."""

@@ -6,7 +6,7 @@ Python values; everything else is one of the classes below.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, TypeAlias, Union
 
 from fml.dsl import ast
 from fml.engine.ir.dims import Dim
@@ -72,9 +72,6 @@ class Tree:
     """Tensors by path: parameters of an instance, gradients, and what is computed of them."""
 
     items: Mapping[str, Tensor]
-
-
-Static: TypeAlias = "int | float | str | Dim | Element | Duration | RangeOf | Unknown | tuple[Any_, ...]"
 
 
 @dataclass(frozen=True, slots=True)
@@ -247,11 +244,13 @@ class SeriesOf:
     split: str
 
 
-Any_: TypeAlias = (
-    Static | bool | Poison | Tensor | Tree | Place | Cell | Instance | Stack | FunctionValue
-    | LayerFactory | OptimizerFactory | StrategyFactory | OptimizerValue | OptimizerChain | Builtin
-    | DataValue | SplitValue | Namespace | LearnersValue | Columns | SeriesOf
-)  # fmt: skip
+# `Union`, since a list holds values of every kind and `|` knows no forward references.
+Any_: TypeAlias = Union[  # noqa: UP007
+    bool, int, float, str, Dim, Element, Duration, RangeOf, Unknown, "tuple[Any_, ...]",
+    Poison, Tensor, Tree, Place, Cell, Instance, Stack, FunctionValue, LayerFactory,
+    OptimizerFactory, StrategyFactory, OptimizerValue, OptimizerChain, Builtin, DataValue,
+    SplitValue, Namespace, LearnersValue, Columns, SeriesOf,
+]  # fmt: skip
 STATIC = (bool, int, float, str, Dim, Element, Duration, RangeOf, Unknown, tuple)
 
 

@@ -1,7 +1,8 @@
 """Evaluates expressions: one function per kind of syntax, `evaluate` chooses."""
 
 from collections.abc import Callable
-from typing import cast
+from functools import cache
+from typing import TypeAlias, cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import arithmetic, calls, members, names
@@ -26,7 +27,7 @@ def evaluate(s: Session, e: ast.Expression, scope: Scope) -> Any_:
     """Return an expression's value; `POISON` where an error was reported."""
     try:
         with s.marked(span=s.user_span(e.span)):
-            return _EVALUATE[type(e)](s, e, scope)
+            return _evaluators()[type(e)](s, e, scope)
     except Failed:
         return POISON
 
@@ -121,22 +122,28 @@ def _if(s: Session, e: ast.If, scope: Scope) -> Any_:
             )
 
 
-_EVALUATE = cast(
-    "dict[type, Callable[[Session, ast.Expression, Scope], Any_]]",
-    {
-        ast.Number: _number,
-        ast.String: _string,
-        ast.Boolean: _string,
-        ast.Name: names.look_up,
-        ast.Quantity: _quantity,
-        ast.ListOf: _list,
-        ast.Range: _range,
-        ast.Call: calls.call,
-        ast.Index: members.index,
-        ast.Attribute: members.attribute,
-        ast.Unary: _unary,
-        ast.Binary: _binary,
-        ast.Pipe: calls.pipe,
-        ast.If: _if,
-    },
-)
+Evaluate: TypeAlias = "Callable[[Session, ast.Expression, Scope], Any_]"
+
+
+@cache
+def _evaluators() -> dict[type, Evaluate]:
+    """The function of each kind of syntax; made late, since they live in modules that need this."""
+    return cast(
+        "dict[type, Evaluate]",
+        {
+            ast.Number: _number,
+            ast.String: _string,
+            ast.Boolean: _string,
+            ast.Name: names.look_up,
+            ast.Quantity: _quantity,
+            ast.ListOf: _list,
+            ast.Range: _range,
+            ast.Call: calls.call,
+            ast.Index: members.index,
+            ast.Attribute: members.attribute,
+            ast.Unary: _unary,
+            ast.Binary: _binary,
+            ast.Pipe: calls.pipe,
+            ast.If: _if,
+        },
+    )

@@ -3,8 +3,7 @@
 from collections.abc import Iterator
 
 from fml.dsl import ast
-from fml.dsl.elaborate import expressions
-from fml.dsl.elaborate.builtins import BUILTINS, NOT_LOWERED
+from fml.dsl.elaborate import builtins, expressions
 from fml.dsl.elaborate.session import Session
 from fml.dsl.modules import Module, std_index, std_module
 from fml.dsl.scope import Bound, FedField, ParamEntry, Scope
@@ -34,10 +33,10 @@ def look_up(s: Session, e: ast.Name, scope: Scope) -> Any_:
     value = _contextual(s, e)
     if value is not None:
         return value
-    if e.name in NOT_LOWERED:
+    if e.name in builtins.NOT_LOWERED:
         raise s.report(
             "E0903", f"`{e.name}` is part of the language but cannot be lowered yet", [e],
-            help=NOT_LOWERED[e.name],
+            help=builtins.NOT_LOWERED[e.name],
         )  # fmt: skip
     near = did_you_mean(e.name, _known(scope))
     raise s.report("E0201", f"nothing is called `{e.name}` here", [e], help=near)
@@ -114,14 +113,14 @@ def global_value(s: Session, module: Module, name: str) -> Any_ | None:
     std = std_module(name)
     if std is not None:
         return _declared(s, std, name)
-    if name in BUILTINS:
+    if name in builtins.BUILTINS:
         return Builtin(name)
     return ELEMENTS.get(name)
 
 
 def is_global(module: Module, name: str) -> bool:
     """Whether a file, its imports, `std` or the primitives give a name a meaning."""
-    known = name in module.names or name in module.imports or name in BUILTINS
+    known = name in module.names or name in module.imports or name in builtins.BUILTINS
     return known or name in std_index() or name in ELEMENTS
 
 
@@ -194,5 +193,5 @@ def _known(scope: Scope) -> Iterator[str]:
     yield from scope.module.names
     yield from scope.module.imports
     yield from std_index()
-    yield from BUILTINS
+    yield from builtins.BUILTINS
     yield from CLOCK
