@@ -1,0 +1,37 @@
+"""Train models written in `.fml`: `fml.load("model.fml").train()`.
+
+Names are imported when first used, so that `import fml` and the command line start at once.
+"""
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from fml.engine.ir.diagnostics import FmlError
+    from fml.program import Program, load, loads
+    from fml.run import Run, open_run
+    from fml.version import __version__
+
+__all__ = ["FmlError", "Program", "Run", "__version__", "load", "loads", "open_run"]
+
+_HOMES = {
+    "FmlError": "fml.engine.ir.diagnostics",
+    "Program": "fml.program",
+    "Run": "fml.run",
+    "__version__": "fml.version",
+    "load": "fml.program",
+    "loads": "fml.program",
+    "open_run": "fml.run",
+}
+
+
+def __getattr__(name: str) -> object:
+    """Import a public name from where it is defined (PEP 562)."""
+    if name not in _HOMES:
+        raise AttributeError(f"module `fml` has no attribute `{name}`")
+    from importlib import import_module
+
+    return getattr(import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return __all__

@@ -66,7 +66,8 @@ def shape(node: Node) -> str:
 
 def markup(text: str) -> str:
     """Return text that may stand in an HTML-like label and in SVG, whatever was in it."""
-    return html.escape(_printable(text))
+    # Graphviz would put a node's name for `\N`, and refuses empty bold text.
+    return html.escape(_printable(text)).replace("\\", "\\\\") or " "
 
 
 def quoted(text: str) -> str:

@@ -1,0 +1,122 @@
+"""What a plan costs, layer by layer: parameters, operations and memory, known before it runs."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from fml.engine.autodiff import expand_gradients
+from fml.engine.ir.graph import Graph, Node, Phase, substitute_attribute
+from fml.engine.ir.training import LEARNERS, STEPS_PER_EPOCH, Role, Training, Variable
+from fml.engine.ir.types import TensorType
+from fml.engine.ops.table import OPS
+
+
+@dataclass(frozen=True, slots=True)
+class Layer:
+    """A scope of the forward graph, without the scopes inside it.
+
+    `output` is the type of its last value, with its names; `parameters` are numbers, `flops`
+    floating-point operations of one forward pass, `nbytes` the size of all values it makes.
+    """
+
+    scope: str
+    output: TensorType | None
+    parameters: int
+    flops: int
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Summary:
+    """The layers in the order of the graph, and what a whole step takes.
+
+    `sizes` are the numbers of samples that the costs are for, by dimension name. `step_flops`
+    counts one iteration: forward, backward and update, without the blocks under a condition.
+    """
+
+    plan: str
+    layers: tuple[Layer, ...]
+    sizes: Mapping[str, int]
+    parameters: int
+    trained: int
+    forward_flops: int
+    step_flops: int
+    nodes: int
+
+
+def summarise(training: Training, split_sizes: Mapping[tuple[str, str], int] = {}) -> Summary:
+    """Return what a plan costs.
+
+    `split_sizes` are the samples of each (data set, split), for feeds whose batch is the whole
+    split; where they are not known the costs are those of one sample.
+    """
+    sizes = {
+        feed.dim: feed.batch or split_sizes.get((feed.data, feed.split), 1)
+        for feed in training.feeds
+    }
+    step = expand_gradients(training.step)
+    layers = _layers(training, step, sizes)
+    parameters = _parameters(training)
+    return Summary(
+        training.name,
+        layers,
+        sizes,
+        sum(_count(v) for v in parameters),
+        sum(_count(v) for v in parameters if v.trained),
+        sum(layer.flops for layer in layers),
+        sum(_flops(step, node, sizes) for node in step if node.guard is None),
+        len(step),
+    )
+
+
+def _layers(training: Training, step: Graph, sizes: Mapping[str, int]) -> tuple[Layer, ...]:
+    counts: dict[str, int] = {}
+    for variable in _parameters(training):
+        scope = variable.name.rpartition(".")[0]
+        counts[scope] = counts.get(scope, 0) + _count(variable)
+    made: dict[str, list[Node]] = {}
+    for node in step:
+        if node.phase is Phase.FORWARD:
+            made.setdefault(node.scope, []).extend([node] * (not OPS[node.op].runtime))
+    made |= {scope: [] for scope in counts if scope not in made}
+    if "" in made:
+        made[""] = made.pop("")  # the plan's own operations, the loss, come after its layers
+    return tuple(
+        Layer(
+            scope,
+            nodes[-1].type if nodes else None,
+            counts.get(scope, 0),
+            sum(_flops(step, node, sizes) for node in nodes),
+            sum(_sized(node.type, sizes).nbytes for node in nodes if node.op != "constant"),
+        )
+        for scope, nodes in made.items()
+        if nodes or scope in counts
+    )
+
+
+def _parameters(training: Training) -> list[Variable]:
+    """All parameters, each learner's copy of a central one left out."""
+    variables = training.variables.values()
+    return [v for v in variables if v.role is Role.PARAM and v.replica_of is None]
+
+
+def _count(variable: Variable) -> int:
+    """Count a variable's entries."""
+    count = 1
+    for size in variable.type.sizes:
+        count *= size
+    return count
+
+
+def _flops(graph: Graph, node: Node, sizes: Mapping[str, int]) -> int:
+    op = OPS[node.op]
+    inputs = [_sized(graph[number].type, sizes) for number in node.inputs]
+    attributes = {k: substitute_attribute(v, sizes) for k, v in node.attributes.items()}
+    return op.flops(inputs, attributes, _sized(node.type, sizes))
+
+
+def _sized(symbolic: TensorType, sizes: Mapping[str, int]) -> TensorType:
+    return symbolic.substitute({**_ONCE, **sizes})
+
+
+# A learner's costs are those of one learner; the length of an epoch costs nothing.
+_ONCE = {str(LEARNERS): 1, str(STEPS_PER_EPOCH): 1}
