@@ -77,6 +77,7 @@ LEARNERS_REDUCE = Op(
     samples=lambda rng: [s for kind in _KINDS for s in _stacked(rng, {"kind": kind})],
     gradient=_reduce_gradient,
     flops=lambda inputs, attributes, result: rules.entries(result),
+    across_learners=True,
     reduces_learners=True,
 )
 LEARNERS_ROLL = Op(
@@ -87,6 +88,7 @@ LEARNERS_ROLL = Op(
     compute=_roll,
     samples=lambda rng: [s for shift in (0, 1, -2) for s in _stacked(rng, {"shift": shift})],
     gradient=_roll_gradient,
+    across_learners=True,
 )
 LEARNERS_INDEX = Op(
     name="learners_index",

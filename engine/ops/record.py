@@ -63,8 +63,7 @@ class Op:
             that is not differentiated at all, which `undifferentiable` must explain.
         undifferentiable: why there is no gradient (`its result is a class number`).
         compute: the numpy implementation, the oracle of every backend. Must not write to its
-            inputs; its result may be a view of one. Sees the values of one learner, except
-            in operations across learners, whose arrays are stacked on a leading axis.
+            inputs; its result may be a view of one.
         scalar: what an elementwise operation does to one entry.
         reference: dotted name of an independent function of the inputs (`scipy.special.expit`),
             imported by the tests only.
@@ -73,6 +72,8 @@ class Op:
         samples: valid inputs for the tests, from a seeded generator; odd sizes, broadcasting.
         runtime: the value is provided by the runtime (feeds, counters, variables), not computed.
         effect: the node is kept although nothing reads it.
+        across_learners: `compute` sees the values of all learners stacked on a new first axis,
+            not those of one; so is its result, unless it reduces that axis.
         reduces_learners: the result is not mapped over learners although the input is.
         placeholder: a pass replaces it before anything runs.
     """
@@ -91,6 +92,7 @@ class Op:
     in_place: tuple[int, ...] = ()
     runtime: bool = False
     effect: bool = False
+    across_learners: bool = False
     reduces_learners: bool = False
     placeholder: bool = False
 

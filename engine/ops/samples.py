@@ -45,17 +45,18 @@ def sample(
     arrays: Sequence[Array],
     attributes: Attributes = NO_ATTRIBUTES,
     elements: Sequence[ElementType | None] = (),
+    smooth: bool = True,
 ) -> Sample:
     """Make a sample of arrays; elements follow the dtypes where they are not given.
 
-    All float inputs are differentiable.
+    All float inputs are differentiable, unless the operation is not smooth.
     """
     given = (*elements, *(None for _ in arrays))
     types = tuple(
         tensor(element or ELEMENTS[array.dtype.name], *array.shape)
         for array, element in zip(arrays, given, strict=False)
     )
-    differentiable = tuple(place for place, type in enumerate(types) if type.is_float)
+    differentiable = tuple(place for place, type in enumerate(types) if smooth and type.is_float)
     return Sample(tuple(arrays), types, attributes, differentiable)
 
 

@@ -43,7 +43,7 @@ def _cast_samples(rng: np.random.Generator) -> Sequence[Sample]:
         sample([whole(rng, (3, 5))], to_f32),
         sample([coin(rng, (7,))], to_f32),
         sample([whole(rng, (7,))], {"element": BOOL}),
-        sample([draw(rng, (7,))], to_i32),
+        sample([draw(rng, (7,))], to_i32, smooth=False),
         sample([whole(rng, (4,), 0, 3)], to_i32, [labels(3)]),
     ]
     return [*smooth, *rough]
