@@ -58,9 +58,10 @@ def check(source: Source, base: Path) -> CheckedProgram:
     options = _checked(session, lambda: options_of(session, module)) or ()
     _check_declarations(session, module)
     found += session.diagnostics
-    broken = bool(found)
+    broken, first = bool(found), session
     for written in module.plans:
         session = Session(module, {})
+        session.checked, session.broken = first.checked, first.broken
         _elaborate(session, written, module)
         # A fault of a declaration is reported once, where it stands.
         found += [d for d in session.diagnostics if not (broken and _known(d, found))]

@@ -126,6 +126,11 @@ def _fold_numbers(
     try:
         if isinstance(left, Dim) or isinstance(right, Dim):
             return _fold_dims(sign, left, right)
+    except ValueError:
+        return Unknown()  # a quotient by a sum, such as 6 / (D + K): a number once both are known
+    except ZeroDivisionError:
+        raise s.report("E0408", "division by zero", [e.right]) from None
+    try:
         result = _FOLD[sign](left, right)
     except ZeroDivisionError:
         raise s.report("E0408", "division by zero", [e.right]) from None

@@ -158,6 +158,8 @@ def replica(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -
     root = s.plan.root
     if key not in root.children:
         name = s.naming[1] if s.naming and s.naming[0] == id(e) else "replica"
+        if name == value.path:  # the one-line form: both are called as the plan calls the model
+            name = f"learners.{name}"
         root.children[key] = Instance(
             value.layer, value.attributes, root, name, s.user_span(e.span), value,
             mapped=s.builder.context.mapped,

@@ -93,12 +93,11 @@ def fitted(s: Session, value: Tensor, type: TensorType, at: ast.Syntax, name: st
 
 def assign(s: Session, written: ast.Assign, scope: Scope) -> None:
     """Take `place <- e`."""
-    target = expressions.evaluate(s, written.place, scope)
-    value = read(s, expressions.evaluate(s, written.value, scope))
-    if isinstance(target, Poison) or isinstance(value, Poison):
-        return
     with s.marked(phase=Phase.UPDATE, span=s.user_span(written.span)):
-        store(s, target, value, written)
+        target = expressions.evaluate(s, written.place, scope)
+        value = read(s, expressions.evaluate(s, written.value, scope))
+        if not isinstance(target, Poison) and not isinstance(value, Poison):
+            store(s, target, value, written)
 
 
 def store(s: Session, target: Any_, value: Any_, written: ast.Assign) -> None:

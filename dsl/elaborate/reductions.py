@@ -55,6 +55,8 @@ def _tree(s: Session, op: str, tree: Tree, over: Any_, e: ast.Expression) -> Any
             "E0305", "a tree of tensors has no axes of its own", [e],
             help="leave `over` out: the result is one scalar",
         )  # fmt: skip
+    if not tree.items and s.broken:
+        return POISON
     if not tree.items:
         raise s.report("E0402", "there are no parameters here yet", [e],
                        help="a layer value gets its parameters when it is first applied")
