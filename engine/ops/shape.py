@@ -63,8 +63,9 @@ def _transpose_gradient(g: "Value", call: Call) -> Gradients:
 def _infer_broadcast(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
     (x,) = inputs
     result = x.with_shape(rules.as_dims(attributes["shape"]))
-    fits = x.rank <= result.rank
-    if not fits or rules.broadcast_shapes("broadcast", (x, result)) != result.dims:
+    missing = result.rank - x.rank
+    stretched = zip(x.dims, result.dims[max(missing, 0) :], strict=False)
+    if missing < 0 or any(have not in (rules.ONE, want) for have, want in stretched):
         message = f"{x} does not broadcast to {rules.show(result.dims)}"
         way_out = "only an axis of 1, or one that is missing at the front, is stretched"
         raise OpTypeError("E0302", message, (0,), way_out)
