@@ -141,12 +141,14 @@ class Graph:
 
         `change` is given each node in order, its inputs already those of the new graph, and the
         builder of the new graph; it returns the number of the node that takes its place (the
-        outcome of `builder.keep(node)` to leave it as it is), or None to drop it, which only
-        nodes that nothing needs may be.
+        outcome of `builder.keep(node)` to leave it as it is), or None to drop it together with
+        all that needs it.
         """
         builder = GraphBuilder(self.name)
         renamed: dict[int, int] = {}
         for node in self:
+            if any(number not in renamed for number in node.needs):
+                continue
             inputs = tuple(renamed[i] for i in node.inputs)
             guard = None if node.guard is None else renamed[node.guard]
             made = change(replace(node, inputs=inputs, guard=guard), builder)

@@ -1,0 +1,56 @@
+"""Compute what is known before anything runs."""
+
+from dataclasses import dataclass
+from typing import cast
+
+import numpy as np
+
+from fml.engine.ir.graph import Attribute, Graph, GraphBuilder, Node
+from fml.engine.ops.record import Array
+from fml.engine.ops.table import OPS
+from fml.engine.passes.constants import array_of
+
+
+@dataclass(frozen=True, slots=True)
+class FoldConstants:
+    """Replace nodes whose inputs are all constants by their value.
+
+    Leaves alone: random draws, effects, what the runtime provides, guarded nodes, and values
+    above `limit` bytes. Needs definite sizes.
+    """
+
+    limit: int = 1 << 12
+
+    def run(self, graph: Graph) -> Graph:
+        """Return the graph with known values computed."""
+        return graph.rewrite(self._fold)
+
+    def _fold(self, node: Node, builder: GraphBuilder) -> int:
+        op = OPS[node.op]
+        inputs = [builder[i] for i in node.inputs]
+        known = all(i.op == "constant" for i in inputs) and node.op != "constant"
+        if not known or op.runtime or op.effect or op.compute is None or node.guard is not None:
+            return builder.keep(node)
+        if not inputs or node.type.nbytes > self.limit:
+            return builder.keep(node)
+        with np.errstate(all="ignore"):
+            value = op.compute([array_of(i) for i in inputs], node.attributes, node.type)
+        return builder.add(
+            "constant", node.type, (), {"value": as_attribute(value)},
+            scope=node.scope, phase=node.phase, mapped=node.mapped, span=node.span,
+        )  # fmt: skip
+
+
+def as_attribute(value: Array) -> Attribute:
+    """Return an array as the number that fills it, or else as nested tuples."""
+    flat = value.reshape(-1)
+    same = flat.size > 0 and bool(np.all((flat == flat[0]) | np.isnan(flat.astype(np.float64))))
+    if same and not (np.isnan(flat.astype(np.float64)).any() and flat.size > 1):
+        return cast(Attribute, flat[0].item())
+    return _nested(value.tolist())
+
+
+def _nested(value: object) -> Attribute:
+    if isinstance(value, list):
+        return tuple(_nested(v) for v in cast("list[object]", value))
+    return cast(Attribute, value)

@@ -1,0 +1,50 @@
+"""The passes in their order: the only file that knows it."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+from fml.engine.autodiff.expand import expand_gradients
+from fml.engine.ir.graph import Graph
+from fml.engine.ops.verify import verify
+from fml.engine.passes.fold_constants import FoldConstants
+from fml.engine.passes.merge_duplicates import MergeDuplicates
+from fml.engine.passes.remove_dead import RemoveDead
+from fml.engine.passes.simplify import Simplify
+from fml.engine.passes.specialise import Specialise
+
+
+class Pass(Protocol):
+    """What every pass is: a graph in, a valid graph out."""
+
+    def run(self, graph: Graph) -> Graph:
+        """Return the changed graph."""
+        ...
+
+
+def passes(sizes: Mapping[str, int]) -> tuple[Pass, ...]:
+    """The passes behind differentiation, in order."""
+    return (
+        Specialise(sizes),
+        Simplify(),
+        FoldConstants(),
+        Simplify(),  # folding has made new neutral elements
+        MergeDuplicates(),
+        RemoveDead(),
+    )
+
+
+def optimise(graph: Graph, sizes: Mapping[str, int], *, check: bool = False) -> Graph:
+    """Differentiate, bind sizes and simplify; `check` runs the verifier after each pass.
+
+    Raises:
+        FmlError: a dimension has no size, or none that is whole.
+        InvalidGraph: with `check`, a pass made a graph that is none: a bug in fml.
+    """
+    graph = expand_gradients(graph)
+    for one in passes(sizes):
+        if check:
+            verify(graph)
+        graph = one.run(graph)
+    if check:
+        verify(graph)
+    return graph

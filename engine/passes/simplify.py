@@ -1,0 +1,54 @@
+"""Algebra that holds for every number, NaN and infinities included."""
+
+from dataclasses import dataclass
+
+from fml.engine.ir.graph import Graph, GraphBuilder, Node
+from fml.engine.passes.constants import is_filled_with
+
+
+@dataclass(frozen=True, slots=True)
+class Simplify:
+    """Drop operations that change nothing: x + 0, x - 0, x * 1, x / 1, x ^ 1, --x, and shape
+    operations to the shape that is there already; x ^ 2 becomes x * x.
+
+    Leaves alone: x * 0, which is NaN for NaN and infinities; x + 0 where x is -0 changes its
+    sign only. A constant that broadcasts x to another shape keeps its operation.
+    """
+
+    def run(self, graph: Graph) -> Graph:
+        """Return the simplified graph."""
+        return graph.rewrite(_simplify)
+
+
+_NEUTRAL_RIGHT = {"add": 0, "subtract": 0, "multiply": 1, "divide": 1, "power": 1}
+_NEUTRAL_LEFT = {"add": 0, "multiply": 1}
+_SHAPING = {"reshape", "broadcast", "cast", "stop_gradient"}
+
+
+def _simplify(node: Node, builder: GraphBuilder) -> int:
+    if node.guard is not None:
+        return builder.keep(node)
+    inputs = [builder[i] for i in node.inputs]
+    if node.op in _NEUTRAL_RIGHT and inputs[0].type == node.type:
+        if is_filled_with(inputs[1], _NEUTRAL_RIGHT[node.op]):
+            return inputs[0].id
+    if node.op in _NEUTRAL_LEFT and inputs[1].type == node.type:
+        if is_filled_with(inputs[0], _NEUTRAL_LEFT[node.op]):
+            return inputs[1].id
+    if node.op == "negate" and inputs[0].op == "negate":
+        return inputs[0].inputs[0]
+    if node.op == "power" and inputs[0].type == node.type and is_filled_with(inputs[1], 2):
+        return _square(node, builder)
+    if node.op in _SHAPING and inputs[0].type == node.type:
+        return inputs[0].id
+    if node.op == "transpose" and node.attributes["order"] == tuple(range(node.type.rank)):
+        return inputs[0].id
+    return builder.keep(node)
+
+
+def _square(node: Node, builder: GraphBuilder) -> int:
+    x = node.inputs[0]
+    return builder.add(
+        "multiply", node.type, (x, x), scope=node.scope, phase=node.phase, mapped=node.mapped,
+        span=node.span,
+    )  # fmt: skip

@@ -1,0 +1,54 @@
+"""Bind the names of dimensions: after this pass every type has definite sizes."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+from fml.engine.ir.diagnostics import error
+from fml.engine.ir.dims import Dim
+from fml.engine.ir.graph import Graph, GraphBuilder, Node, substitute_attribute
+
+
+@dataclass(frozen=True, slots=True)
+class Specialise:
+    """Replace dimension names by numbers in types and attributes, and `dim_value` by constants.
+
+    Raises `FmlError` E0324 where a dimension comes out negative or not whole, and E0329 where a
+    name is left without a number.
+    """
+
+    sizes: Mapping[str, int] = field(default_factory=dict[str, int])
+
+    def run(self, graph: Graph) -> Graph:
+        """Return the graph with all names bound."""
+        return graph.rewrite(self._bind)
+
+    def _bind(self, node: Node, builder: GraphBuilder) -> int:
+        type = node.type.substitute(self.sizes)
+        attributes = {k: substitute_attribute(v, self.sizes) for k, v in node.attributes.items()}
+        self._require_sizes(node, type.shape)
+        op = node.op
+        if op == "dim_value":
+            dim = attributes["dim"]
+            value = dim.constant if isinstance(dim, Dim) else None
+            if value is None:
+                raise self._unbound(node, str(dim))
+            op, attributes = "constant", {"value": float(value)}
+        return builder.keep(replace(node, op=op, type=type, attributes=attributes))
+
+    def _require_sizes(self, node: Node, shape: tuple[object, ...]) -> None:
+        for axis in shape:
+            if not isinstance(axis, Dim) or axis.constant is None:
+                raise self._unbound(node, str(axis))
+            if axis.size is None or axis.size < 0:
+                raise error(
+                    "E0324",
+                    f"a dimension of {node.scope or node.op} would be {axis}: {node.type}",
+                    help="choose sizes that divide, or round with `floor(...)` or `ceil(...)`",
+                )
+
+    def _unbound(self, node: Node, name: str) -> Exception:
+        return error(
+            "E0329",
+            f"the dimension `{name}` of {node.scope or node.op} has no size here: {node.type}",
+            help="it must come from the data, an option or the batch",
+        )
