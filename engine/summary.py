@@ -94,9 +94,10 @@ def _layers(training: Training, step: Graph, sizes: Mapping[str, int]) -> tuple[
 
 
 def _parameters(training: Training) -> list[Variable]:
-    """All parameters, each learner's copy of a central one left out."""
-    variables = training.variables.values()
-    return [v for v in variables if v.role is Role.PARAM and v.replica_of is None]
+    """All parameters, those that learners have copies of counted once, where they are applied."""
+    parameters = [v for v in training.variables.values() if v.role is Role.PARAM]
+    copied = {v.replica_of for v in parameters}
+    return [v for v in parameters if v.name not in copied]
 
 
 def _count(variable: Variable) -> int:

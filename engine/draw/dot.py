@@ -5,7 +5,7 @@ the forward operations that they belong to.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from fml.engine.draw.label import (
@@ -80,7 +80,7 @@ def _surroundings(captions: Captions, node: Node) -> Iterator[tuple[_Key, str, s
         yield ("guard", str(guard)), captions.condition(guard), _GUARDED
     if node.mapped:
         yield ("learners", ""), "each learner", _PER_LEARNER
-    for part in node.scope.split(".") if node.scope else ():
+    for part in filter(None, captions.homes[node.id].split(".")):
         yield ("scope", part), part, _SCOPE
 
 
@@ -98,11 +98,19 @@ def _cluster_lines(
 ) -> Iterator[str]:
     for node in cluster.nodes:
         yield indent + _node_line(captions, node)
-    for number, inner in enumerate(cluster.inner.values()):
+    for number, inner in enumerate(map(_joined, cluster.inner.values())):
         yield f"{indent}subgraph {name}_{number} {{"
         yield f"{indent}  graph [label=<<b>{markup(inner.title)}</b>>, {inner.border}]"
         yield from _cluster_lines(captions, inner, f"{name}_{number}", indent + "  ")
         yield indent + "}"
+
+
+def _joined(cluster: _Cluster) -> _Cluster:
+    """Draw a scope that holds nothing but another scope as one, `momentum.net`."""
+    while not cluster.nodes and len(cluster.inner) == 1 and cluster.border == _SCOPE:
+        (inner,) = cluster.inner.values()
+        cluster = replace(inner, title=f"{cluster.title}.{inner.title}")
+    return cluster
 
 
 def _node_line(captions: Captions, node: Node) -> str:
@@ -118,7 +126,7 @@ def _node_line(captions: Captions, node: Node) -> str:
 def _edge_lines(captions: Captions, shown: list[Node]) -> Iterator[str]:
     graph = captions.graph
     for source, target in _links(captions, shown):
-        yield _edge_line(graph[source], graph[target])
+        yield _edge_line(captions, graph[source], graph[target])
     variables = {n.attributes.get("name"): n.id for n in shown if n.op == "variable"}
     for node in shown:
         variable = variables.get(node.attributes.get("name"))
@@ -141,7 +149,7 @@ def _links(captions: Captions, shown: list[Node]) -> Iterator[tuple[int, int]]:
                 yield source, node.id
 
 
-def _edge_line(source: Node, target: Node) -> str:
+def _edge_line(captions: Captions, source: Node, target: Node) -> str:
     """Draw a use; towards a gradient upside down, so that gradients run upwards."""
     drawn: list[str] = []
     if SYNCHRONISATION in {source.op, target.op}:
@@ -152,21 +160,21 @@ def _edge_line(source: Node, target: Node) -> str:
     if target.phase == Phase.BACKWARD:
         upper, lower = target, source
         drawn.append("dir=back")
-    if not _ranks(source, target):
+    if not _ranks(captions, source, target):
         drawn.append("constraint=false")
     elif target.phase == Phase.BACKWARD != source.phase:
         drawn.append("minlen=0")
     return f"  n{upper.id} -> n{lower.id}" + (f" [{', '.join(drawn)}]" if drawn else "")
 
 
-def _ranks(source: Node, target: Node) -> bool:
+def _ranks(captions: Captions, source: Node, target: Node) -> bool:
     """Say whether a use decides which node is higher.
 
     A gradient that reads a forward value stands beside it only in its own layer: in another,
     it would be torn out of its own.
     """
     crosses = target.phase == Phase.BACKWARD != source.phase
-    return not crosses or source.scope == target.scope
+    return not crosses or captions.homes[source.id] == captions.homes[target.id]
 
 
 def _stacking(captions: Captions, shown: list[Node]) -> Iterator[str]:
@@ -177,7 +185,7 @@ def _stacking(captions: Captions, shown: list[Node]) -> Iterator[str]:
     layout = [
         (b.id, a.id) if b.phase == Phase.BACKWARD else (a.id, b.id)
         for a, b in links
-        if _ranks(a, b)
+        if _ranks(captions, a, b)
     ]
     return stacking_lines(paths, flow, layout)
 

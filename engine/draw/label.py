@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+from fml.engine.draw.homes import homes
 from fml.engine.ir.graph import Attribute, Graph, Node, Phase
 
 SYNCHRONISATION = "learners_reduce"
@@ -91,17 +92,19 @@ class Captions:
 
     `results` are the names under which a node's value leaves the graph. `mentions` are values
     written into the labels of their readers in place of a line: constants by their value, and
-    numbers with many readers (a learning rate) by a name.
+    numbers with many readers (a learning rate) by a name. `homes` are the scopes that nodes are
+    drawn in.
     """
 
     graph: Graph
     results: Mapping[int, tuple[str, ...]]
     mentions: Mapping[int, str]
+    homes: Mapping[int, str]
 
     @staticmethod
     def of(graph: Graph) -> "Captions":
         """Read the captions off a graph."""
-        return Captions(graph, _results(graph), _mentions(graph))
+        return Captions(graph, _results(graph), _mentions(graph), homes(graph))
 
     def is_drawn(self, node: Node) -> bool:
         """Say whether a node has a box of its own: all but constants that are only read."""
@@ -132,9 +135,9 @@ class Captions:
         get = node.attributes.get
         match node.op:
             case "variable":
-                return _within(node.scope, str(get("name")))
+                return _within(self.homes[node.id], str(get("name")))
             case "assign":
-                return f"{_within(node.scope, str(get('name')))} ←"
+                return f"{_within(self.homes[node.id], str(get('name')))} ←"
             case "feed":
                 return f"{get('data')}.{get('split')} {get('field')}"
             case "column" | "argument" | "series" | "counter":

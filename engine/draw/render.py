@@ -52,13 +52,17 @@ def _draw(dot: str, path: Path, form: str) -> None:
         ways = "install Graphviz (`apt install graphviz`)" if form == "pdf" else _WAYS_OUT
         raise _beside(dot, path, "no program that draws pictures was found", ways)
     command = [program, f"-T{form}", *_PIXELS_PER_INCH.get(form, []), "-o", str(path)]
-    done = subprocess.run(command, input=dot.encode(), capture_output=True, check=False)
-    if done.returncode != 0 or not path.exists():
-        said = done.stderr.decode(errors="replace").strip().splitlines()
-        reason = f": {said[-1]}" if said else ""
-        raise _beside(
-            dot, path, f"`{program}` failed{reason}", "draw the text with another program"
+    # Some releases of Graphviz lose curves; straight lines they always find.
+    for retry in ([], ["-Gsplines=line"]):
+        done = subprocess.run(
+            [*command, *retry], input=dot.encode(), capture_output=True, check=False
         )
+        if done.returncode == 0 and path.exists():
+            return
+    said = done.stderr.decode(errors="replace").strip().splitlines()
+    reason = f": {said[-1]}" if said else ""
+    message = f"`{program}` failed{reason}"
+    raise _beside(dot, path, message, "draw the text with another program")
 
 
 def _beside(dot: str, path: Path, message: str, way_out: str) -> Exception:
