@@ -34,7 +34,7 @@ def _home(graph: Graph, node: Node, parameters: Mapping[str, str], found: Mappin
 
 
 def _served(node: Node, parameters: Mapping[str, str]) -> str:
-    """Return the scope of the parameter whose path ends this node's: `momentum.net.W` is `net`'s."""
+    """Return the scope of the parameter whose path ends this node's: `net` of `momentum.net.W`."""
     rest = node.scope
     while rest:
         if rest in parameters:

@@ -23,14 +23,26 @@ class Pass(Protocol):
 
 def passes(sizes: Mapping[str, int]) -> tuple[Pass, ...]:
     """The passes behind differentiation, in order."""
+    return (Specialise(sizes), *simplifications())
+
+
+def simplifications() -> tuple[Pass, ...]:
+    """The passes that need no sizes, in order."""
     return (
-        Specialise(sizes),
         Simplify(),
         FoldConstants(),
         Simplify(),  # folding has made new neutral elements
         MergeDuplicates(),
         RemoveDead(),
     )
+
+
+def readable(graph: Graph) -> Graph:
+    """Differentiate and simplify; dimensions keep their names, as people want to see them."""
+    graph = expand_gradients(graph)
+    for one in simplifications():
+        graph = one.run(graph)
+    return graph
 
 
 def optimise(graph: Graph, sizes: Mapping[str, int], *, check: bool = False) -> Graph:
