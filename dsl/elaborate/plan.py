@@ -346,7 +346,9 @@ def _under(
     """Take statements under a guard; a guard inside another holds only when both do."""
     outer = s.builder.context.guard
     if outer is not None:
-        guard = s.builder.call("logical_and", s.builder.value(outer), guard)
+        # Itself unguarded: it must be false where the outer one is.
+        with s.marked(guard=None):
+            guard = s.builder.call("logical_and", s.builder.value(outer), guard)
     with s.marked(guard=guard.id, phase=Phase.UPDATE):
         statements(s, work, body, scope.inner())
 

@@ -1,0 +1,80 @@
+"""The oracle: every operation by its record's numpy implementation, at once and in order."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from fml.engine.backends.interface import Event, Launch
+from fml.engine.ir.graph import Node
+from fml.engine.ir.types import TensorType
+from fml.engine.ops.record import Array
+from fml.engine.ops.table import OPS
+
+
+class Reached:
+    """An event of a stream whose work is over as soon as it is added."""
+
+    def synchronize(self) -> None:
+        """Return at once."""
+
+
+class ImmediateStream:
+    """Runs work when it is added."""
+
+    def enqueue(self, launch: Launch) -> None:
+        """Run it."""
+        launch()
+
+    def record(self) -> Event:
+        """Return an event that is reached."""
+        return Reached()
+
+    def wait(self, event: Event) -> None:
+        """Nothing to wait for."""
+
+    def synchronize(self) -> None:
+        """Nothing to wait for."""
+
+
+class NumpyBackend:
+    """Runs on the CPU, on numpy arrays."""
+
+    name = "numpy"
+    computes = True
+
+    def allocate(self, nbytes: int) -> Array:
+        """Return zeroed bytes."""
+        return np.zeros(nbytes, np.uint8)
+
+    def view(self, memory: Array, offset: int, type: TensorType) -> Array:
+        """Return a typed view of a part of the bytes."""
+        part = memory[offset : offset + type.nbytes]
+        return part.view(type.dtype).reshape(type.sizes)
+
+    def kernel(self, node: Node, inputs: Sequence[Array], output: Array) -> Launch:
+        """Return a call of the record's `compute`."""
+        op = OPS[node.op]
+        compute, attributes, type, given = op.compute, node.attributes, node.type, tuple(inputs)
+        if compute is None:
+            raise ValueError(f"`{node.op}` has nothing to compute: the runtime provides it")
+
+        def launch() -> None:
+            np.copyto(output, compute(given, attributes, type), casting="unsafe")
+
+        return launch
+
+    def copy(self, source: Array, target: Array) -> Launch:
+        """Return a copy of one view into another."""
+        return lambda: np.copyto(target, source)
+
+    def upload(self, array: Array, target: Array) -> None:
+        """Copy an array into a view."""
+        np.copyto(target, array, casting="unsafe")
+
+    def download(self, source: Array) -> Array:
+        """Return a copy of a view."""
+        return source.copy()
+
+    def stream(self) -> ImmediateStream:
+        """Make a stream."""
+        return ImmediateStream()

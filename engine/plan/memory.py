@@ -1,0 +1,77 @@
+"""Where every value lives: one arena, planned before anything runs.
+
+Greedy by size (Pisarchyk and Lee 2020, algorithm 3): the largest buffer first, each into the
+tightest gap between those that live at the same time.
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+ALIGNMENT = 64
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer:
+    """A value that needs `nbytes` from step `first` to step `last`, both included."""
+
+    key: int
+    nbytes: int
+    first: int
+    last: int
+
+    def lives_with(self, other: "Buffer") -> bool:
+        """Whether there is a step at which both live."""
+        return self.first <= other.last and other.first <= self.last
+
+
+@dataclass(frozen=True, slots=True)
+class Arena:
+    """Offsets by key; `nbytes` is the arena's size, `peak` the most that lives at one step."""
+
+    offsets: dict[int, int]
+    nbytes: int
+    peak: int
+
+
+def plan_arena(buffers: Sequence[Buffer]) -> Arena:
+    """Place buffers so that none overlaps another that lives at the same time."""
+    placed: list[tuple[int, Buffer]] = []
+    for buffer in sorted(buffers, key=lambda b: (-b.nbytes, b.first, b.key)):
+        beside = sorted(
+            (offset, offset + aligned(other.nbytes))
+            for offset, other in placed
+            if other.lives_with(buffer) and other.nbytes
+        )
+        placed.append((_tightest_gap(beside, aligned(buffer.nbytes)), buffer))
+    total = max((offset + aligned(b.nbytes) for offset, b in placed), default=0)
+    return Arena({b.key: offset for offset, b in placed}, total, _peak(buffers))
+
+
+def _tightest_gap(taken: Iterable[tuple[int, int]], nbytes: int) -> int:
+    """The start of the smallest gap that is large enough; behind everything if there is none."""
+    best: tuple[int, int] | None = None
+    end = 0
+    for start, stop in taken:
+        gap = start - end
+        if gap >= nbytes and (best is None or gap < best[0]):
+            best = (gap, end)
+        end = max(end, stop)
+    return end if best is None else best[1]
+
+
+def _peak(buffers: Sequence[Buffer]) -> int:
+    changes: dict[int, int] = {}
+    for buffer in buffers:
+        size = aligned(buffer.nbytes)
+        changes[buffer.first] = changes.get(buffer.first, 0) + size
+        changes[buffer.last + 1] = changes.get(buffer.last + 1, 0) - size
+    alive = most = 0
+    for step in sorted(changes):
+        alive += changes[step]
+        most = max(most, alive)
+    return most
+
+
+def aligned(nbytes: int) -> int:
+    """Round up to whole cache lines."""
+    return -(-nbytes // ALIGNMENT) * ALIGNMENT
