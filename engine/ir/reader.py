@@ -170,7 +170,9 @@ class Reader:
     def _number(self) -> Attribute:
         if self.accept("-"):
             value = self._number()
-            return -value if isinstance(value, int | float) else self._fail("expected a number")
+            if isinstance(value, bool) or not isinstance(value, int | float):
+                self._fail("expected a number behind `-`")
+            return -value
         kind, text = self._next()
         if kind == "word" and text in _CONSTANTS:
             self._at += 1

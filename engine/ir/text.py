@@ -33,7 +33,8 @@ def read(text: str) -> Graph:
         ValueError: the text is no graph; says the line.
     """
     name, nodes, outputs = "", list[Node](), dict[str, int]()
-    for number, line in enumerate(text.splitlines(), start=1):
+    # Not `splitlines`: names may hold other separators, which JSON leaves as they are.
+    for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
         reader = Reader(line, number)

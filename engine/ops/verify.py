@@ -4,9 +4,10 @@ from collections.abc import Iterator
 
 import numpy as np
 
+from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Graph, Node
-from fml.engine.ir.types import BOOL, TensorType
-from fml.engine.ops.record import OpTypeError
+from fml.engine.ir.types import BOOL, Label, TensorType
+from fml.engine.ops.record import Array, OpTypeError
 from fml.engine.ops.table import OPS
 
 
@@ -100,8 +101,18 @@ def _constant_faults(node: Node) -> Iterator[str]:
         yield f"its value is no number: {node.attributes.get('value')!r}"
     elif value.shape and value.shape != tuple(dim.size for dim in node.type.dims):
         yield f"its value has the shape {value.shape}, which {node.type} has not"
-    elif not node.type.is_float and not np.array_equal(value.astype(node.type.dtype), value):
+    elif not _holds(node.type, value):
         yield f"its value is not in {node.type.element}"
+
+
+def _holds(type: TensorType, value: Array) -> bool:
+    """Whether the numbers are exactly entries of the type; of a float, all are."""
+    classes = type.element.classes if isinstance(type.element, Label) else None
+    size = classes.size if isinstance(classes, Dim) else None
+    if size is not None and not np.all((value >= 0) & (value < size)):
+        return False
+    with np.errstate(invalid="ignore"):
+        return type.is_float or np.array_equal(value.astype(type.dtype), value)
 
 
 def _variable_faults(graph: Graph) -> Iterator[str]:
