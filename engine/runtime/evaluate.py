@@ -1,0 +1,89 @@
+"""Figures and predictions of parameters that were trained before."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fml.engine.backends.interface import Backend
+from fml.engine.ir.diagnostics import error
+from fml.engine.ir.training import Model, Training
+from fml.engine.ir.types import TensorType
+from fml.engine.ops.record import Array
+from fml.engine.runtime.executor import VariableStore
+from fml.engine.runtime.section import Moment, Section
+from fml.engine.runtime.trainer import Data
+
+
+def evaluate(
+    training: Training, data: Data, variables: Mapping[str, Array], backend: Backend
+) -> dict[str, float]:
+    """Take every figure of a plan on its whole split."""
+    store = VariableStore(training.variables, backend)
+    store.restore(variables)
+    figures: dict[str, float] = {}
+    for measure in training.measures:
+        split = data[measure.data].get(measure.split)
+        if not split or not len(next(iter(split.values()))):
+            continue
+        sizes = {"steps_per_epoch": 1, measure.dim: len(next(iter(split.values())))}
+        section = Section(measure.graph, sizes, backend, store)
+        section.feed({(measure.data, name): array for name, array in split.items()})
+        section.provide(Moment(0, 1, 1))
+        section.run()
+        figures |= {s.name: section.number(s.output) for s in measure.series}
+    return figures
+
+
+def predict(
+    training: Training,
+    model: Model,
+    variables: Mapping[str, Array],
+    arguments: Mapping[str, object],
+    backend: Backend,
+) -> Array:
+    """Apply a model to arrays, one per argument; returns the array of its result.
+
+    Raises:
+        FmlError: E0720, an argument is missing, unknown, or not of its type.
+    """
+    arrays, sizes = _checked(model, arguments)
+    own = {name: training.variables[name] for name in model.variables}
+    store = VariableStore(own, backend)
+    store.restore({name: variables[name] for name in own})
+    section = Section(model.graph, {"steps_per_epoch": 1, **sizes}, backend, store)
+    section.provide_arguments(arrays)
+    section.provide(Moment(0, 1, 1))
+    section.run()
+    return section.result("result")
+
+
+def _checked(
+    model: Model, arguments: Mapping[str, object]
+) -> tuple[dict[str, Array], dict[str, int]]:
+    if arguments.keys() != model.inputs.keys():
+        wanted = ", ".join(f"`{name}: {type}`" for name, type in model.inputs.items())
+        raise error("E0720", f"`{model.name}` takes {wanted}", notes=[f"found {', '.join(arguments)}"])
+    sizes: dict[str, int] = {}
+    arrays = {n: _fitting(model, n, np.asarray(v), sizes) for n, v in arguments.items()}
+    return arrays, sizes
+
+
+def _fitting(model: Model, name: str, array: Array, sizes: dict[str, int]) -> Array:
+    type: TensorType = model.inputs[name]
+    problem = ""
+    if array.ndim != type.rank:
+        problem = f"it has {array.ndim} axes"
+    elif not np.can_cast(array.dtype, np.float64, "same_kind"):
+        problem = f"it holds {array.dtype}"
+    else:
+        for axis, (dim, size) in enumerate(zip(type.dims, array.shape, strict=True)):
+            wanted = sizes.setdefault(dim.name, size) if dim.name else dim.size
+            if wanted is not None and wanted != size:
+                problem = f"axis {axis} has {size} entries instead of {wanted}"
+                break
+    if problem:
+        raise error(
+            "E0720", f"`{name}` of `{model.name}` is {type}, and {problem}",
+            notes=[f"found an array {list(array.shape)} of {array.dtype}"],
+        )  # fmt: skip
+    return array.astype(type.dtype)

@@ -1,0 +1,63 @@
+"""Mini-batches: each epoch's order is a function of seed and epoch, whatever came before."""
+
+from collections.abc import Mapping
+
+import numpy as np
+
+from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark
+from fml.engine.ir.training import Feed
+from fml.engine.ops.record import Array
+
+
+class Batches:
+    """The batches of one feed: an epoch is one pass, its last short batch is dropped."""
+
+    def __init__(self, feed: Feed, fields: Mapping[str, Array], seed: int) -> None:
+        """`fields` are all samples of the split.
+
+        Raises:
+            FmlError: E0520, a batch is larger than the split, or the split is empty.
+        """
+        self.feed = feed
+        self._fields = {name: fields[name] for name in feed.fields}
+        self.samples = len(next(iter(self._fields.values())))
+        self.size = self.samples if feed.batch is None else feed.batch
+        self._seed = seed
+        self._epoch = -1
+        self._order: Array | None = None
+        if not 0 < self.size <= self.samples:
+            raise FmlError([_too_few(feed, self.samples)])
+
+    @property
+    def per_epoch(self) -> int:
+        """Steps in an epoch."""
+        return self.samples // self.size
+
+    def at(self, step: int) -> dict[tuple[str, str], Array]:
+        """Return the batch of a step, by data set and field."""
+        epoch, place = divmod(step, self.per_epoch)
+        data = self.feed.data
+        if not self.feed.shuffle:
+            start = place * self.size
+            return {(data, n): a[start : start + self.size] for n, a in self._fields.items()}
+        if epoch != self._epoch:
+            self._epoch = epoch
+            # Philox is counter-based: seed and epoch are its key, so any epoch can be begun anew.
+            generator = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
+            self._order = generator.permutation(self.samples)
+        assert self._order is not None
+        chosen = self._order[place * self.size : (place + 1) * self.size]
+        return {(data, n): a[chosen] for n, a in self._fields.items()}
+
+
+def _too_few(feed: Feed, samples: int) -> Diagnostic:
+    marks = (Mark(feed.span),) if feed.span else ()
+    if not samples:
+        return Diagnostic("E0520", f"the split `{feed.split}` of `{feed.data}` is empty", marks)
+    return Diagnostic(
+        "E0520",
+        f"a batch of {feed.batch} is larger than the split `{feed.split}` of `{feed.data}`",
+        marks,
+        (f"it has {samples} samples",),
+        f"use `batch({samples})` or less, or leave it out",
+    )

@@ -1,0 +1,120 @@
+"""One graph of a training, compiled and fed: what the step, a measurement and a log have in common."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from fml.engine.backends.interface import Backend
+from fml.engine.ir.graph import Graph
+from fml.engine.ir.training import Duration, Unit
+from fml.engine.ops.record import Array
+from fml.engine.passes.pipeline import optimise
+from fml.engine.plan.planner import make_plan
+from fml.engine.runtime.executor import Executable, VariableStore
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """Where a run stands: the counters before the step, and what an epoch is.
+
+    `seed` and `learner` key the random draws; `batch` is the samples of a step.
+    """
+
+    step: int
+    steps_per_epoch: int
+    batch: int
+    seed: int = 0
+    learner: int = 0
+    seconds: float = 0.0
+
+    def counter(self, name: str) -> float:
+        """The value of a `counter` node; `next_step` is the step once it has grown by one."""
+        step = self.step + 1 if name.startswith("next_") else self.step
+        return self.count(name.removeprefix("next_"), step)
+
+    def count(self, unit: str, step: int) -> float:
+        """How much of a unit has passed after so many steps."""
+        match unit:
+            case "epoch" | "epochs":
+                return step / self.steps_per_epoch
+            case "samples":
+                return step * self.batch
+            case "seconds":
+                return self.seconds
+            case _:
+                return step
+
+
+def is_due(duration: Duration, now: Moment, step: int, seconds_before: float = 0.0) -> bool:
+    """Whether a multiple of a duration was reached by the step that made it `step` steps."""
+    if duration.unit is Unit.SECONDS:
+        return now.seconds // duration.amount > seconds_before // duration.amount
+    after = now.count(duration.unit.value, step) / duration.amount
+    before = now.count(duration.unit.value, step - 1) / duration.amount
+    return np.floor(after + 1e-9) > np.floor(before + 1e-9)
+
+
+class Section:
+    """A graph bound to sizes, a backend and variables."""
+
+    def __init__(
+        self, graph: Graph, sizes: Mapping[str, int], backend: Backend, store: VariableStore
+    ) -> None:
+        self.graph = optimise(graph, sizes)
+        self.executable = Executable(make_plan(self.graph, store.layout), backend, store)
+        self._feeds = [
+            (n.id, str(n.attributes["data"]), str(n.attributes["field"]))
+            for n in self.graph.of_op("feed")
+        ]
+        self._counters = [(n.id, str(n.attributes["name"])) for n in self.graph.of_op("counter")]
+        self._keys = [n.id for n in self.graph.of_op("random_key")]
+        self._series = [(n.id, str(n.attributes["name"])) for n in self.graph.of_op("series")]
+        self._arguments = [(n.id, str(n.attributes["name"])) for n in self.graph.of_op("argument")]
+        self._fires = [(n.id, _duration(n.attributes)) for n in self.graph.of_op("fires")]
+
+    def feed(self, fields: Mapping[tuple[str, str], Array]) -> None:
+        """Provide the batch: arrays by data set and field."""
+        for number, data, field in self._feeds:
+            self.executable.upload(number, fields[data, field])
+
+    def provide(self, moment: Moment, seconds_before: float = 0.0) -> None:
+        """Provide counters, the key of the random draws, and which `every` is due."""
+        upload = self.executable.upload
+        for number, name in self._counters:
+            upload(number, np.asarray(moment.counter(name)))
+        for number in self._keys:
+            upload(number, np.asarray([moment.seed, moment.learner, moment.step]))
+        for number, duration in self._fires:
+            upload(number, np.asarray(is_due(duration, moment, moment.step + 1, seconds_before)))
+
+    def provide_series(self, latest: Mapping[str, float]) -> bool:
+        """Provide the latest figures; False if one has not been measured yet."""
+        for number, name in self._series:
+            if name not in latest:
+                return False
+            self.executable.upload(number, np.asarray(latest[name]))
+        return True
+
+    def provide_arguments(self, arrays: Mapping[str, Array]) -> None:
+        """Provide the arguments of a model."""
+        for number, name in self._arguments:
+            self.executable.upload(number, arrays[name])
+
+    def run(self) -> None:
+        """Carry out the plan."""
+        self.executable.run()
+
+    def result(self, name: str) -> Array:
+        """Return a copy of an output."""
+        return self.executable.output(name)
+
+    def number(self, name: str) -> float:
+        """Return a scalar output."""
+        return float(self.executable.output(name))
+
+
+def _duration(attributes: Mapping[str, object]) -> Duration:
+    amount = attributes["amount"]
+    assert isinstance(amount, int | float)
+    return Duration(float(amount), Unit(attributes["unit"]))
