@@ -16,6 +16,11 @@ from fml.engine.ops.unary import elementwise
 if TYPE_CHECKING:
     from fml.engine.ops.build import Value
 
+WRITTEN = {
+    "add": "+", "subtract": "-", "multiply": "*", "divide": "/", "power": "^", "maximum": "max",
+    "minimum": "min", "equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=",
+    "greater": ">", "greater_equal": ">=", "logical_and": "and", "logical_or": "or",
+}  # fmt: skip
 BinaryGradient = Callable[["Value", "Value", "Value", "Value"], tuple["Value", "Value"]]
 
 
@@ -101,6 +106,7 @@ def _arithmetic(
         samples=samples,
         gradient=rule,
         reference=reference,
+        written=WRITTEN.get(name, name),
     )
 
 
@@ -121,6 +127,7 @@ def _predicate(
         samples=samples,
         undifferentiable="its result is a boolean",
         reference=f"numpy.{name}",
+        written=WRITTEN.get(name, name),
     )
 
 
@@ -219,6 +226,7 @@ SELECT = elementwise(
     samples=_select_samples,
     gradient=_select_gradient,
     reference="numpy.where",
+    written="where",
 )
 
 OPS = (

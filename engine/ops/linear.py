@@ -27,7 +27,7 @@ def _infer_matmul(inputs: Sequence[TensorType], attributes: Attributes) -> Tenso
             raise OpTypeError("E0304", message, (place,), "a scalar multiplies with `*`")
     if b.rank > 2 and a.dims[:-2] != b.dims[:-2]:
         message = f"`@` of batches of matrices needs equal leading axes: {a} and {b}"
-        raise OpTypeError("E0308", message, (0, 1), "`broadcast` or `reshape` one of them")
+        raise OpTypeError("E0308", message, (0, 1), "`reshape` one of them")
     inner = b.dims[-2] if b.rank > 1 else b.dims[0]
     if a.dims[-1] != inner:
         message = f"inner axes differ in `@`: {a.dims[-1]} and {inner}"

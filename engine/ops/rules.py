@@ -116,7 +116,7 @@ def require_rank(op: str, type: TensorType, wanted: Sequence[int], place: int = 
     if type.rank not in wanted:
         words = " or ".join(map(_axes, wanted))
         message = f"`{op}` takes {words} here, found {type}"
-        raise OpTypeError("E0304", message, (place,), "`reshape`, `expand` or `squeeze` it first")
+        raise OpTypeError("E0304", message, (place,), "`reshape` it first")
 
 
 def _axes(count: int) -> str:

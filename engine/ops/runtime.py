@@ -33,10 +33,10 @@ def _infer_assign(inputs: Sequence[TensorType], attributes: Attributes) -> Tenso
     name = rules.text(attributes, "name")
     if old.element != new.element:
         message = f"`{name}` is {old}, and cannot be assigned {new}"
-        raise OpTypeError("E0303", message, (0, 1), f"convert it: `cast(x, {old.element})`")
+        raise OpTypeError("E0323", message, (0, 1), f"convert it: `cast(x, {old.element})`")
     if old.shape != new.shape:
         message = f"`{name}` is {old}, and cannot be assigned {new}"
-        raise OpTypeError("E0308", message, (0, 1), "`reshape`, `broadcast` or reduce it first")
+        raise OpTypeError("E0323", message, (0, 1), "`reshape` or reduce it first")
     return old
 
 
@@ -44,10 +44,10 @@ def _infer_gradient(inputs: Sequence[TensorType], attributes: Attributes) -> Ten
     y, x = inputs
     if y.rank or not y.is_float:
         message = f"gradients are of a floating-point scalar, found {y}"
-        raise OpTypeError("E0312", message, (0,), "reduce it first: `sum(y)` or `mean(y)`")
+        raise OpTypeError("E0328", message, (0,), "reduce it first: `sum(y)` or `mean(y)`")
     if not x.is_float:
         message = f"there is no gradient for {x}: it is no floating-point number"
-        raise OpTypeError("E0312", message, (1,), "take it for a parameter or another float")
+        raise OpTypeError("E0328", message, (1,), "take it for a parameter or another float")
     return x
 
 

@@ -29,13 +29,17 @@ def elementwise(
     gradient: Gradient | None = None,
     undifferentiable: str = "",
     reference: str = "",
+    written: str = "",
 ) -> Op:
-    """Make the record of an operation that does `scalar` to every entry."""
+    """Make the record of an operation that does `scalar` to every entry.
+
+    `written` is how messages call it, where `.fml` has another word for it than the graph.
+    """
     count, cost = arity(scalar), applications(scalar)
 
     def infer_counted(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
         rules.require_count(name, inputs, count)
-        return infer(name, inputs)
+        return infer(written or name, inputs)
 
     def compute(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
         return evaluate(scalar, inputs, result.dtype)
@@ -293,6 +297,7 @@ LOGICAL_NOT = elementwise(
     samples=lambda rng: [sample([coin(rng, sizes)]) for sizes in SHAPES],
     undifferentiable="its result is a boolean",
     reference="numpy.logical_not",
+    written="not",
 )
 
 OPS = (

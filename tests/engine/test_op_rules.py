@@ -77,10 +77,10 @@ ERRORS: list[tuple[str, Sequence[TensorType], Attributes, str, tuple[int, ...]]]
     ("conv", [f32("N", 8, 8, 2), f32(3, 3, 1, 3)], {**PLAIN, "groups": 2}, "E0310", (1,)),
     ("conv", [f32("N", 2, 8, 1), f32(3, 3, 1, 4)], PLAIN, "E0311", (0,)),
     ("windows", [f32("N", 1, 8, 1)], {"size": (2, 2), "stride": (2, 2)}, "E0311", (0,)),
-    ("assign", [f32(3), of(Element.I32, 3)], {"name": "w"}, "E0303", (0, 1)),
-    ("assign", [f32(3), f32(1)], {"name": "w"}, "E0308", (0, 1)),
-    ("gradient", [f32(3), f32()], {}, "E0312", (0,)),
-    ("gradient", [f32(), of(Element.I32)], {}, "E0312", (1,)),
+    ("assign", [f32(3), of(Element.I32, 3)], {"name": "w"}, "E0323", (0, 1)),
+    ("assign", [f32(3), f32(1)], {"name": "w"}, "E0323", (0, 1)),
+    ("gradient", [f32(3), f32()], {}, "E0328", (0,)),
+    ("gradient", [f32(), of(Element.I32)], {}, "E0328", (1,)),
 ]  # fmt: skip
 
 
