@@ -39,7 +39,9 @@ def _simplify(node: Node, builder: GraphBuilder) -> int:
         return inputs[0].inputs[0]
     if node.op == "power" and inputs[0].type == node.type and is_filled_with(inputs[1], 2):
         return _square(node, builder)
-    if node.op in _SHAPING and inputs[0].type == node.type:
+    # A broadcast that gives a value to every learner is not idle: it changes the axis.
+    idle = inputs[0].type == node.type and inputs[0].mapped == node.mapped if inputs else False
+    if node.op in _SHAPING and idle:
         return inputs[0].id
     if node.op == "transpose" and node.attributes["order"] == tuple(range(node.type.rank)):
         return inputs[0].id

@@ -97,7 +97,9 @@ class _Buffers:
                 break
             value = node.inputs[place]
             owner = self.owner.get(value, value)
-            fits = self.graph[value].type.nbytes == node.type.nbytes
+            source = self.graph[value].type
+            same_width = source.dtype.itemsize == node.type.dtype.itemsize
+            fits = source.nbytes == node.type.nbytes and same_width
             if value in self.first and fits and self.last[owner] == self.first[node.id]:
                 if node.inputs.count(value) == 1:
                     self.owner[node.id] = owner
