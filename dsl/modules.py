@@ -84,7 +84,11 @@ class Loader:
         )
 
     def _import(
-        self, module: Module, name: str, declaration: ast.Import | ast.ImportFrom, wanted: ast.Name | None
+        self,
+        module: Module,
+        name: str,
+        declaration: ast.Import | ast.ImportFrom,
+        wanted: ast.Name | None,
     ) -> None:
         imported = self._imported(module, declaration)
         if imported is None:
@@ -110,9 +114,12 @@ class Loader:
             chain = " -> ".join(p.name for p in (*self._open[self._open.index(path) :], path))
             self.diagnostics.append(
                 Diagnostic(
-                    "E0206", f"files import each other: {chain}", mark, (),
+                    "E0206",
+                    f"files import each other: {chain}",
+                    mark,
+                    (),
                     "move what both need into a third file",
-                )  # fmt: skip
+                )
             )
             return None
         if path not in self._modules:
@@ -123,9 +130,12 @@ class Loader:
                 near = did_you_mean(path.name, (p.name for p in path.parent.glob("*.fml")))
                 self.diagnostics.append(
                     Diagnostic(
-                        "E0206", f"cannot import `{declaration.path.value}`: {why}", mark,
-                        (f"looked for it at {path}",), near or "paths are relative to this file",
-                    )  # fmt: skip
+                        "E0206",
+                        f"cannot import `{declaration.path.value}`: {why}",
+                        mark,
+                        (f"looked for it at {path}",),
+                        near or "paths are relative to this file",
+                    )
                 )
                 return None
             self._open.append(path)

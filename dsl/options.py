@@ -42,14 +42,18 @@ def options_of(s: Session, module: Module) -> tuple[OptionInfo, ...]:
             bounds = expressions.evaluate_static(s, declaration.allowed, scope, "a range or a list")
             if not isinstance(bounds, RangeOf | tuple):
                 raise s.report(
-                    "E0405", f"`in` takes a range or a list, found {describe(bounds)}",
+                    "E0405",
+                    f"`in` takes a range or a list, found {describe(bounds)}",
                     [declaration.allowed],
-                )  # fmt: skip
+                )
         info = OptionInfo(
-            declaration.name, default,
-            declaration.allowed.span.text if declaration.allowed else "", declaration.doc,
-            declaration.span, cast("RangeOf | tuple[object, ...] | None", bounds),
-        )  # fmt: skip
+            declaration.name,
+            default,
+            declaration.allowed.span.text if declaration.allowed else "",
+            declaration.doc,
+            declaration.span,
+            cast("RangeOf | tuple[object, ...] | None", bounds),
+        )
         problem = _not_allowed(info, default)
         if problem:
             raise s.report("E0405", problem, [declaration.default])
@@ -72,7 +76,13 @@ def option_values(
         if name not in known:
             listed = f"the options are {', '.join(known)}" if known else "this file has no options"
             problems.append(
-                Diagnostic("E0405", f"there is no option `{name}`", (), (), did_you_mean(name, known) or listed)
+                Diagnostic(
+                    "E0405",
+                    f"there is no option `{name}`",
+                    (),
+                    (),
+                    did_you_mean(name, known) or listed,
+                )
             )
             continue
         option = known[name]
@@ -104,14 +114,19 @@ def _typed(s: Session, option: OptionInfo, value: object) -> object:
 
 def _wrong_kind(option: OptionInfo, value: object) -> str:
     kinds: tuple[tuple[str, type | tuple[type, ...]], ...] = (
-        ("true or false", bool), ("a number", (int, float)), ("a string", str),
-        ("a duration", Duration), ("a list", tuple),
-    )  # fmt: skip
+        ("true or false", bool),
+        ("a number", (int, float)),
+        ("a string", str),
+        ("a duration", Duration),
+        ("a list", tuple),
+    )
     for words, kind in kinds:
         if isinstance(option.default, kind):
             is_bool = isinstance(value, bool) and kind is not bool
             fits = isinstance(value, kind) and not is_bool
-            return "" if fits else f"`{option.name}` is {words}, found {describe(cast(Any_, value))}"
+            return (
+                "" if fits else f"`{option.name}` is {words}, found {describe(cast(Any_, value))}"
+            )
     return ""
 
 
@@ -122,6 +137,7 @@ def _not_allowed(option: OptionInfo, value: object) -> str:
         case RangeOf(low, high) if isinstance(value, int | float) and not low <= value <= high:
             return f"`{option.name}` must be in {option.allowed}, found {value}"
         case tuple() if value not in option.bounds:
-            return f"`{option.name}` must be one of {option.allowed}, found {describe(cast(Any_, value))}"
+            found = describe(cast(Any_, value))
+            return f"`{option.name}` must be one of {option.allowed}, found {found}"
         case _:
             return ""

@@ -164,5 +164,3 @@ def _elaborate(s: Session, written: ast.Train, module: Module) -> Training | Non
         work.learners,
         made,
     )
-
-

@@ -245,7 +245,7 @@ class SeriesOf:
 
 
 # `Union`, since a list holds values of every kind and `|` knows no forward references.
-Any_: TypeAlias = Union[  # noqa: UP007
+Any_: TypeAlias = Union[
     bool, int, float, str, Dim, Element, Duration, RangeOf, Unknown, "tuple[Any_, ...]",
     Poison, Tensor, Tree, Place, Cell, Instance, Stack, FunctionValue, LayerFactory,
     OptimizerFactory, StrategyFactory, OptimizerValue, OptimizerChain, Builtin, DataValue,

@@ -3,11 +3,11 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from fml.engine.autodiff import expand_gradients
 from fml.engine.ir.graph import Graph, Node, Phase, substitute_attribute
 from fml.engine.ir.training import LEARNERS, STEPS_PER_EPOCH, Role, Training, Variable
 from fml.engine.ir.types import TensorType
 from fml.engine.ops.table import OPS
+from fml.engine.passes.pipeline import readable
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +53,7 @@ def summarise(training: Training, split_sizes: Mapping[tuple[str, str], int] = {
         feed.dim: feed.batch or split_sizes.get((feed.data, feed.split), 1)
         for feed in training.feeds
     }
-    step = expand_gradients(training.step)
+    step = readable(training.step)
     layers = _layers(training, step, sizes)
     parameters = _parameters(training)
     return Summary(

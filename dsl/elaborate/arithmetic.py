@@ -1,4 +1,4 @@
-"""Operators: on static values they fold, on tensors they are nodes, on trees they go leaf by leaf."""
+"""Operators: static values fold, tensors become nodes, trees go leaf by leaf."""
 
 import math
 import operator
@@ -9,22 +9,51 @@ from typing import cast
 from fml.dsl import ast
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.values import (
-    POISON, STATIC, Any_, Cell, Instance, Place, Poison, Stack, Tensor, Tree, Unknown, describe,
-)  # fmt: skip
+    POISON,
+    STATIC,
+    Any_,
+    Cell,
+    Instance,
+    Place,
+    Poison,
+    Stack,
+    Tensor,
+    Tree,
+    Unknown,
+    describe,
+)
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.training import Duration
 from fml.engine.ir.types import BOOL, F32, Element, ElementType, Label, TensorType
 from fml.engine.ops.build import Value
 
 OPERATIONS = {
-    "+": "add", "-": "subtract", "*": "multiply", "/": "divide", "^": "power", "@": "matmul",
-    "==": "equal", "!=": "not_equal", "<": "less", "<=": "less_equal", ">": "greater",
-    ">=": "greater_equal", "and": "logical_and", "or": "logical_or",
-}  # fmt: skip
+    "+": "add",
+    "-": "subtract",
+    "*": "multiply",
+    "/": "divide",
+    "^": "power",
+    "@": "matmul",
+    "==": "equal",
+    "!=": "not_equal",
+    "<": "less",
+    "<=": "less_equal",
+    ">": "greater",
+    ">=": "greater_equal",
+    "and": "logical_and",
+    "or": "logical_or",
+}
 _FOLD: Mapping[str, Callable[[float, float], float | bool]] = {
-    "+": operator.add, "-": operator.sub, "*": operator.mul, "/": operator.truediv,
-    "^": operator.pow, "<": operator.lt, "<=": operator.le, ">": operator.gt, ">=": operator.ge,
-}  # fmt: skip
+    "+": operator.add,
+    "-": operator.sub,
+    "*": operator.mul,
+    "/": operator.truediv,
+    "^": operator.pow,
+    "<": operator.lt,
+    "<=": operator.le,
+    ">": operator.gt,
+    ">=": operator.ge,
+}
 
 
 def binary(s: Session, e: ast.Binary, left: Any_, right: Any_) -> Any_:
@@ -41,10 +70,12 @@ def binary(s: Session, e: ast.Binary, left: Any_, right: Any_) -> Any_:
     a, b = as_pair(s, left, right, e.left, e.right)
     if e.operator in {"and", "or"} and {a.type.element, b.type.element} != {BOOL}:
         raise s.report(
-            "E0402", f"`{e.operator}` takes booleans", [e],
+            "E0402",
+            f"`{e.operator}` takes booleans",
+            [e],
             notes=[f"found {describe(left)} and {describe(right)}"],
             help="compare with `==`, `<` or `>` first",
-        )  # fmt: skip
+        )
     return s.op(OPERATIONS[e.operator], (a, b), (e.left, e.right))
 
 
@@ -85,11 +116,15 @@ def fold(s: Session, e: ast.Binary, left: Any_, right: Any_) -> Any_:
     if isinstance(left, Duration) or isinstance(right, Duration):
         return _fold_duration(s, e, left, right)
     if _is_number(left) and _is_number(right) and sign in _FOLD:
-        return _fold_numbers(s, e, cast("int | float | Dim", left), cast("int | float | Dim", right))
+        return _fold_numbers(
+            s, e, cast("int | float | Dim", left), cast("int | float | Dim", right)
+        )
     raise s.report(
-        "E0401", f"`{sign}` does not go with {describe(left)} and {describe(right)}", [e],
+        "E0401",
+        f"`{sign}` does not go with {describe(left)} and {describe(right)}",
+        [e],
         help="static values of one kind are needed here",
-    )  # fmt: skip
+    )
 
 
 def _equal(left: Any_, right: Any_, sign: str) -> Any_:
@@ -114,9 +149,11 @@ def _fold_duration(s: Session, e: ast.Binary, left: Any_, right: Any_) -> Any_:
             return Duration(a + b if e.operator == "+" else a - b, u)
         case _:
             raise s.report(
-                "E0401", f"`{e.operator}` does not go with {describe(left)} and {describe(right)}",
-                [e], help="durations of one unit add up, and a number scales one",
-            )  # fmt: skip
+                "E0401",
+                f"`{e.operator}` does not go with {describe(left)} and {describe(right)}",
+                [e],
+                help="durations of one unit add up, and a number scales one",
+            )
 
 
 def _fold_numbers(
@@ -189,9 +226,11 @@ def to_dim(s: Session, value: Any_, at: ast.Syntax) -> Dim | Poison:
         case int() | float():
             text = Fraction(value).limit_denominator(1000)
             raise s.report(
-                "E0324", f"a dimension must be a whole number of at least 0, found {text}", [at],
+                "E0324",
+                f"a dimension must be a whole number of at least 0, found {text}",
+                [at],
                 help="use `floor(...)` or `ceil(...)`, or sizes that divide",
-            )  # fmt: skip
+            )
         case _:
             pass
     raise s.report("E0401", f"a dimension is needed here, found {describe(value)}", [at])
@@ -243,9 +282,11 @@ def tree_map(
     if isinstance(other, Tree) and other.items.keys() != keys.keys():
         missing = sorted(other.items.keys() ^ keys.keys())
         raise s.report(
-            "E0327", "these two are trees of different parameters", [at],
+            "E0327",
+            "these two are trees of different parameters",
+            [at],
             notes=[f"only one of them has {', '.join(f'`{m}`' for m in missing[:5])}"],
-        )  # fmt: skip
+        )
     result: dict[str, Tensor] = {}
     for key in keys:
         made = function(

@@ -9,13 +9,29 @@ from math import prod
 from typing import TYPE_CHECKING, cast
 
 from fml.dsl import ast
-from fml.dsl.elaborate import arithmetic, calls, datasets, dynamics, expressions, folding, reductions
+from fml.dsl.elaborate import (
+    arithmetic,
+    datasets,
+    dynamics,
+    expressions,
+    folding,
+    reductions,
+)
 from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.scope import Scope
 from fml.dsl.values import (
-    POISON, STATIC, Any_, LearnersValue, Poison, SplitValue, Tensor, Tree, Unknown, describe,
-)  # fmt: skip
+    POISON,
+    STATIC,
+    Any_,
+    LearnersValue,
+    Poison,
+    SplitValue,
+    Tensor,
+    Tree,
+    Unknown,
+    describe,
+)
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.types import Element, TensorType
 
@@ -53,9 +69,11 @@ def _bind(
         if key is None or key not in names or key in bound:
             takes = f"`{primitive.name}({', '.join(primitive.parameters)})`"
             raise s.report(
-                "E0205", f"`{primitive.name}` does not take this argument", [argument.at],
+                "E0205",
+                f"`{primitive.name}` does not take this argument",
+                [argument.at],
                 notes=[f"it is {takes}"],
-            )  # fmt: skip
+            )
         bound[key] = argument
         free.remove(key)
     missing = [p for p in primitive.parameters if not p.endswith("?") and p not in bound]
@@ -68,7 +86,7 @@ def _optional(bound: Arguments, name: str) -> Any_ | None:
     return bound[name].value if name in bound else None
 
 
-# --- elementwise -----------------------------------------------------------------------------
+# --- elementwise ---------------------------------------------------------------------------------
 
 
 def _elementwise(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
@@ -112,7 +130,7 @@ def _where(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any
     return s.op("select", (condition.value, left, right), at)
 
 
-# --- reductions --------------------------------------------------------------------------------
+# --- reductions ----------------------------------------------------------------------------------
 
 
 def _reduce(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
@@ -135,7 +153,7 @@ def _arg(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
     return s.op(p.op, (tensor.value,), (bound["x"].at,), axis=axis)
 
 
-# --- shapes ------------------------------------------------------------------------------------
+# --- shapes --------------------------------------------------------------------------------------
 
 
 def _shape(s: Session, value: Any_, at: ast.Expression) -> tuple[Dim, ...]:
@@ -155,7 +173,9 @@ def _reshape(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> A
 def _flatten(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
     tensor = as_tensor(s, bound["x"].value, bound["x"].at)
     if not tensor.type.rank:
-        raise s.report("E0304", "`flatten` keeps the first axis, and this has none", [bound["x"].at])
+        raise s.report(
+            "E0304", "`flatten` keeps the first axis, and this has none", [bound["x"].at]
+        )
     first, *rest = tensor.type.dims
     return s.op("reshape", (tensor.value,), (e,), shape=(first, prod(rest, start=Dim.of(1))))
 
@@ -236,8 +256,10 @@ def _fan(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
     """Inputs and outputs of a unit: the last axis counts units, those before it what they see."""
     dims = as_tensor(s, bound["w"].value, bound["w"].at).type.dims
     window = prod(dims[:-2], start=Dim.of(1))
-    sizes = {"fan_in": dims[-2] if len(dims) > 1 else prod(dims, start=Dim.of(1)),
-             "fan_out": dims[-1] if dims else Dim.of(1)}  # fmt: skip
+    sizes = {
+        "fan_in": dims[-2] if len(dims) > 1 else prod(dims, start=Dim.of(1)),
+        "fan_out": dims[-1] if dims else Dim.of(1),
+    }
     return arithmetic.simplest(sizes[p.name] * window)
 
 
@@ -260,9 +282,11 @@ def pipe_split(s: Session, value: SplitValue, into: ast.Expression, scope: Scope
             raise s.report("E0604", "a batch has at least one sample", [at])
         return SplitValue(value.data, value.split, value.shuffle, dim.size or 1)
     raise s.report(
-        "E0604", "a split goes through `shuffle` and `batch(n)` only", [into],
+        "E0604",
+        "a split goes through `shuffle` and `batch(n)` only",
+        [into],
         help="transform samples in the fields of the data set, or after the `feed`",
-    )  # fmt: skip
+    )
 
 
 def _learners_size(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
@@ -277,11 +301,25 @@ def _learners_size(s: Session, p: Primitive, bound: Arguments, e: ast.Expression
 
 def _table() -> dict[str, Primitive]:
     unary = {
-        "abs": "abs", "sign": "sign", "exp": "exp", "log": "log", "log1p": "log1p",
-        "expm1": "expm1", "sqrt": "sqrt", "rsqrt": "rsqrt", "sin": "sin", "cos": "cos",
-        "tanh": "tanh", "floor": "floor", "ceil": "ceil", "round": "round", "erf": "erf",
-        "sigmoid": "sigmoid", "softplus": "softplus", "stop_gradient": "stop_gradient",
-    }  # fmt: skip
+        "abs": "abs",
+        "sign": "sign",
+        "exp": "exp",
+        "log": "log",
+        "log1p": "log1p",
+        "expm1": "expm1",
+        "sqrt": "sqrt",
+        "rsqrt": "rsqrt",
+        "sin": "sin",
+        "cos": "cos",
+        "tanh": "tanh",
+        "floor": "floor",
+        "ceil": "ceil",
+        "round": "round",
+        "erf": "erf",
+        "sigmoid": "sigmoid",
+        "softplus": "softplus",
+        "stop_gradient": "stop_gradient",
+    }
     reduced = {"sum": "sum", "mean": "mean", "prod": "product", "any": "any", "all": "all"}
     table = [Primitive(n, ("x",), _elementwise, op) for n, op in unary.items()]
     table += [Primitive(n, ("x", "over?", "keep?"), _reduce, op) for n, op in reduced.items()]
@@ -289,32 +327,35 @@ def _table() -> dict[str, Primitive]:
     table += [Primitive(n, ("x", "over?"), _arg, n) for n in ("argmax", "argmin", "cumsum")]
     table += [Primitive(n, ("like",), _like) for n in ("zeros", "ones")]
     table += [Primitive(n, ("w",), _fan) for n in ("fan_in", "fan_out")]
-    return {p.name: p for p in (
-        *table,
-        Primitive("mod", ("a", "b"), _elementwise, "mod"),
-        Primitive("where", ("condition", "a", "b"), _where),
-        Primitive("reshape", ("x", "shape"), _reshape),
-        Primitive("flatten", ("x",), _flatten),
-        Primitive("transpose", ("x", "order?"), _transpose),
-        Primitive("flip", ("x", "over"), _flip),
-        Primitive("concat", ("items", "over?"), _joined),
-        Primitive("stack", ("items",), _joined),
-        Primitive("cast", ("x", "to"), _cast),
-        Primitive("one_hot", ("y",), _one_hot),
-        Primitive("take", ("x", "indices", "over?"), _take),
-        Primitive("iota", ("n",), _iota),
-        Primitive("constant", ("like", "value"), _like),
-        Primitive("size", ("x",), _learners_size),
-        Primitive("uniform", ("like", "low?", "high?"), dynamics.uniform),
-        Primitive("steps", ("duration",), dynamics.steps),
-        Primitive("before", ("place",), dynamics.before),
-        Primitive("grad", ("e", "w"), dynamics.grad),
-        Primitive("replica", ("of",), dynamics.replica),
-        Primitive("conv2d", ("x", "w", "stride", "pad", "dilation", "groups"), dynamics.conv2d),
-        Primitive("windows", ("x", "size", "stride"), dynamics.windows),
-        Primitive("standardize", ("x",), datasets.standardize),
-        Primitive("roll", ("x", "by", "over"), dynamics.roll),
-    )}  # fmt: skip
+    return {
+        p.name: p
+        for p in (
+            *table,
+            Primitive("mod", ("a", "b"), _elementwise, "mod"),
+            Primitive("where", ("condition", "a", "b"), _where),
+            Primitive("reshape", ("x", "shape"), _reshape),
+            Primitive("flatten", ("x",), _flatten),
+            Primitive("transpose", ("x", "order?"), _transpose),
+            Primitive("flip", ("x", "over"), _flip),
+            Primitive("concat", ("items", "over?"), _joined),
+            Primitive("stack", ("items",), _joined),
+            Primitive("cast", ("x", "to"), _cast),
+            Primitive("one_hot", ("y",), _one_hot),
+            Primitive("take", ("x", "indices", "over?"), _take),
+            Primitive("iota", ("n",), _iota),
+            Primitive("constant", ("like", "value"), _like),
+            Primitive("size", ("x",), _learners_size),
+            Primitive("uniform", ("like", "low?", "high?"), dynamics.uniform),
+            Primitive("steps", ("duration",), dynamics.steps),
+            Primitive("before", ("place",), dynamics.before),
+            Primitive("grad", ("e", "w"), dynamics.grad),
+            Primitive("replica", ("of",), dynamics.replica),
+            Primitive("conv2d", ("x", "w", "stride", "pad", "dilation", "groups"), dynamics.conv2d),
+            Primitive("windows", ("x", "size", "stride"), dynamics.windows),
+            Primitive("standardize", ("x",), datasets.standardize),
+            Primitive("roll", ("x", "by", "over"), dynamics.roll),
+        )
+    }
 
 
 BUILTINS: Mapping[str, Primitive] = {
@@ -328,11 +369,39 @@ SPECIAL: Mapping[str, Callable[[Session, ast.Call, Scope], Any_]] = {
 }
 _LATER = "it comes with a later version; the primitives of today are in the language reference"
 NOT_LOWERED: Mapping[str, str] = dict.fromkeys(
-    ("conv_transpose", "batch_norm", "layer_norm", "group_norm", "rms_norm", "embedding", "attention",
-     "lstm", "gru", "truncated_normal", "orthogonal", "load", "top_k", "top_k_accuracy", "einsum",
-     "split", "pad", "tile", "expand", "squeeze", "pad_crop", "cutout", "mixup", "lars", "lamb", "lion",
-     "parameter_server", "local_sgd", "post_local_sgd", "diloco", "gossip", "sync_sgd"),
+    (
+        "conv_transpose",
+        "batch_norm",
+        "layer_norm",
+        "group_norm",
+        "rms_norm",
+        "embedding",
+        "attention",
+        "lstm",
+        "gru",
+        "truncated_normal",
+        "orthogonal",
+        "load",
+        "top_k",
+        "top_k_accuracy",
+        "einsum",
+        "split",
+        "pad",
+        "tile",
+        "expand",
+        "squeeze",
+        "pad_crop",
+        "cutout",
+        "mixup",
+        "lars",
+        "lamb",
+        "lion",
+        "parameter_server",
+        "local_sgd",
+        "post_local_sgd",
+        "diloco",
+        "gossip",
+        "sync_sgd",
+    ),
     _LATER,
-)  # fmt: skip
-
-
+)

@@ -1,8 +1,7 @@
 """Calls and pipes: arguments bound to parameters, functions followed, layers made and applied."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from collections.abc import Iterator
 from dataclasses import dataclass
 
 from fml.dsl import ast
@@ -12,9 +11,24 @@ from fml.dsl.elaborate.session import MAX_CALLS, CallFrame, Failed, Session
 from fml.dsl.modules import Module
 from fml.dsl.scope import Entry, Scope
 from fml.dsl.values import (
-    POISON, Any_, Builtin, Cell, FunctionValue, Instance, LayerFactory, OptimizerChain,
-    OptimizerFactory, OptimizerValue, Place, Poison, SplitValue, Stack, StrategyFactory, Tensor,
-    Tree, describe,
+    POISON,
+    Any_,
+    Builtin,
+    Cell,
+    FunctionValue,
+    Instance,
+    LayerFactory,
+    OptimizerChain,
+    OptimizerFactory,
+    OptimizerValue,
+    Place,
+    Poison,
+    SplitValue,
+    Stack,
+    StrategyFactory,
+    Tensor,
+    Tree,
+    describe,
 )  # fmt: skip
 from fml.engine.ir.diagnostics import did_you_mean
 
@@ -61,16 +75,12 @@ def _call_layer(s: Session, e: ast.Call, factory: LayerFactory, scope: Scope) ->
     return layers.make(s, factory, arguments, e, scope)
 
 
-def evaluate_arguments(
-    s: Session, arguments: Sequence[ast.Argument], scope: Scope
-) -> list[Given]:
+def evaluate_arguments(s: Session, arguments: Sequence[ast.Argument], scope: Scope) -> list[Given]:
     """Evaluate what stands between the parentheses of a call."""
     return [Given(a.name, expressions.evaluate(s, a.value, scope), a.value) for a in arguments]
 
 
-def apply(
-    s: Session, callee: Any_, given: list[Given], e: ast.Expression, scope: Scope
-) -> Any_:
+def apply(s: Session, callee: Any_, given: list[Given], e: ast.Expression, scope: Scope) -> Any_:
     """Apply a value to arguments."""
     match callee:
         case Poison():

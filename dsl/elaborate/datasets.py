@@ -11,8 +11,14 @@ from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.modules import Module
 from fml.dsl.scope import Entry, Scope
 from fml.dsl.values import (
-    Any_, Columns, DataValue, Poison, RangeOf, Tensor, describe,
-)  # fmt: skip
+    Any_,
+    Columns,
+    DataValue,
+    Poison,
+    RangeOf,
+    Tensor,
+    describe,
+)
 from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Phase
@@ -25,7 +31,19 @@ if TYPE_CHECKING:
     from fml.dsl.elaborate.builtins import Primitive
     from fml.dsl.elaborate.calls import Given
 
-SOURCES = ("csv", "parquet", "npz", "npy", "idx", "images", "text", "given", "blobs", "spirals", "line")
+SOURCES = (
+    "csv",
+    "parquet",
+    "npz",
+    "npy",
+    "idx",
+    "images",
+    "text",
+    "given",
+    "blobs",
+    "spirals",
+    "line",
+)
 _ROWS = Dim.of("N")
 
 
@@ -54,9 +72,11 @@ def lower(s: Session, value: DataValue) -> Dataset:
     name = _source_name(declaration)
     if name not in SOURCES:
         raise s.report(
-            "E0541", f"`{name}` is not a source of data", [declaration.source],
+            "E0541",
+            f"`{name}` is not a source of data",
+            [declaration.source],
             help=did_you_mean(name, SOURCES) or f"there are {', '.join(SOURCES)}",
-        )  # fmt: skip
+        )
     arguments = _arguments(s, declaration, module)
     region = s.new_region(declaration.name, apart=True)
     statistics: list[Statistic] = []
@@ -67,9 +87,15 @@ def lower(s: Session, value: DataValue) -> Dataset:
         outputs = {**outputs, **region.sources}
         graph = region.builder.finish({k: t.value for k, t in outputs.items()})
     return Dataset(
-        declaration.name, name, arguments, fields, graph, _split(s, declaration, module),
-        tuple(statistics), declaration.span,
-    )  # fmt: skip
+        declaration.name,
+        name,
+        arguments,
+        fields,
+        graph,
+        _split(s, declaration, module),
+        tuple(statistics),
+        declaration.span,
+    )
 
 
 def _arguments(s: Session, declaration: ast.Data, module: Module) -> dict[str, object]:
@@ -118,15 +144,19 @@ def _field(
     if source == "given":
         if written.value is not None:
             raise s.report(
-                "E0542", "a field of `given` is handed over as it is", [written.value],
+                "E0542",
+                "a field of `given` is handed over as it is",
+                [written.value],
                 help="leave the expression out, and compute in the plan",
-            )  # fmt: skip
+            )
         return _column(s, written.name, batch), None
     if written.value is None:
         raise s.report(
-            "E0542", f"the field `{written.name}` needs an expression over the columns", [written],
+            "E0542",
+            f"the field `{written.name}` needs an expression over the columns",
+            [written],
             help=f"`{written.name}: {written.type.span.text} = column`",
-        )  # fmt: skip
+        )
     if isinstance(type.element, Label):
         name = _bare_column(s, written.value, module)
         text = name if isinstance(name, str) else str(name)
@@ -141,17 +171,16 @@ def _field(
     if made.type != batch:
         found = made.type.with_shape(made.type.shape[1:]) if made.type.rank else made.type
         raise s.report(
-            "E0323", f"the field `{written.name}` is declared {type} and is {found}",
+            "E0323",
+            f"the field `{written.name}` is declared {type} and is {found}",
             [written.value, written.type],
-        )  # fmt: skip
+        )
     return made, None
 
 
 def _column(s: Session, name: str | int, type: TensorType) -> Tensor:
     key = f"column {name!r} {type}"
-    return Tensor(
-        s.region.once(key, lambda: s.builder.add("column", type, (), {"name": name}))
-    )
+    return Tensor(s.region.once(key, lambda: s.builder.add("column", type, (), {"name": name})))
 
 
 def _bare_column(s: Session, e: ast.Expression, module: Module) -> str | int:
@@ -165,9 +194,11 @@ def _bare_column(s: Session, e: ast.Expression, module: Module) -> str | int:
             if isinstance(name, str) or (isinstance(name, int) and not isinstance(name, bool)):
                 return name
     raise s.report(
-        "E0542", "a label is a column as it is", [e],
+        "E0542",
+        "a label is a column as it is",
+        [e],
         help="name the column, or write `columns[...]`",
-    )  # fmt: skip
+    )
 
 
 @dataclass(slots=True, eq=False)
@@ -198,7 +229,9 @@ def columns(s: Session, e: ast.Index, scope: Scope) -> Any_:
         return tuple(_column(s, n, type) for n in range(int(value.low), int(value.high) + 1))
     if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
         return _column(s, value, type)
-    raise s.report("E0542", f"a column has a name or a place, found {describe(value)}", [e.items[0]])
+    raise s.report(
+        "E0542", f"a column has a name or a place, found {describe(value)}", [e.items[0]]
+    )
 
 
 def standardize(
@@ -225,7 +258,7 @@ def standardize(
     return s.op("divide", (centred.value, values[1].value), (e, e))
 
 
-# --- splits ----------------------------------------------------------------------------------------
+# --- splits --------------------------------------------------------------------------------------
 
 
 def _split(s: Session, declaration: ast.Data, module: Module) -> Split | None:
@@ -261,9 +294,11 @@ def _method(
     method = called.name if isinstance(called, ast.Name) else ""
     if method not in {"random", "stratified"}:
         raise s.report(
-            "E0543", "samples are split by `random(seed = n)` or `stratified(field, seed = n)`", [written.by],
+            "E0543",
+            "samples are split by `random(seed = n)` or `stratified(field, seed = n)`",
+            [written.by],
             help=did_you_mean(method, ["random", "stratified"]),
-        )  # fmt: skip
+        )
     by: str | None = None
     seed = 0
     for argument in written.by.arguments if isinstance(written.by, ast.Call) else ():
@@ -277,10 +312,11 @@ def _method(
     labels = [f.name for f in declaration.fields if f.type.name == "label"]
     if method == "stratified" and by not in labels:
         raise s.report(
-            "E0543", "`stratified` needs the label field whose classes stay in proportion", [written.by],
-            help=f"`stratified({labels[0]}, seed = {seed})`" if labels else "declare a field of type `label[K]`",
-        )  # fmt: skip
+            "E0543",
+            "`stratified` needs the label field whose classes stay in proportion",
+            [written.by],
+            help=f"`stratified({labels[0]}, seed = {seed})`"
+            if labels
+            else "declare a field of type `label[K]`",
+        )
     return method, by, seed
-
-
-

@@ -86,15 +86,15 @@ def _rigid(
     for parameter in parameters:
         type = parameter.type
         if type is None:
-            matched.names[parameter.name] = POISON if parameter.default is None else Unknown(
-                parameter.name
+            matched.names[parameter.name] = (
+                POISON if parameter.default is None else Unknown(parameter.name)
             )
         elif signatures.is_static(type):
             matched.names[parameter.name] = _rigid_static(parameter)
         else:
             found = signatures.written_type(s, type, matched)
-            matched.names[parameter.name] = POISON if found is None else _argument(
-                s, parameter, found
+            matched.names[parameter.name] = (
+                POISON if found is None else _argument(s, parameter, found)
             )
     for name, dim in matched.dims.items():
         matched.names.setdefault(name, simplest(dim))

@@ -9,8 +9,18 @@ from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
 from fml.dsl.elaborate.session import Session
 from fml.dsl.scope import Scope
 from fml.dsl.values import (
-    POISON, Any_, Instance, LayerFactory, Place, Poison, Stack, Tensor, Tree, Unknown, describe,
-)  # fmt: skip
+    POISON,
+    Any_,
+    Instance,
+    LayerFactory,
+    Place,
+    Poison,
+    Stack,
+    Tensor,
+    Tree,
+    Unknown,
+    describe,
+)
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Phase
 from fml.engine.ir.training import LEARNERS, STEPS_PER_EPOCH, Duration, Role, Unit, Variable
@@ -111,7 +121,7 @@ def _remember(s: Session, place: Place, value: Value) -> None:
     s.region.current[place.name] = made
 
 
-# --- randomness ------------------------------------------------------------------------------
+# --- randomness ----------------------------------------------------------------------------------
 
 
 def uniform(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
@@ -161,9 +171,14 @@ def replica(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -
         if name == value.path:  # the one-line form: both are called as the plan calls the model
             name = f"learners.{name}"
         root.children[key] = Instance(
-            value.layer, value.attributes, root, name, s.user_span(e.span), value,
+            value.layer,
+            value.attributes,
+            root,
+            name,
+            s.user_span(e.span),
+            value,
             mapped=s.builder.context.mapped,
-        )  # fmt: skip
+        )
     return root.children[key]
 
 
@@ -174,7 +189,12 @@ def repeat(s: Session, e: ast.Call, scope: Scope) -> Any_:
     count = expressions.evaluate_static(s, e.arguments[0].value, scope, "a number of copies")
     if isinstance(count, Unknown | Dim):
         return POISON
-    if isinstance(count, bool) or not isinstance(count, int | float) or count != int(count) or count < 0:
+    if (
+        isinstance(count, bool)
+        or not isinstance(count, int | float)
+        or count != int(count)
+        or count < 0
+    ):
         raise s.report("E0401", "a whole number of copies is needed", [e.arguments[0].value])
     written = e.arguments[1].value
     callee = written.function if isinstance(written, ast.Call) else written
@@ -183,9 +203,11 @@ def repeat(s: Session, e: ast.Call, scope: Scope) -> Any_:
         return POISON
     if not isinstance(factory, LayerFactory):
         raise s.report(
-            "E0401", f"`repeat` copies a layer, found {describe(factory)}", [written],
+            "E0401",
+            f"`repeat` copies a layer, found {describe(factory)}",
+            [written],
             help="write the layer with its attributes: `repeat(3, dense(64))`",
-        )  # fmt: skip
+        )
     arguments = written.arguments if isinstance(written, ast.Call) else ()
     given = calls.evaluate_arguments(s, arguments, scope)
     if any(isinstance(g.value, Poison) for g in given):
@@ -196,12 +218,14 @@ def repeat(s: Session, e: ast.Call, scope: Scope) -> Any_:
 def not_here(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
     """A primitive that must be written as a call of its own."""
     raise s.report(
-        "E0204", f"`{p.name}` cannot be piped into", [e],
+        "E0204",
+        f"`{p.name}` cannot be piped into",
+        [e],
         help=f"write `{p.name}({', '.join(p.parameters)})`",
-    )  # fmt: skip
+    )
 
 
-# --- learners --------------------------------------------------------------------------------------
+# --- learners ------------------------------------------------------------------------------------
 
 
 def learners_size(s: Session) -> Tensor:
@@ -215,7 +239,9 @@ def roll(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> A
     if not isinstance(by, int):
         raise s.report("E0401", "a whole number of places is needed", [bound["by"].at])
     if isinstance(value, Tree):
-        shifted = {k: s.op("learners_roll", (t.value,), (e,), shift=by) for k, t in value.items.items()}
+        shifted = {
+            k: s.op("learners_roll", (t.value,), (e,), shift=by) for k, t in value.items.items()
+        }
         return Tree(shifted)
     tensor = as_tensor(s, value, e)
     if not tensor.value.node.mapped:
@@ -223,7 +249,7 @@ def roll(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> A
     return s.op("learners_roll", (tensor.value,), (e,), shift=by)
 
 
-# --- windows of images -----------------------------------------------------------------------------
+# --- windows of images ---------------------------------------------------------------------------
 
 
 def conv2d(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
@@ -233,17 +259,27 @@ def conv2d(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) ->
     numbers = [bound[n].value for n in ("stride", "dilation", "groups")]
     pad = bound["pad"].value
     sizes = [*x.type.dims[1:3], *w.type.dims[:2]]
-    if x.type.rank == 4 and w.type.rank == 4 and (
-        any(not isinstance(v, int) for v in numbers) or any(d.size is None for d in sizes)
-        or not isinstance(pad, int | str)
-    ):  # fmt: skip
+    if (
+        x.type.rank == 4
+        and w.type.rank == 4
+        and (
+            any(not isinstance(v, int) for v in numbers)
+            or any(d.size is None for d in sizes)
+            or not isinstance(pad, int | str)
+        )
+    ):
         return _unknown_conv(s, x, w, numbers, pad, e)
     stride, dilation, groups = cast("list[int]", numbers)
     ends = _padding(s, x, w, stride, pad, dilation, bound)
     return s.op(
-        "conv", (x.value, w.value), (bound["x"].at, bound["w"].at),
-        stride=(stride, stride), padding=ends, dilation=(dilation, dilation), groups=groups,
-    )  # fmt: skip
+        "conv",
+        (x.value, w.value),
+        (bound["x"].at, bound["w"].at),
+        stride=(stride, stride),
+        padding=ends,
+        dilation=(dilation, dilation),
+        groups=groups,
+    )
 
 
 def _padding(
@@ -286,8 +322,4 @@ def windows(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -
         return POISON
     if not isinstance(size, int) or not isinstance(stride, int) or size < 1 or stride < 1:
         raise s.report("E0401", "windows have a whole size and stride of at least 1", [e])
-    return s.op(
-        "windows", (x.value,), (bound["x"].at,), size=(size, size), stride=(stride, stride)
-    )
-
-
+    return s.op("windows", (x.value,), (bound["x"].at,), size=(size, size), stride=(stride, stride))

@@ -9,7 +9,16 @@ from fml.dsl.elaborate import arithmetic, calls, members, names
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.scope import Scope
 from fml.dsl.values import (
-    POISON, Any_, Cell, Place, Poison, RangeOf, Tensor, Tree, Unknown, describe,
+    POISON,
+    Any_,
+    Cell,
+    Place,
+    Poison,
+    RangeOf,
+    Tensor,
+    Tree,
+    Unknown,
+    describe,
 )  # fmt: skip
 from fml.engine.ir.training import Duration, Unit
 

@@ -27,9 +27,12 @@ def scalar_loss(s: Session, value: Any_, at: ast.Syntax) -> Value:
     loss = as_tensor(s, value, at).value
     if loss.type.rank or not loss.type.is_float:
         raise s.report(
-            "E0328", f"a scalar is needed here, found {loss.type}", [at],
-            notes=s.origin_notes(loss), help="reduce it with `mean(...)` or `sum(...)`",
-        )  # fmt: skip
+            "E0328",
+            f"a scalar is needed here, found {loss.type}",
+            [at],
+            notes=s.origin_notes(loss),
+            help="reduce it with `mean(...)` or `sum(...)`",
+        )
     return loss
 
 
@@ -37,10 +40,10 @@ def reached(s: Session, loss: Value) -> list[Place]:
     """The trained parameters that a loss depends on, in the order in which they were made."""
     found = ancestors(s, [loss.id])
     nodes = s.builder.nodes
-    names = {
-        nodes[n].attributes["name"] for n in found if nodes[n].op in {"variable", "assign"}
-    }
-    return [place for place in s.plan.places.values() if place.variable.trained and place.name in names]
+    names = {nodes[n].attributes["name"] for n in found if nodes[n].op in {"variable", "assign"}}
+    return [
+        place for place in s.plan.places.values() if place.variable.trained and place.name in names
+    ]
 
 
 def of_places(s: Session, loss: Value, places: Iterable[Place]) -> dict[str, Tensor]:
@@ -76,15 +79,13 @@ def at_shifted(
             renamed[number] = shifted[place.name]
     copied = _copy(s, loss, renamed)
     return {
-        place.name: Tensor(
-            _gradient(s, copied, shifted[place.name], place.name.rpartition(".")[0])
-        )
+        place.name: Tensor(_gradient(s, copied, shifted[place.name], place.name.rpartition(".")[0]))
         for place in places
     }
 
 
 def _copy(s: Session, root: Value, renamed: dict[int, Value]) -> Value:
-    """Copy what depends on the renamed nodes; random draws keep their keys, so they are the same."""
+    """Copy what depends on the renamed nodes; random draws keep their keys and stay the same."""
     nodes = s.builder.nodes
     needed = sorted(ancestors(s, [root.id]))
     for number in needed:

@@ -99,9 +99,7 @@ def _made_by(e: object) -> str:
 # --- applying ------------------------------------------------------------------------------------
 
 
-def apply(
-    s: Session, layer: Instance | Stack, given: "Sequence[Given]", e: ast.Expression
-) -> Any_:
+def apply(s: Session, layer: Instance | Stack, given: "Sequence[Given]", e: ast.Expression) -> Any_:
     """Apply a layer value to tensors."""
     if isinstance(layer, Stack):
         values = list(given)

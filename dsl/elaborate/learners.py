@@ -33,7 +33,11 @@ def block(
     """Take the statements of the block once: they are every learner's."""
     if work.learners is not None:
         first = work.learners.span
-        raise s.report("E0606", "a plan has at most one block `learners`", [written, *([first] if first else [])])
+        raise s.report(
+            "E0606",
+            "a plan has at most one block `learners`",
+            [written, *([first] if first else [])],
+        )
     settings = _settings(s, written, scope)
     devices = written.on.span.text if written.on is not None else None
     work.learners = Learners(_count(s, written, scope), devices, settings, written.span)
@@ -48,7 +52,9 @@ def _count(s: Session, written: ast.Learners, scope: Scope) -> int | None:
         return None
     value = expressions.evaluate_static(s, written.count, scope, "a number of learners")
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise s.report("E0606", f"there is at least one learner, found {describe(value)}", [written.count])
+        raise s.report(
+            "E0606", f"there is at least one learner, found {describe(value)}", [written.count]
+        )
     return value
 
 
@@ -58,18 +64,22 @@ def _settings(s: Session, written: ast.Learners, scope: Scope) -> int | None:
     for setting in written.settings:
         if setting.name != "staleness":
             near = did_you_mean(setting.name or "", ["staleness"])
-            raise s.report("E0205", f"the block `learners` has no `{setting.name}`", [setting], help=near)
+            raise s.report(
+                "E0205", f"the block `learners` has no `{setting.name}`", [setting], help=near
+            )
         if isinstance(setting.value, ast.Name) and setting.value.name == "unbounded":
             staleness = None
             continue
         value = expressions.evaluate_static(s, setting.value, scope, "a number of steps")
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-            raise s.report("E0401", "the staleness is a whole number of steps, or `unbounded`", [setting])
+            raise s.report(
+                "E0401", "the staleness is a whole number of steps, or `unbounded`", [setting]
+            )
         staleness = value
     return staleness
 
 
-# --- the one-line form -----------------------------------------------------------------------------
+# --- the one-line form ---------------------------------------------------------------------------
 
 
 @dataclass(frozen=True, slots=True)
@@ -165,7 +175,7 @@ def _use_of(strategy: ast.Expression, name: str) -> ast.Use:
     return ast.Use(ast.Call(function, (*given, *rest), span=span), span=span)
 
 
-# --- strategies ------------------------------------------------------------------------------------
+# --- strategies ----------------------------------------------------------------------------------
 
 
 def use(
@@ -182,14 +192,17 @@ def use(
     inner = Scope(factory.module, s.plan.root)
     names = [p.name for p in declaration.parameters]
     free = list(names)
+    declared = calls.signature_text(declaration.name, declaration.parameters)
     for argument in e.arguments if isinstance(e, ast.Call) else ():
         key = argument.name or (free[0] if free else "")
         if key not in free:
             raise s.report(
-                "E0205", f"`{declaration.name}` does not take this argument", [argument],
-                notes=[f"it is declared as {calls.signature_text(declaration.name, declaration.parameters)}"],
+                "E0205",
+                f"`{declaration.name}` does not take this argument",
+                [argument],
+                notes=[f"it is declared as {declared}"],
                 help=did_you_mean(key, names),
-            )  # fmt: skip
+            )
         free.remove(key)
         inner.names[key] = Closure(argument.value, scope)
     for parameter in declaration.parameters:
@@ -199,5 +212,3 @@ def use(
             inner.names[parameter.name] = Closure(parameter.default, inner)
     with calls.followed(s, declaration.name, factory.module, e):
         statements(s, work, declaration.body, inner)
-
-

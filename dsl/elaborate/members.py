@@ -8,8 +8,22 @@ from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
 from fml.dsl.elaborate.session import Session
 from fml.dsl.scope import Scope
 from fml.dsl.values import (
-    POISON, Any_, Columns, DataValue, Instance, LearnersValue, Namespace, Place, Poison, SeriesOf,
-    SplitValue, Stack, Tensor, Tree, Unknown, describe,
+    POISON,
+    Any_,
+    Columns,
+    DataValue,
+    Instance,
+    LearnersValue,
+    Namespace,
+    Place,
+    Poison,
+    SeriesOf,
+    SplitValue,
+    Stack,
+    Tensor,
+    Tree,
+    Unknown,
+    describe,
 )  # fmt: skip
 from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.dims import Dim
@@ -46,7 +60,9 @@ def _no_member(s: Session, e: ast.Attribute, what: str, known: object) -> Except
     options = sorted(cast("dict[str, object]", known))
     near = did_you_mean(e.name, options)
     listed = f"there are {', '.join(f'`{o}`' for o in options[:8])}" if options else ""
-    return s.report("E0203", f"{what} has no `{e.name}`", [e], notes=[listed] if listed else [], help=near)
+    return s.report(
+        "E0203", f"{what} has no `{e.name}`", [e], notes=[listed] if listed else [], help=near
+    )
 
 
 def series(s: Session, of: SeriesOf, e: ast.Attribute) -> Tensor:
@@ -105,7 +121,7 @@ def _tree(s: Session, value: Instance, places: list[Place]) -> Tree:
     return Tree({p.name[cut:]: s.read(p) for p in places})
 
 
-# --- square brackets -------------------------------------------------------------------------
+# --- square brackets -----------------------------------------------------------------------------
 
 
 def index(s: Session, e: ast.Index, scope: Scope) -> Any_:
@@ -168,9 +184,7 @@ def _slice(s: Session, e: ast.Index, value: Tensor, scope: Scope) -> Any_:
     return s.op("reshape", (cut.value,), (e,), shape=shape) if dropped else cut
 
 
-def _end(
-    s: Session, e: ast.Expression | None, size: Dim, scope: Scope, default: Dim
-) -> Dim:
+def _end(s: Session, e: ast.Expression | None, size: Dim, scope: Scope, default: Dim) -> Dim:
     """One end of a slice; counted from the end of the axis where it is below 0."""
     if e is None:
         return default
@@ -181,15 +195,10 @@ def _end(
     return default if isinstance(dim, Poison) else dim
 
 
-def _gather(
-    s: Session, e: ast.Index, value: Tensor, axis: int, at: Tensor, scope: Scope
-) -> Tensor:
+def _gather(s: Session, e: ast.Index, value: Tensor, axis: int, at: Tensor, scope: Scope) -> Tensor:
     if len(e.items) > 1:
         raise s.report(
             "E0903", "a tensor of indices beside other indices cannot be lowered yet", [e],
             help="index one axis after the other",
         )  # fmt: skip
     return s.op("take", (value.value, as_tensor(s, at, e).value), (e,), axis=axis)
-
-
-

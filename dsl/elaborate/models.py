@@ -33,7 +33,9 @@ def lower(s: Session, work: "PlanWork") -> tuple[Model, ...]:
 def _model(s: Session, work: "PlanWork", instance: Instance) -> Model:
     assert instance.layer is not None
     declaration = instance.layer.declaration
-    values = [as_tensor(s, v, declaration).value for v in _arguments(s, work, instance, declaration)]
+    values = [
+        as_tensor(s, v, declaration).value for v in _arguments(s, work, instance, declaration)
+    ]
     names = [p.name for p in declaration.parameters]
     region = s.new_region(instance.path, apart=True)
     with s.within(region):

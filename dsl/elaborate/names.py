@@ -8,8 +8,23 @@ from fml.dsl.elaborate.session import Session
 from fml.dsl.modules import Module, std_index, std_module
 from fml.dsl.scope import Bound, FedField, ParamEntry, Scope
 from fml.dsl.values import (
-    LEARNERS_AXIS, POISON, Any_, Builtin, Cell, Closure, DataValue, FunctionValue, LayerFactory,
-    Namespace, OptimizerFactory, Place, Poison, StrategyFactory, Tensor, Tree, Unknown,
+    LEARNERS_AXIS,
+    POISON,
+    Any_,
+    Builtin,
+    Cell,
+    Closure,
+    DataValue,
+    FunctionValue,
+    LayerFactory,
+    Namespace,
+    OptimizerFactory,
+    Place,
+    Poison,
+    StrategyFactory,
+    Tensor,
+    Tree,
+    Unknown,
 )  # fmt: skip
 from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.source import Span

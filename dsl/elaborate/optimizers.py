@@ -5,15 +5,31 @@ from typing import TYPE_CHECKING
 
 from fml.dsl import ast
 from fml.dsl.elaborate import (
-    calls, declarations, expressions, gradients, layers, places, signatures,
+    calls,
+    declarations,
+    expressions,
+    gradients,
+    layers,
+    places,
+    signatures,
 )  # fmt: skip
 from fml.dsl.elaborate.arithmetic import as_tensor, read
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.modules import Module
 from fml.dsl.scope import Entry, ParamEntry, Scope
 from fml.dsl.values import (
-    POISON, Any_, Cell, OptimizerChain, OptimizerFactory, OptimizerValue, Place, Poison, Tensor,
-    Tree, Unknown, describe,
+    POISON,
+    Any_,
+    Cell,
+    OptimizerChain,
+    OptimizerFactory,
+    OptimizerValue,
+    Place,
+    Poison,
+    Tensor,
+    Tree,
+    Unknown,
+    describe,
 )  # fmt: skip
 from fml.engine.ir.graph import Phase
 from fml.engine.ir.training import Role, Variable
@@ -93,7 +109,9 @@ def _apply(
 
 
 def _expression(at: ast.Syntax) -> ast.Expression:
-    return at.optimizer if isinstance(at, ast.Using | ast.Descend) else ast.Boolean(True, span=at.span)
+    return (
+        at.optimizer if isinstance(at, ast.Using | ast.Descend) else ast.Boolean(True, span=at.span)
+    )
 
 
 def _tensor(s: Session, cell: Cell, at: ast.Syntax) -> Tensor:
@@ -146,9 +164,7 @@ def _ahead(
         cells[name].value = value
 
 
-def _slot(
-    s: Session, written: ast.State, scope: Scope, path: str, place: Place | None
-) -> None:
+def _slot(s: Session, written: ast.State, scope: Scope, path: str, place: Place | None) -> None:
     """A `state` of an optimizer: like the parameter where no type is written."""
     owner = f"{path}.{place.name}" if place else path
     name = f"{owner}.{written.name}"
@@ -195,4 +211,3 @@ def check(s: Session, declaration: ast.Optimizer, module: Module) -> None:
             _slot(s, statement, scope, declaration.name, None)
         else:
             layers.statement(s, statement, scope)
-

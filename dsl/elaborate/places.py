@@ -8,8 +8,16 @@ from fml.dsl.elaborate.arithmetic import as_tensor, parameters, read
 from fml.dsl.elaborate.session import Failed, Origin, Session
 from fml.dsl.scope import Scope
 from fml.dsl.values import (
-    Any_, Cell, Closure, Instance, Place, Poison, Tensor, Tree, describe,
-)  # fmt: skip
+    Any_,
+    Cell,
+    Closure,
+    Instance,
+    Place,
+    Poison,
+    Tensor,
+    Tree,
+    describe,
+)
 from fml.engine.ir.diagnostics import Mark
 from fml.engine.ir.graph import Phase
 from fml.engine.ir.training import Variable
@@ -21,17 +29,21 @@ def declared_type(s: Session, written: ast.Param | ast.State, scope: Scope) -> T
     """Evaluate the type of a `param` or `state`; no dimension of the batch may be in it."""
     if not isinstance(written.type, ast.Type):
         raise s.report(
-            "E0326", f"`{written.name}` needs a type here", [written],
+            "E0326",
+            f"`{written.name}` needs a type here",
+            [written],
             help=f"`state {written.name}: f32 ~ zeros`",
-        )  # fmt: skip
+        )
     type = signatures.written_type(s, written.type, signatures.Matched(scope))
     if type is None:
         raise Failed
     if not s.region.rigid and type.names():
         raise s.report(
-            "E0325", f"the shape of `{written.name}` depends on the size of a batch", [written.type],
+            "E0325",
+            f"the shape of `{written.name}` depends on the size of a batch",
+            [written.type],
             notes=[f"{type} has no definite size"],
-        )  # fmt: skip
+        )
     return type
 
 
@@ -83,9 +95,11 @@ def fitted(s: Session, value: Tensor, type: TensorType, at: ast.Syntax, name: st
     if value.type.element == type.element and value.type.rank == 0:
         return s.op("broadcast", (value.value,), (at,), shape=type.dims).value
     raise s.report(
-        "E0323", f"`{name}` is {type} and cannot store {value.type}",
-        [Mark(at.span, s.type_text(value.value))], notes=s.origin_notes(value.value),
-    )  # fmt: skip
+        "E0323",
+        f"`{name}` is {type} and cannot store {value.type}",
+        [Mark(at.span, s.type_text(value.value))],
+        notes=s.origin_notes(value.value),
+    )
 
 
 # --- assignment ----------------------------------------------------------------------------------
@@ -104,7 +118,12 @@ def store(s: Session, target: Any_, value: Any_, written: ast.Assign) -> None:
     """Store a value in a place, a cell, or leaf by leaf in an instance."""
     match target:
         case Place():
-            store_in(s, target, as_tensor(s, value, written.value, target.variable.type.element), written.value)
+            store_in(
+                s,
+                target,
+                as_tensor(s, value, written.value, target.variable.type.element),
+                written.value,
+            )
         case Cell():
             target.value = value
         case Instance() | Tree():
@@ -114,26 +133,28 @@ def store(s: Session, target: Any_, value: Any_, written: ast.Assign) -> None:
                 store_in(s, place, tree[key], written.value)
         case _:
             raise s.report(
-                "E0407", f"`<-` changes a `param`, a `state` or a layer value, not {describe(target)}",
-                [written.place], help="`=` binds a new name",
-            )  # fmt: skip
+                "E0407",
+                f"`<-` changes a `param`, a `state` or a layer value, not {describe(target)}",
+                [written.place],
+                help="`=` binds a new name",
+            )
 
 
 def _leaves(s: Session, target: Instance | Tree, written: ast.Assign) -> list[tuple[str, Place]]:
     if isinstance(target, Tree):
         raise s.report(
-            "E0407", "`<-` changes places, and these are values", [written.place],
+            "E0407",
+            "`<-` changes places, and these are values",
+            [written.place],
             help="assign to the layer value or to one of its parameters",
-        )  # fmt: skip
+        )
     if s.region.apart and target.central:
         target = target.central
     cut = len(target.path) + 1 if target.path else 0
     return [(place.name[cut:], place) for place in target.trained()]
 
 
-def _tree_for(
-    s: Session, keys: list[str], value: Any_, written: ast.Assign
-) -> dict[str, Tensor]:
+def _tree_for(s: Session, keys: list[str], value: Any_, written: ast.Assign) -> dict[str, Tensor]:
     if isinstance(value, Instance):
         value = parameters(s, value)
     if not isinstance(value, Tree):
@@ -142,9 +163,11 @@ def _tree_for(
     if set(keys) != value.items.keys():
         odd = sorted(set(keys) ^ value.items.keys())
         raise s.report(
-            "E0327", "these two are trees of different parameters", [written.place, written.value],
+            "E0327",
+            "these two are trees of different parameters",
+            [written.place, written.value],
             notes=[f"only one of them has {', '.join(f'`{k}`' for k in odd[:5])}"],
-        )  # fmt: skip
+        )
     return dict(value.items)
 
 
@@ -158,9 +181,7 @@ def store_in(s: Session, place: Place, value: Tensor, at: ast.Syntax) -> None:
     old = s.read(place).value
     scope = variable.name.rpartition(".")[0]
     with s.builder.under(replace(s.builder.context, scope=scope, phase=Phase.UPDATE)):
-        made = s.builder.add(
-            "assign", variable.type, (old, new_value), {"name": variable.name}
-        )
+        made = s.builder.add("assign", variable.type, (old, new_value), {"name": variable.name})
     if variable.span:
         text = f"{variable.name.rpartition('.')[2]}: {variable.type}"
         region.origins[made.id] = Origin(text, variable.span)

@@ -6,20 +6,50 @@ from typing import cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import (
-    datasets, expressions, gradients, layers, learners, optimizers, places, watching,
+    datasets,
+    expressions,
+    gradients,
+    layers,
+    learners,
+    optimizers,
+    places,
+    watching,
 )  # fmt: skip
 from fml.dsl.elaborate.arithmetic import as_tensor, read
 from fml.dsl.elaborate.session import Failed, Region, Session
 from fml.dsl.modules import Module
 from fml.dsl.scope import Bound, FedField, ParamEntry, Scope
 from fml.dsl.values import (
-    Any_, Closure, DataValue, Instance, OptimizerChain, OptimizerFactory, OptimizerValue, Place,
-    Poison, SplitValue, Tensor, Tree, Unknown, describe,
+    Any_,
+    Closure,
+    DataValue,
+    Instance,
+    OptimizerChain,
+    OptimizerFactory,
+    OptimizerValue,
+    Place,
+    Poison,
+    SplitValue,
+    Tensor,
+    Tree,
+    Unknown,
+    describe,
 )  # fmt: skip
 from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Phase
-from fml.engine.ir.training import Dataset, Duration, Feed, Keep, Learners, Log, Measure, Role, Stop, Variable
+from fml.engine.ir.training import (
+    Dataset,
+    Duration,
+    Feed,
+    Keep,
+    Learners,
+    Log,
+    Measure,
+    Role,
+    Stop,
+    Variable,
+)
 from fml.engine.ir.types import BOOL, SCALAR
 from fml.engine.ops.build import Value
 
@@ -45,8 +75,12 @@ class PlanWork:
     feeds: list[Feed] = field(default_factory=list[Feed])
     datasets: dict[str, Dataset] = field(default_factory=dict[str, Dataset])
     minimized: list[Minimized] = field(default_factory=list[Minimized])
-    later: list[tuple[ast.Statement, Scope]] = field(default_factory=list[tuple[ast.Statement, Scope]])
-    watched: list[tuple[ast.Statement, Scope]] = field(default_factory=list[tuple[ast.Statement, Scope]])
+    later: list[tuple[ast.Statement, Scope]] = field(
+        default_factory=list[tuple[ast.Statement, Scope]]
+    )
+    watched: list[tuple[ast.Statement, Scope]] = field(
+        default_factory=list[tuple[ast.Statement, Scope]]
+    )
     measures: list[Measure] = field(default_factory=list[Measure])
     logs: list[Log] = field(default_factory=list[Log])
     stops: list[Stop] = field(default_factory=list[Stop])
@@ -107,6 +141,7 @@ def _state(s: Session, work: PlanWork, written: ast.State, scope: Scope) -> None
     layers.claim(s, written, scope)
     mapped = s.builder.context.mapped
     if isinstance(written.type, ast.Type) and not _names_instance(s, written.type, scope):
+
         def declare(entry: ParamEntry) -> Place:
             type = places.declared_type(s, written, scope)
             span = s.user_span(written.span)
@@ -126,7 +161,7 @@ def _names_instance(s: Session, type: ast.Type, scope: Scope) -> bool:
     return bool(found) and isinstance(found[1] if found else None, Instance)
 
 
-# --- feeding -----------------------------------------------------------------------------------
+# --- feeding -------------------------------------------------------------------------------------
 
 
 def _feed(s: Session, work: PlanWork, written: ast.FeedFrom, scope: Scope) -> None:
@@ -141,7 +176,9 @@ def _feed(s: Session, work: PlanWork, written: ast.FeedFrom, scope: Scope) -> No
             help=f"`{source.declaration.name}.train`",
         )  # fmt: skip
     if not isinstance(source, SplitValue):
-        raise s.report("E0604", f"a feed draws from a split, found {describe(source)}", [written.source])
+        raise s.report(
+            "E0604", f"a feed draws from a split, found {describe(source)}", [written.source]
+        )
     dataset = dataset_of(s, work, source.data)
     name = dataset.name
     dim = "N" if not work.feeds else f"N_{name}"
@@ -162,7 +199,9 @@ def _feed(s: Session, work: PlanWork, written: ast.FeedFrom, scope: Scope) -> No
         s.region.fed[name, wanted.name] = fed
         scope.names[wanted.name] = FedField(name, wanted.name)
     names = tuple(n.name for n in written.names)
-    work.feeds.append(Feed(name, source.split, names, source.batch, source.shuffle, dim, written.span))
+    work.feeds.append(
+        Feed(name, source.split, names, source.batch, source.shuffle, dim, written.span)
+    )
 
 
 def dataset_of(s: Session, work: PlanWork, value: DataValue) -> Dataset:
@@ -178,7 +217,7 @@ def dataset_of(s: Session, work: PlanWork, value: DataValue) -> Dataset:
     return work.datasets[name]
 
 
-# --- minimising --------------------------------------------------------------------------------
+# --- minimising ----------------------------------------------------------------------------------
 
 
 def _minimize(s: Session, work: PlanWork, written: ast.Minimize, scope: Scope) -> None:
@@ -275,7 +314,11 @@ def _descend(s: Session, work: PlanWork, written: ast.Descend, scope: Scope) -> 
         trained = list(target.trained())
         cut = len(target.path) + 1 if target.path else 0
         if {p.name[cut:] for p in trained} != along.items.keys():
-            raise s.report("E0327", "these two are trees of different parameters", [written.place, written.along])
+            raise s.report(
+                "E0327",
+                "these two are trees of different parameters",
+                [written.place, written.along],
+            )
         found = {p.name: along.items[p.name[cut:]] for p in trained}
     else:
         raise s.report("E0407", "`descend` takes a place and a tree of its form", [written])
@@ -283,7 +326,7 @@ def _descend(s: Session, work: PlanWork, written: ast.Descend, scope: Scope) -> 
     update_with(s, optimizer, written.optimizer, first, trained, found, written)
 
 
-# --- every, when, use --------------------------------------------------------------------------
+# --- every, when, use ----------------------------------------------------------------------------
 
 
 def _later(s: Session, work: PlanWork, written: ast.Statement, scope: Scope) -> None:
@@ -336,7 +379,11 @@ def _condition(s: Session, written: ast.When, scope: Scope) -> Value:
         raise Failed
     tensor = as_tensor(s, value, written.condition).value
     if tensor.type != SCALAR.with_element(BOOL):
-        raise s.report("E0402", f"`when` takes a true-or-false scalar, found {tensor.type}", [written.condition])
+        raise s.report(
+            "E0402",
+            f"`when` takes a true-or-false scalar, found {tensor.type}",
+            [written.condition],
+        )
     return tensor
 
 
@@ -363,7 +410,9 @@ def _watched(s: Session, work: PlanWork, written: ast.Statement, scope: Scope) -
 def _seed(s: Session, work: PlanWork, written: ast.Seed, scope: Scope) -> None:
     value = expressions.evaluate_static(s, written.value, scope, "a whole number")
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
-        raise s.report("E0401", f"a seed is a whole number, found {describe(value)}", [written.value])
+        raise s.report(
+            "E0401", f"a seed is a whole number, found {describe(value)}", [written.value]
+        )
     work.seed = value
 
 

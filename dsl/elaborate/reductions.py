@@ -7,7 +7,15 @@ from fml.dsl import ast
 from fml.dsl.elaborate.arithmetic import as_tensor, read
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.values import (
-    POISON, Any_, LearnersValue, Poison, Size, Tensor, Tree, Unknown, describe,
+    POISON,
+    Any_,
+    LearnersValue,
+    Poison,
+    Size,
+    Tensor,
+    Tree,
+    Unknown,
+    describe,
 )  # fmt: skip
 from fml.engine.ir.dims import Dim
 from fml.engine.ops.build import Value
@@ -17,9 +25,7 @@ _ACROSS_LEAVES = {"sum": "add", "max": "maximum", "min": "minimum", "product": "
 LEARNERS_KINDS = ("sum", "mean", "min", "max")
 
 
-def reduce(
-    s: Session, op: str, value: Any_, over: Any_, keep: bool, e: ast.Expression
-) -> Any_:
+def reduce(s: Session, op: str, value: Any_, over: Any_, keep: bool, e: ast.Expression) -> Any_:
     """Reduce a tensor or a tree; `over` is None for everything."""
     value = read(s, value)
     if isinstance(value, Poison | Unknown) or isinstance(over, Poison | Unknown):
@@ -58,8 +64,12 @@ def _tree(s: Session, op: str, tree: Tree, over: Any_, e: ast.Expression) -> Any
     if not tree.items and s.broken:
         return POISON
     if not tree.items:
-        raise s.report("E0402", "there are no parameters here yet", [e],
-                       help="a layer value gets its parameters when it is first applied")
+        raise s.report(
+            "E0402",
+            "there are no parameters here yet",
+            [e],
+            help="a layer value gets its parameters when it is first applied",
+        )
     if op == "mean":
         raise s.report("E0903", "the mean of a tree cannot be lowered yet", [e], help="use `sum`")
     parts = [reduce(s, op, leaf, None, False, e) for leaf in tree.items.values()]
@@ -121,7 +131,9 @@ def _axis(s: Session, tensor: Tensor, part: Any_, e: ast.Expression) -> int:
             )  # fmt: skip
         case _:
             raise s.report(
-                "E0305", f"an axis is a number or the name of a dimension, found {describe(part)}", [e]
+                "E0305",
+                f"an axis is a number or the name of a dimension, found {describe(part)}",
+                [e],
             )
 
 

@@ -243,7 +243,11 @@ class Session:
         return frame.span if frame else span
 
     def op(
-        self, name: str, values: tuple[Value, ...], operands: tuple[ast.Syntax, ...], **attributes: object
+        self,
+        name: str,
+        values: tuple[Value, ...],
+        operands: tuple[ast.Syntax, ...],
+        **attributes: object,
     ) -> Tensor:
         """Add an operation; its type errors become diagnostics at the operands."""
         try:
@@ -255,11 +259,17 @@ class Session:
         self, reason: OpTypeError, values: tuple[Value, ...], operands: tuple[ast.Syntax, ...]
     ) -> Failed:
         places = reason.operands or tuple(range(len(values)))
-        chosen = [(values[i], operands[min(i, len(operands) - 1)]) for i in places if i < len(values)]
+        chosen = [
+            (values[i], operands[min(i, len(operands) - 1)]) for i in places if i < len(values)
+        ]
         marks = [Mark(s.span, self.type_text(v)) for v, s in chosen]
         notes = [note for v, _ in chosen for note in self.origin_notes(v)]
         return self.report(
-            reason.code, reason.message, marks or operands, notes=dict.fromkeys(notes), help=reason.help
+            reason.code,
+            reason.message,
+            marks or operands,
+            notes=dict.fromkeys(notes),
+            help=reason.help,
         )
 
     def type_text(self, value: Value) -> str:

@@ -93,7 +93,9 @@ def static_argument(
     }[wanted]
     if not fits:
         raise s.report(
-            "E0401", f"`{name}` takes a {wanted} for `{parameter.name}`, found {describe(value)}", [at]
+            "E0401",
+            f"`{name}` takes a {wanted} for `{parameter.name}`, found {describe(value)}",
+            [at],
         )
     if wanted == "dim":
         dim = to_dim(s, value, at)
@@ -110,19 +112,25 @@ def _tensor_argument(
         raise Failed
     if isinstance(value, Tree) or not isinstance(value, Tensor | int | float | Dim | tuple):
         raise s.report(
-            "E0402", f"`{name}` takes a tensor {parameter.type.span.text} for `{parameter.name}`",
-            [at], notes=[f"found {describe(value)}"],
-        )  # fmt: skip
+            "E0402",
+            f"`{name}` takes a tensor {parameter.type.span.text} for `{parameter.name}`",
+            [at],
+            notes=[f"found {describe(value)}"],
+        )
     tensor = as_tensor(s, value, at, element)
     found = tensor.type.element
     fits = isinstance(found, Label) if parameter.type.name == "label" else found is element
     # Binary losses take class numbers 0 and 1 as numbers: the function casts them.
     if not fits:
         raise s.report(
-            "E0303", f"`{name}` takes {parameter.type.name} for `{parameter.name}`, found {found}",
-            [Mark(at.span, s.type_text(tensor.value))], notes=s.origin_notes(tensor.value),
-            help="" if isinstance(found, Label) else f"convert with `cast(x, {parameter.type.name})`",
-        )  # fmt: skip
+            "E0303",
+            f"`{name}` takes {parameter.type.name} for `{parameter.name}`, found {found}",
+            [Mark(at.span, s.type_text(tensor.value))],
+            notes=s.origin_notes(tensor.value),
+            help=""
+            if isinstance(found, Label)
+            else f"convert with `cast(x, {parameter.type.name})`",
+        )
     return tensor
 
 
@@ -137,20 +145,25 @@ def _bind_axes(
     fixed = len(written) - len(dots)
     if (type.rank != fixed and not dots) or type.rank < fixed:
         raise s.report(
-            "E0320", f"`{name}` takes {p.type.span.text} for `{p.name}`, found {type}",
-            [Mark(at.span, s.type_text(tensor.value))], notes=s.origin_notes(tensor.value),
+            "E0320",
+            f"`{name}` takes {p.type.span.text} for `{p.name}`, found {type}",
+            [Mark(at.span, s.type_text(tensor.value))],
+            notes=s.origin_notes(tensor.value),
             help=f"it has {type.rank} axes and needs {'at least ' if dots else ''}{fixed}",
-        )  # fmt: skip
+        )
     axes = list(type.dims)
     if dots:
         run = tuple(axes[dots[0] : dots[0] + type.rank - fixed])
         if matched.run is not None and matched.run != run:
             raise s.report(
-                "E0321", f"`...` stands for different axes in two arguments of `{name}`",
+                "E0321",
+                f"`...` stands for different axes in two arguments of `{name}`",
                 [Mark(at.span, s.type_text(tensor.value))],
-                notes=[f"[{_list(matched.run)}] before, [{_list(run)}] here",
-                       *s.origin_notes(tensor.value)],
-            )  # fmt: skip
+                notes=[
+                    f"[{_list(matched.run)}] before, [{_list(run)}] here",
+                    *s.origin_notes(tensor.value),
+                ],
+            )
         matched.run = run
         axes[dots[0] : dots[0] + type.rank - fixed] = []
     named = [a for a in written if not isinstance(a, ast.Dots)]
@@ -172,12 +185,16 @@ def _check_axes(
     if expected is None or expected == type:
         return
     names = [a.name for a in p.type.axes or () if isinstance(a, ast.Name)]
-    others = [matched.sources[n] for n in names if n in matched.sources and matched.sources[n] is not at]
+    others = [
+        matched.sources[n] for n in names if n in matched.sources and matched.sources[n] is not at
+    ]
     marks = [Mark(at.span, str(type)), *(Mark(o.span) for o in dict.fromkeys(others))]
     raise s.report(
-        "E0321", f"`{name}` takes {p.type.span.text} for `{p.name}`: expected {expected}, found {type}",
-        marks, notes=_dim_notes(matched, names),
-    )  # fmt: skip
+        "E0321",
+        f"`{name}` takes {p.type.span.text} for `{p.name}`: expected {expected}, found {type}",
+        marks,
+        notes=_dim_notes(matched, names),
+    )
 
 
 def _dim_notes(matched: Matched, names: Sequence[str]) -> list[str]:
@@ -192,7 +209,7 @@ def _list(dims: Sequence[Dim]) -> str:
     return ", ".join(map(str, dims))
 
 
-# --- written types -----------------------------------------------------------------------------
+# --- written types -------------------------------------------------------------------------------
 
 
 def written_type(s: Session, type: ast.Type, matched: Matched) -> TensorType | None:
@@ -218,9 +235,11 @@ def dimension(s: Session, e: ast.Expression, scope: Scope) -> Dim | Poison:
     if isinstance(e, ast.Name) and not scope.find(e.name) and e.name not in scope.module.names:
         near = did_you_mean(e.name, [*scope.visible(), *scope.module.names])
         raise s.report(
-            "E0325", f"the dimension `{e.name}` is not known here", [e],
+            "E0325",
+            f"the dimension `{e.name}` is not known here",
+            [e],
             help=near or "name it in a parameter's type, or make it an attribute",
-        )  # fmt: skip
+        )
     value = expressions.evaluate(s, e, scope)
     return to_dim(s, value, e)
 
@@ -228,7 +247,9 @@ def dimension(s: Session, e: ast.Expression, scope: Scope) -> Dim | Poison:
 def _element(s: Session, type: ast.Type, scope: Scope) -> ElementType | None:
     if type.name == "label":
         if type.classes is None:
-            raise s.report("E0326", "a label needs its number of classes", [type], help="`label[10]`")
+            raise s.report(
+                "E0326", "a label needs its number of classes", [type], help="`label[10]`"
+            )
         classes = dimension(s, type.classes, scope)
         return None if isinstance(classes, Poison) else Label(classes)
     if type.name not in _ELEMENTS:
@@ -255,11 +276,16 @@ def check_result(
     expected = written_type(s, written, matched)
     if expected is None or _same(expected, tensor.type, matched):
         return tensor
-    marks = [Mark(value.span, s.type_text(tensor.value)), Mark(written.span, f"promised {expected}")]
+    marks = [
+        Mark(value.span, s.type_text(tensor.value)),
+        Mark(written.span, f"promised {expected}"),
+    ]
     raise s.report(
-        "E0322", f"`{declaration.name}` promises {written.span.text} and gives {tensor.type}", marks,
+        "E0322",
+        f"`{declaration.name}` promises {written.span.text} and gives {tensor.type}",
+        marks,
         notes=s.origin_notes(tensor.value),
-    )  # fmt: skip
+    )
 
 
 def _same(expected: TensorType, found: TensorType, matched: Matched) -> bool:
@@ -297,4 +323,3 @@ def remember_origin(s: Session, value: Tensor, p: ast.Parameter) -> None:
         return
     axes = tuple(a.span.text if not isinstance(a, ast.Dots) else "..." for a in p.type.axes or ())
     s.region.origins[value.value.id] = Origin(p.span.text, p.span, axes)
-

@@ -1,4 +1,4 @@
-"""What a plan looks at: measure, log, stop, keep. Each is a graph of its own that assigns nothing."""
+"""What a plan looks at: measure, log, stop, keep. Each is a graph that assigns nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -42,7 +42,9 @@ def run(s: Session, work: "PlanWork") -> None:
     _final(s, work, measured)
     for statement, scope in work.watched:
         _attempt(s, lambda w=statement, c=scope: _watch(s, work, w, c))
-    if not any(isinstance(w, ast.StopAfter | ast.StopWhen | ast.StopStalled) for w, _ in work.watched):
+    if not any(
+        isinstance(w, ast.StopAfter | ast.StopWhen | ast.StopStalled) for w, _ in work.watched
+    ):
         written = [s.plan.written] if s.plan.written else []
         s.report("E0605", "this plan never stops", written, help="add `stop after 100 epochs`")
 
@@ -54,21 +56,26 @@ def _attempt(s: Session, take: object) -> None:
         return
 
 
-# --- measuring ---------------------------------------------------------------------------------
+# --- measuring -----------------------------------------------------------------------------------
 
 
 def _measure(
-    s: Session, work: "PlanWork", written: ast.Measure, scope: Scope,
+    s: Session,
+    work: "PlanWork",
+    written: ast.Measure,
+    scope: Scope,
     measured: dict[str, list[Watched]],
-) -> None:  # fmt: skip
+) -> None:
     split = expressions.evaluate(s, written.on, scope)
     if isinstance(split, Poison):
         raise Failed
     if isinstance(split, DataValue) or not isinstance(split, SplitValue):
         raise s.report(
-            "E0604", f"`measure` goes over a split, found {describe(split)}", [written.on],
+            "E0604",
+            f"`measure` goes over a split, found {describe(split)}",
+            [written.on],
             help="`on iris.valid`",
-        )  # fmt: skip
+        )
     dataset = plan.dataset_of(s, work, split.data)
     watched = [Watched(m.name or name_of(s, m.value), m.value, scope) for m in written.measured]
     _no_clash(s, work, split.split, watched, written)
@@ -113,9 +120,14 @@ def _no_clash(
 
 
 def _lower(
-    s: Session, work: "PlanWork", dataset: Dataset, split: str, watched: list[Watched],
-    every: Duration | None, optional: bool = False,
-) -> Measure:  # fmt: skip
+    s: Session,
+    work: "PlanWork",
+    dataset: Dataset,
+    split: str,
+    watched: list[Watched],
+    every: Duration | None,
+    optional: bool = False,
+) -> Measure:
     region = s.new_region(f"measure {split}", apart=True, in_plan=True)
     with s.within(region):
         region.fields = split_fields(s, dataset, split)
@@ -126,8 +138,12 @@ def _lower(
                 continue
             tensor = as_tensor(s, value, one.value)
             if tensor.type.rank or not tensor.type.is_float:
-                s.report("E0328", f"a measured figure is a scalar, found {tensor.type}", [one.value],
-                         help="reduce it with `mean(...)` or `sum(...)`")
+                s.report(
+                    "E0328",
+                    f"a measured figure is a scalar, found {tensor.type}",
+                    [one.value],
+                    help="reduce it with `mean(...)` or `sum(...)`",
+                )
                 continue
             outputs[one.name] = tensor
         graph = finish(s, outputs)
@@ -195,11 +211,14 @@ def pruned(graph: training.Graph) -> training.Graph:
     """Drop the nodes that no output and no assignment needs."""
     roots = [*graph.outputs.values(), *(n.id for n in graph.of_op("assign"))]
     needed = graph.ancestors(roots)
-    return graph.rewrite(lambda node, builder: builder.keep(node) if node.id in needed else None) \
-        if len(needed) < len(graph) else graph
+    return (
+        graph.rewrite(lambda node, builder: builder.keep(node) if node.id in needed else None)
+        if len(needed) < len(graph)
+        else graph
+    )
 
 
-# --- log, stop, keep -------------------------------------------------------------------------------
+# --- log, stop, keep -----------------------------------------------------------------------------
 
 
 def _watch(s: Session, work: "PlanWork", written: ast.Statement, scope: Scope) -> None:
@@ -250,9 +269,10 @@ def _stop_when(s: Session, work: "PlanWork", written: ast.StopWhen, scope: Scope
         tensor = as_tensor(s, value, written.condition)
         if tensor.type != SCALAR.with_element(BOOL):
             raise s.report(
-                "E0402", f"`stop when` takes a true-or-false scalar, found {tensor.type}",
+                "E0402",
+                f"`stop when` takes a true-or-false scalar, found {tensor.type}",
                 [written.condition],
-            )  # fmt: skip
+            )
         for name, span in region.used_series.items():
             _known_series(s, work, name, span)
         graph = finish(s, {"condition": tensor})
@@ -277,13 +297,19 @@ def _known_series(s: Session, work: "PlanWork", name: str, span: training.Span) 
     if name not in known and all(m.trained for m in work.minimized):
         listed = ", ".join(f"`{k}`" for k in sorted(known)) or "none"
         raise s.report(
-            "E0607", f"nothing measures `{name}`", [span],
+            "E0607",
+            f"nothing measures `{name}`",
+            [span],
             notes=[f"the series of this plan are {listed}"],
             help=did_you_mean(name, known) or "add a `measure ... on` statement",
-        )  # fmt: skip
+        )
 
 
 def label_of(fields: tuple[Field, ...], classes: Dim) -> str | None:
     """The label field with so many classes, whose names a prediction can use."""
-    names = [f.name for f in fields if isinstance(f.type.element, Label) and f.type.element.classes == classes]
+    names = [
+        f.name
+        for f in fields
+        if isinstance(f.type.element, Label) and f.type.element.classes == classes
+    ]
     return names[0] if len(names) == 1 else None

@@ -17,14 +17,14 @@ def render(dot: str, path: Path) -> None:
     """Write Graphviz text to `path` in the format that its ending names.
 
     Raises:
-        FmlError: the ending is none of `FORMATS` (E0710), there is no program to draw with, or
-            it failed (E0711; the text is then left beside, as `.dot`), or the file cannot be
-            written (E0712).
+        FmlError: the ending is none of `FORMATS` (E0730), there is no program to draw with, or
+            it failed (E0731; the text is then left beside, as `.dot`), or the file cannot be
+            written (E0732).
     """
     form = path.suffix.removeprefix(".").lower()
     if form not in FORMATS:
         endings = ", ".join(f"`.{name}`" for name in FORMATS)
-        raise error("E0710", f"`{path}` has no ending of a picture", help=f"use one of {endings}")
+        raise error("E0730", f"`{path}` has no ending of a picture", help=f"use one of {endings}")
     try:
         if form == "dot":
             path.write_text(dot, encoding="utf-8")
@@ -32,7 +32,7 @@ def render(dot: str, path: Path) -> None:
             _draw(dot, path, form)
     except OSError as fault:
         reason = fault.strerror or str(fault)
-        raise error("E0712", f"`{path}` cannot be written: {reason}") from None
+        raise error("E0732", f"`{path}` cannot be written: {reason}") from None
 
 
 def drawing_program(form: str) -> str | None:
@@ -70,5 +70,5 @@ def _beside(dot: str, path: Path, message: str, way_out: str) -> Exception:
     left = path.with_suffix(".dot")
     left.write_text(dot, encoding="utf-8")
     return error(
-        "E0711", message, notes=[f"the graph was written to `{left}` instead"], help=way_out
+        "E0731", message, notes=[f"the graph was written to `{left}` instead"], help=way_out
     )

@@ -184,9 +184,7 @@ class GraphBuilder:
         """Add a node whose type is already known; `fml.engine.ops.build` infers types."""
         frozen = MappingProxyType(dict(attributes)) if attributes else NO_ATTRIBUTES
         number = len(self.nodes)
-        self.nodes.append(
-            Node(number, op, type, inputs, frozen, scope, phase, mapped, guard, span)
-        )
+        self.nodes.append(Node(number, op, type, inputs, frozen, scope, phase, mapped, guard, span))
         return number
 
     def keep(self, node: Node) -> int:

@@ -29,12 +29,10 @@ def _simplify(node: Node, builder: GraphBuilder) -> int:
     if node.guard is not None:
         return builder.keep(node)
     inputs = [builder[i] for i in node.inputs]
-    if node.op in _NEUTRAL_RIGHT and inputs[0].type == node.type:
-        if is_filled_with(inputs[1], _NEUTRAL_RIGHT[node.op]):
-            return inputs[0].id
-    if node.op in _NEUTRAL_LEFT and inputs[1].type == node.type:
-        if is_filled_with(inputs[0], _NEUTRAL_LEFT[node.op]):
-            return inputs[1].id
+    if _is_neutral(node, inputs, _NEUTRAL_RIGHT, 1):
+        return inputs[0].id
+    if _is_neutral(node, inputs, _NEUTRAL_LEFT, 0):
+        return inputs[1].id
     if node.op == "negate" and inputs[0].op == "negate":
         return inputs[0].inputs[0]
     if node.op == "power" and inputs[0].type == node.type and is_filled_with(inputs[1], 2):
@@ -46,6 +44,13 @@ def _simplify(node: Node, builder: GraphBuilder) -> int:
     if node.op == "transpose" and node.attributes["order"] == tuple(range(node.type.rank)):
         return inputs[0].id
     return builder.keep(node)
+
+
+def _is_neutral(node: Node, inputs: list[Node], numbers: dict[str, int], place: int) -> bool:
+    """Whether the operand at a place is the number that changes nothing of the other."""
+    if node.op not in numbers or inputs[1 - place].type != node.type:
+        return False
+    return is_filled_with(inputs[place], numbers[node.op])
 
 
 def _square(node: Node, builder: GraphBuilder) -> int:

@@ -1,0 +1,1 @@
+"""Graph -> plan: order, memory, streams, races."""

@@ -100,11 +100,11 @@ class _Buffers:
             source = self.graph[value].type
             same_width = source.dtype.itemsize == node.type.dtype.itemsize
             fits = source.nbytes == node.type.nbytes and same_width
-            if value in self.first and fits and self.last[owner] == self.first[node.id]:
-                if node.inputs.count(value) == 1:
-                    self.owner[node.id] = owner
-                    self.last[owner] = max(self.last[owner], self.last[node.id])
-                    return
+            is_last = value in self.first and self.last[owner] == self.first[node.id]
+            if fits and is_last and node.inputs.count(value) == 1:
+                self.owner[node.id] = owner
+                self.last[owner] = max(self.last[owner], self.last[node.id])
+                return
 
     def of_owners(self) -> list[Buffer]:
         """The buffers to be placed."""

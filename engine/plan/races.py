@@ -11,7 +11,7 @@ from fml.engine.plan.task import Plan, Region, Task
 
 @dataclass(frozen=True, slots=True)
 class Race:
-    """Two tasks, by their place in the plan, that may run in either order, and why they must not."""
+    """Two tasks, by place in the plan, that may run in either order, and why they must not."""
 
     first: int
     second: int
@@ -70,9 +70,7 @@ def _accesses(number: int, task: Task, time: int) -> list[_Access]:
     return made
 
 
-def _conflicts(
-    number: int, task: Task, clock: list[int], accesses: list[_Access]
-) -> list[Race]:
+def _conflicts(number: int, task: Task, clock: list[int], accesses: list[_Access]) -> list[Race]:
     found: list[Race] = []
     for access in accesses:
         if access.time <= clock[access.stream]:

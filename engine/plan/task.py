@@ -26,7 +26,9 @@ class Region:
         """Whether the two share a byte."""
         if self.space is not other.space or not self.nbytes or not other.nbytes:
             return False
-        return self.offset < other.offset + other.nbytes and other.offset < self.offset + self.nbytes
+        return (
+            self.offset < other.offset + other.nbytes and other.offset < self.offset + self.nbytes
+        )
 
 
 @dataclass(frozen=True, slots=True)

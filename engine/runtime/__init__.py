@@ -1,0 +1,1 @@
+"""Plans at work: executor, feeding, the loop, checkpoints."""

@@ -62,7 +62,9 @@ def _checked(
 ) -> tuple[dict[str, Array], dict[str, int]]:
     if arguments.keys() != model.inputs.keys():
         wanted = ", ".join(f"`{name}: {type}`" for name, type in model.inputs.items())
-        raise error("E0720", f"`{model.name}` takes {wanted}", notes=[f"found {', '.join(arguments)}"])
+        raise error(
+            "E0720", f"`{model.name}` takes {wanted}", notes=[f"found {', '.join(arguments)}"]
+        )
     sizes: dict[str, int] = {}
     arrays = {n: _fitting(model, n, np.asarray(v), sizes) for n, v in arguments.items()}
     return arrays, sizes

@@ -14,7 +14,7 @@ from fml.engine.plan.task import Plan, Region, Space, Task
 
 
 class VariableStore:
-    """The variables of a training in one memory, by path; every graph of it reads and writes here."""
+    """The variables of a training in one memory, by path: all its graphs share them."""
 
     def __init__(self, variables: Mapping[str, Variable], backend: Backend) -> None:
         self.layout = lay_out(variables.values())

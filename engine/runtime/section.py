@@ -1,4 +1,4 @@
-"""One graph of a training, compiled and fed: what the step, a measurement and a log have in common."""
+"""One graph of a training, compiled and fed: a step, a measurement, a log, a model."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass

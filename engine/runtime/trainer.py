@@ -10,8 +10,14 @@ import numpy as np
 from fml.engine.backends.interface import Backend
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, error
 from fml.engine.ir.training import (
-    Duration, Measure, Role, StopAfter, StopWhen, Training, Unit,
-)  # fmt: skip
+    Duration,
+    Measure,
+    Role,
+    StopAfter,
+    StopWhen,
+    Training,
+    Unit,
+)
 from fml.engine.ops.record import Array
 from fml.engine.runtime.checkpoint import Checkpoint, write_checkpoint
 from fml.engine.runtime.executor import VariableStore
@@ -86,15 +92,27 @@ class Trainer:
     """One run of one plan."""
 
     def __init__(
-        self, training: Training, data: Data, backend: Backend, seed: int | None,
-        listener: Listener, checkpoint: Path | None,
-    ) -> None:  # fmt: skip
+        self,
+        training: Training,
+        data: Data,
+        backend: Backend,
+        seed: int | None,
+        listener: Listener,
+        checkpoint: Path | None,
+    ) -> None:
         if training.learners is not None:
             span = training.learners.span
-            raise FmlError([Diagnostic(
-                "E0901", "learners are checked and lowered, and cannot be run yet",
-                (Mark(span),) if span else (), (), "train a plan without `learners`",
-            )])  # fmt: skip
+            raise FmlError(
+                [
+                    Diagnostic(
+                        "E0901",
+                        "learners are checked and lowered, and cannot be run yet",
+                        (Mark(span),) if span else (),
+                        (),
+                        "train a plan without `learners`",
+                    )
+                ]
+            )
         self.training, self.data, self.backend = training, data, backend
         self.listener, self.checkpoint = listener, checkpoint
         self.seed = training.seed if seed is None else seed
@@ -106,17 +124,20 @@ class Trainer:
         self.store = new_store(training, backend, self.seed)
         sizes = {"steps_per_epoch": self.moment.steps_per_epoch}
         self.step = Section(
-            training.step, {**sizes, **{b.feed.dim: b.size for b in self.batches}}, backend, self.store
+            training.step,
+            {**sizes, **{b.feed.dim: b.size for b in self.batches}},
+            backend,
+            self.store,
         )
-        self.measures = [
-            (m, self._measure(m, sizes)) for m in training.measures if self._has(m)
-        ]
+        self.measures = [(m, self._measure(m, sizes)) for m in training.measures if self._has(m)]
         self.logs = [(g, Section(g.graph, sizes, backend, self.store)) for g in training.logs]
         self.stops = [
             (r, Section(r.graph, sizes, backend, self.store) if isinstance(r, StopWhen) else None)
             for r in training.stops
         ]
-        self.patience = [Patience(r) for r in training.stops if not isinstance(r, StopAfter | StopWhen)]
+        self.patience = [
+            Patience(r) for r in training.stops if not isinstance(r, StopAfter | StopWhen)
+        ]
         self.kept = Kept(training.keep) if training.keep else None
         self.latest: dict[str, float] = {}
         self.history: list[Point] = []
@@ -134,9 +155,10 @@ class Trainer:
             return False
         listed = ", ".join(f"`{name}`" for name in splits)
         raise error(
-            "E0521", f"`{measure.data}` has no samples in the split `{measure.split}` to measure on",
+            "E0521",
+            f"`{measure.data}` has no samples in the split `{measure.split}` to measure on",
             help=f"its splits are {listed}",
-        )  # fmt: skip
+        )
 
     def _samples(self, measure: Measure) -> int:
         return len(next(iter(self.data[measure.data][measure.split].values())))
@@ -250,12 +272,8 @@ class Trainer:
             if isinstance(rule, StopAfter):
                 if self._passed(rule.duration) >= rule.duration.amount - 1e-9:
                     return f"after {rule.duration}"
-            elif isinstance(rule, StopWhen):
-                if section is not None and section.provide_series(self.latest):
-                    section.provide(self.moment)
-                    section.run()
-                    if section.number("condition"):
-                        return rule.text
+            elif isinstance(rule, StopWhen) and section is not None and self._holds(section):
+                return rule.text
         for patience in self.patience:
             rule = patience.rule
             stalled = self._passed(rule.within) - patience.best.at >= rule.within.amount - 1e-9
@@ -263,6 +281,14 @@ class Trainer:
                 direction = "falling" if rule.falling else "rising"
                 return f"{rule.series} stopped {direction} for {rule.within}"
         return ""
+
+    def _holds(self, section: Section) -> bool:
+        """Whether a condition holds; not while one of its series has not been measured."""
+        if not section.provide_series(self.latest):
+            return False
+        section.provide(self.moment)
+        section.run()
+        return bool(section.number("condition"))
 
     # --- the end ---------------------------------------------------------------------------
 
@@ -275,9 +301,14 @@ class Trainer:
         for measure, section in self.measures:
             figures |= {p.series: p.value for p in self._take(measure, section)}
         return Outcome(
-            self.store.snapshot(), tuple(self.history), figures, why, self.progress(), interrupted,
+            self.store.snapshot(),
+            tuple(self.history),
+            figures,
+            why,
+            self.progress(),
+            interrupted,
             self.failure,
-        )  # fmt: skip
+        )
 
     def progress(self) -> Progress:
         """Where the run stands."""
@@ -318,12 +349,17 @@ class Trainer:
         number = self.step.executable.first_not_finite()
         self.store.restore(good)
         node = None if number is None else self.step.graph[number]
-        where = f"first in `{node.op}`" + (f" of `{node.scope}`" if node.scope else "") if node else ""
+        where = (
+            f"first in `{node.op}`" + (f" of `{node.scope}`" if node.scope else "") if node else ""
+        )
         marks = (Mark(node.span, "first here"),) if node and node.span else ()
         self.failure = Diagnostic(
-            "E0703", f"{series} is {value} at step {failed}", marks, (where,) if where else (),
+            "E0703",
+            f"{series} is {value} at step {failed}",
+            marks,
+            (where,) if where else (),
             "lower the rate, warm it up, or clip the gradients with `clip_norm(1)`",
-        )  # fmt: skip
+        )
 
     def _again(self, step: int) -> None:
         fields: dict[tuple[str, str], Array] = {}

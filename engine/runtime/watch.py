@@ -1,5 +1,6 @@
 """What a run looks back on: series, and the rules that stop it and choose what it keeps."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
@@ -78,7 +79,7 @@ class Best:
     def offer(self, value: float, at: float) -> bool:
         """Take a value; whether it is strictly better than all before it."""
         better = self.value is None or (value > self.value if self.highest else value < self.value)
-        if better and value == value:  # NaN is better than nothing
+        if better and not math.isnan(value):
             self.value, self.at = value, at
             return True
         return False

@@ -21,9 +21,10 @@ def table_of(dataset: Dataset, given: object) -> Table:
     if not isinstance(given, Mapping) or not given:
         names = ", ".join(f'"{f.name}": ...' for f in dataset.fields)
         raise error(
-            "E0505", f"`{dataset.name}` takes its arrays from Python",
+            "E0505",
+            f"`{dataset.name}` takes its arrays from Python",
             help=f'train(data={{"{dataset.name}": {{{names}}}}})',
-        )  # fmt: skip
+        )
     arrays = cast("Mapping[str, object]", given)
     if all(isinstance(value, Mapping) for value in arrays.values()):
         return _of_splits(dataset, cast("Mapping[str, Mapping[str, object]]", arrays))
@@ -48,9 +49,11 @@ def _fields(dataset: Dataset, given: Mapping[str, object], where: str) -> dict[s
     for name in given:
         if name not in wanted:
             raise error(
-                "E0505", f"`{dataset.name}` has no field `{name}`",
-                notes=[f"its fields are {', '.join(wanted)}"], help=did_you_mean(name, wanted),
-            )  # fmt: skip
+                "E0505",
+                f"`{dataset.name}` has no field `{name}`",
+                notes=[f"its fields are {', '.join(wanted)}"],
+                help=did_you_mean(name, wanted),
+            )
     for name in wanted:
         if name not in given:
             raise error("E0505", f"`{dataset.name}` needs an array for its field `{name}`{where}")
@@ -58,7 +61,9 @@ def _fields(dataset: Dataset, given: Mapping[str, object], where: str) -> dict[s
     lengths = {name: len(array) for name, array in arrays.items()}
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"`{name}` has {count}" for name, count in lengths.items())
-        raise error("E0505", f"the fields of `{dataset.name}`{where} differ in length", notes=[listed])
+        raise error(
+            "E0505", f"the fields of `{dataset.name}`{where} differ in length", notes=[listed]
+        )
     return arrays
 
 
@@ -69,17 +74,17 @@ def _array(dataset: Dataset, field: Field, value: object, where: str) -> Array:
     if array.dtype.kind not in "biuf":
         problem = f"it holds {array.dtype}"
     elif array.ndim != len(sizes) + 1 or array.shape[1:] != sizes:
-        problem = f"its shape is {list(array.shape)} instead of [samples{''.join(f', {n}' for n in sizes)}]"
+        wanted = ", ".join(["samples", *map(str, sizes)])
+        problem = f"its shape is {list(array.shape)} instead of [{wanted}]"
     elif array.dtype.kind == "f" and not np.isfinite(array).all():
         problem = "it holds NaN or infinities"
     elif isinstance(field.type.element, Label):
         problem = label_problem(array, field)
     if problem:
         marks = (Mark(field.span, "declared here"),) if field.span else ()
-        raise FmlError([Diagnostic(
-            "E0505", f"`{field.name}` of `{dataset.name}`{where} does not fit {field.type}: {problem}",
-            marks,
-        )])  # fmt: skip
+        what = f"`{field.name}` of `{dataset.name}`{where}"
+        message = f"{what} does not fit {field.type}: {problem}"
+        raise FmlError([Diagnostic("E0505", message, marks)])
     return array
 
 

@@ -79,9 +79,11 @@ def read_table(dataset: Dataset, given: object, base: Path) -> Table:
     kind = SOURCES.get(dataset.source)
     if kind is None:
         raise _placed(
-            dataset, "E0902", f"the source `{dataset.source}` cannot be read yet",
+            dataset,
+            "E0902",
+            f"the source `{dataset.source}` cannot be read yet",
             f"there are {', '.join([*SOURCES, 'given'])}",
-        )  # fmt: skip
+        )
     unknown = [name for name in dataset.arguments if name not in kind.arguments]
     if unknown or "path" not in dataset.arguments:
         wanted = ", ".join(kind.arguments)
@@ -94,7 +96,7 @@ def _placed(dataset: Dataset, code: str, message: str, help: str) -> FmlError:
     return FmlError([Diagnostic(code, message, marks, (), help)])
 
 
-# --- labels ------------------------------------------------------------------------------------
+# --- labels --------------------------------------------------------------------------------------
 
 
 def _key(field: Field) -> str | int:
@@ -114,11 +116,17 @@ def _classes(table: Table, field: Field) -> tuple[str, ...]:
     wanted = str(field.type.element.classes) if isinstance(field.type.element, Label) else ""
     if str(len(found)) != wanted:
         marks = (Mark(field.span),) if field.span else ()
-        raise FmlError([Diagnostic(
-            "E0508", f"`{field.name}` is declared {field.type}, and {len(found)} classes were found",
-            marks, (f"in {table.origin}: {', '.join(found[:12])}",),
-            f"declare `label[{len(found)}]`",
-        )])  # fmt: skip
+        raise FmlError(
+            [
+                Diagnostic(
+                    "E0508",
+                    f"`{field.name}` is declared {field.type}, and {len(found)} classes were found",
+                    marks,
+                    (f"in {table.origin}: {', '.join(found[:12])}",),
+                    f"declare `label[{len(found)}]`",
+                )
+            ]
+        )
     return found
 
 
@@ -131,7 +139,9 @@ def _rows(
     rows = np.arange(table.samples) if split.of is None else table.splits.get(split.of)
     if rows is None:
         listed = ", ".join(table.splits) or "none of its own"
-        raise _placed(dataset, "E0506", f"there is no split `{split.of}` to cut", f"it has {listed}")
+        raise _placed(
+            dataset, "E0506", f"there is no split `{split.of}` to cut", f"it has {listed}"
+        )
     labels: Array | None = None
     if split.by is not None:
         field = next(f for f in dataset.fields if f.name == split.by)
@@ -156,8 +166,10 @@ def _compute(
     part = Graph(graph.name, [*graph], {name: graph.outputs[name] for name in outputs})
     graph = optimise(part, {"N": len(rows)})
     nodes = graph.of_op("variable")
-    variables = {str(n.attributes["name"]): Variable(str(n.attributes["name"]), n.type, Role.STATISTIC)
-                 for n in nodes}  # fmt: skip
+    variables = {
+        str(n.attributes["name"]): Variable(str(n.attributes["name"]), n.type, Role.STATISTIC)
+        for n in nodes
+    }
     backend = NumpyBackend()
     store = VariableStore(variables, backend)
     store.restore({name: statistics[name] for name in variables})
@@ -187,10 +199,11 @@ def _values(
     if column.dtype.kind == "U":
         number = next(i for i, text in enumerate(column) if not _is_number(str(text)))
         raise error(
-            "E0504", f"the column `{name}` of {table.origin} has `{column[number]}` on line "
+            "E0504",
+            f"the column `{name}` of {table.origin} has `{column[number]}` on line "
             f"{number + table.first_line}, and a number is needed",
             help="correct the cell, or use the column as a `label`",
-        )  # fmt: skip
+        )
     return column
 
 
@@ -210,13 +223,22 @@ def _numbered(
         numbers = {text: number for number, text in enumerate(known)}
         missing = next((str(t) for t in column if str(t) not in numbers), None)
         if missing is not None:
-            raise error("E0508", f"`{missing}` is not a class of `{field.name}`",
-                        notes=[f"the classes are {', '.join(known[:12])}"])
+            raise error(
+                "E0508",
+                f"`{missing}` is not a class of `{field.name}`",
+                notes=[f"the classes are {', '.join(known[:12])}"],
+            )
         return np.asarray([numbers[str(text)] for text in column], np.int32)
     problem = label_problem(column, field)
     if problem:
         marks = (Mark(field.span),) if field.span else ()
-        raise FmlError([Diagnostic(
-            "E0508", f"`{field.name}` of {table.origin} does not fit {field.type}: {problem}", marks
-        )])  # fmt: skip
+        raise FmlError(
+            [
+                Diagnostic(
+                    "E0508",
+                    f"`{field.name}` of {table.origin} does not fit {field.type}: {problem}",
+                    marks,
+                )
+            ]
+        )
     return column

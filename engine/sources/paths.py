@@ -12,7 +12,7 @@ def find_file(path: str, base: Path) -> Path:
 
     Raises:
         FmlError: E0501, with the places where it was looked for.
-    """  # noqa: D205
+    """
     given = Path(path).expanduser()
     places = [given] if given.is_absolute() else [folder / given for folder in _folders(base)]
     for place in places:
@@ -27,5 +27,10 @@ def find_file(path: str, base: Path) -> Path:
 def _folders(base: Path) -> list[Path]:
     cache = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
     own = os.environ.get("FML_DATA")
-    folders = [base, *([Path(own)] if own else []), Path(cache) / "fml", Path("/usr/share/datasets")]
+    folders = [
+        base,
+        *([Path(own)] if own else []),
+        Path(cache) / "fml",
+        Path("/usr/share/datasets"),
+    ]
     return [folder.expanduser() for folder in folders]

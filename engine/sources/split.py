@@ -51,9 +51,7 @@ def _counts(parts: tuple[Part, ...], total: int, name: str) -> list[int]:
     return counts
 
 
-def _stratified(
-    split: Split, rows: Array, labels: Array, counts: list[int]
-) -> dict[str, Array]:
+def _stratified(split: Split, rows: Array, labels: Array, counts: list[int]) -> dict[str, Array]:
     """Every part gets each class in proportion; its total stays what it is without classes.
 
     Samples of a class are spread evenly over a common order by their rank in it, and the order is

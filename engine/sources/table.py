@@ -37,8 +37,11 @@ class Table:
         if isinstance(name, int) and -len(self.columns) <= name < len(self.columns):
             return list(self.columns.values())[name]
         if isinstance(name, int):
-            raise error("E0502", f"{self.origin} has no column {name}",
-                        help=f"its columns are 0 to {len(self.columns) - 1}")
+            raise error(
+                "E0502",
+                f"{self.origin} has no column {name}",
+                help=f"its columns are 0 to {len(self.columns) - 1}",
+            )
         listed = ", ".join(list(self.columns)[:12])
         raise error(
             "E0502", f"{self.origin} has no column `{name}`", notes=[f"its columns are {listed}"],
