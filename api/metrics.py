@@ -1,17 +1,11 @@
 """The figures of a run as they were recorded."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import overload
 
+from fml.engine.runtime.watch import Point
 
-@dataclass(frozen=True, slots=True)
-class Point:
-    """One value of a series, and when it was taken."""
-
-    step: int
-    epoch: float
-    value: float
+__all__ = ["Metrics", "Point", "Series", "metrics_of"]
 
 
 class Series(Sequence[Point]):
@@ -83,3 +77,11 @@ class Metrics(Mapping[str, Series]):
         """Say what is in it, in one line."""
         figures = ", ".join(f"{name} {series.last:.4g}" for name, series in self.items())
         return f"<Metrics {figures or 'none yet'}>"
+
+
+def metrics_of(points: Iterable[Point]) -> Metrics:
+    """Sort points into their series, in the order in which they were taken."""
+    series: dict[str, list[Point]] = {}
+    for point in points:
+        series.setdefault(point.series, []).append(point)
+    return Metrics(Series(name, taken) for name, taken in series.items())

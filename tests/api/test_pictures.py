@@ -251,13 +251,13 @@ def failing_program(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("name", "circumstance", "code", "remedy"),
     [
-        ("graph.gif", lambda _: None, "E0710", ".svg"),
-        ("graph", lambda _: None, "E0710", ".svg"),
-        ("graph.svg", no_programs, "E0711", "fml-lang[pictures]"),
-        ("graph.pdf", no_programs, "E0711", "apt install graphviz"),
-        ("graph.png", failing_program, "E0711", "program"),
-        ("missing/graph.dot", lambda _: None, "E0712", ""),
-        ("missing/graph.svg", no_programs, "E0712", ""),
+        ("graph.gif", lambda _: None, "E0730", ".svg"),
+        ("graph", lambda _: None, "E0730", ".svg"),
+        ("graph.svg", no_programs, "E0731", "fml-lang[pictures]"),
+        ("graph.pdf", no_programs, "E0731", "apt install graphviz"),
+        ("graph.png", failing_program, "E0731", "program"),
+        ("missing/graph.dot", lambda _: None, "E0732", ""),
+        ("missing/graph.svg", no_programs, "E0732", ""),
     ],
 )
 def test_a_picture_that_cannot_be_drawn_is_reported_with_a_way_out(
@@ -275,5 +275,5 @@ def test_a_picture_that_cannot_be_drawn_is_reported_with_a_way_out(
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == code
     assert remedy in diagnostic.help
-    if code == "E0711":
+    if code == "E0731":
         assert (tmp_path / "graph.dot").read_text() == "digraph {}"

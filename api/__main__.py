@@ -1,0 +1,7 @@
+"""`python -m fml` is the command `fml`."""
+
+import sys
+
+from fml.cli import main
+
+sys.exit(main())

@@ -1,0 +1,1 @@
+"""The subcommands of `fml`, a module each."""

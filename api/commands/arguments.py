@@ -1,0 +1,47 @@
+"""What several subcommands take: a file, options of that file, a plan."""
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import TypeVar
+
+import click
+
+F = TypeVar("F", bound=Callable[..., object])
+
+
+def options_of_file(function: F) -> F:
+    """Let a subcommand take `name=value` behind the file."""
+    return click.argument("settings", nargs=-1, metavar="[NAME=VALUE]...")(function)
+
+
+def plan(function: F) -> F:
+    """Let a subcommand take `--plan`."""
+    words = "The plan to take; the first in the file without it."
+    return click.option("--plan", metavar="NAME", help=words)(function)
+
+
+file = click.argument("file", type=click.Path(path_type=Path))
+
+
+def parsed(settings: Iterable[str]) -> dict[str, object]:
+    """Return `name=value` arguments by name, values as they were typed.
+
+    Raises:
+        FmlError: one has no `=` or no name (E0736), or a name comes twice (E0737).
+    """
+    from fml.engine.ir.diagnostics import error
+
+    values: dict[str, object] = {}
+    for setting in settings:
+        name, sign, value = setting.partition("=")
+        name = name.strip()
+        if not sign or not name:
+            raise error(
+                "E0736",
+                f"`{setting}` does not set an option of the file",
+                help="write `name=value`, as in `lr=0.1`",
+            )
+        if name in values:
+            raise error("E0737", f"`{name}` is set twice", help="set each option once")
+        values[name] = value.strip()
+    return values

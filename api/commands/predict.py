@@ -1,0 +1,40 @@
+"""`fml predict`: the model of a finished run applied to new rows."""
+
+import sys
+from pathlib import Path
+
+import click
+
+
+@click.command("predict", short_help="Apply the model of a finished run to new rows.")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.argument("data", type=click.Path(path_type=Path))
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    help="The CSV file to write; without it, to the standard output.",
+)
+def command(run: Path, data: Path, output: Path | None) -> None:
+    """Predict a value for each row of DATA, in order, with the model of RUN.
+
+    DATA has the columns that the fields of the run's data set are computed from; the column of
+    the answer may be missing. A classifier writes `prediction` and a column `score_CLASS` for
+    each class with the outputs of the model; any other model writes `prediction`.
+    """
+    from fml.engine.ir.diagnostics import error
+    from fml.predictions import predictions, write_csv
+    from fml.run import open_run
+
+    columns = predictions(open_run(run), data)
+    if output is None:
+        write_csv(columns, sys.stdout)
+        return
+    try:
+        with output.open("w", encoding="utf-8", newline="") as file:
+            write_csv(columns, file)
+    except OSError as fault:
+        reason = fault.strerror or str(fault)
+        raise error("E0732", f"`{output}` cannot be written: {reason}") from None
+    rows = len(columns["prediction"])
+    click.echo(f"wrote {rows} prediction{'' if rows == 1 else 's'} to {output}")

@@ -1,0 +1,110 @@
+"""`fml train`: a plan run to its end, with progress, and kept in a folder."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, cast
+
+import click
+
+from fml.commands import arguments
+
+if TYPE_CHECKING:
+    from fml.run import Run
+
+
+@click.command(
+    "train",
+    short_help="Train a plan of a file.",
+    add_help_option=False,
+)
+@click.argument("file", type=click.Path(path_type=Path), required=False)
+@arguments.options_of_file
+@arguments.plan
+@click.option(
+    "--device",
+    metavar="NAME",
+    default="cpu",
+    help="Where to train, instead of the file's `on`; only `cpu` so far.",
+)
+@click.option("--seed", type=click.IntRange(min=0), help="Instead of the plan's `seed`.")
+@click.option("--run", "name", metavar="NAME", help="Name of the run's folder in runs/.")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
+@click.option("-h", "--help", "wants_help", is_flag=True, help="Show this, and FILE's options.")
+@click.pass_context
+def command(
+    ctx: click.Context,
+    *,
+    file: Path | None,
+    settings: Sequence[str],
+    plan: str | None,
+    device: str,
+    seed: int | None,
+    name: str | None,
+    quiet: bool,
+    wants_help: bool,
+) -> None:
+    """Train a plan of FILE, and keep the run in a folder of runs/.
+
+    NAME=VALUE sets an option of the file: `fml train model.fml lr=0.1`.
+    `fml train FILE --help` lists them.
+    """
+    if wants_help:
+        click.echo(ctx.get_help())
+        if file is not None:
+            _print_options(file)
+        return
+    if file is None:
+        raise click.UsageError("Missing argument 'FILE'.", ctx)
+    from fml.console import messages, print_diagnostics
+    from fml.program import load
+    from fml.progress import listener_for
+    from fml.training import Request, train
+
+    options = arguments.parsed(settings)
+    program = load(file)
+    print_diagnostics(program.check())
+    request = Request(plan, options, {}, seed, device, folder=name)
+    if not quiet:
+        request = replace(request, watch=partial(listener_for, console=messages()))
+    ctx.exit(_close(train(program, request), quiet))
+
+
+def _close(run: "Run", quiet: bool) -> int:
+    from fml.cli import BAD_INPUT, INTERRUPTED
+    from fml.closing import print_closing
+    from fml.console import output, print_diagnostics
+
+    if run.failure is not None:
+        print_diagnostics([run.failure])
+    if not quiet:
+        print_closing(run, output())
+    if run.failure is not None:
+        return BAD_INPUT
+    return INTERRUPTED if run.interrupted else 0
+
+
+def _print_options(file: Path) -> None:
+    from fml.program import load
+
+    program = load(file)
+    formatter = click.HelpFormatter(width=100)
+    rows: list[tuple[str, str]] = []
+    for option in program.options.values():
+        allowed = f" in {option.allowed}" if option.allowed else ""
+        rows.append((f"{option.name}={_shown(option.default)}{allowed}", option.doc))
+    with formatter.section(f"Options of {file}"):
+        formatter.write_dl(rows or [("none", "")], col_max=44)
+    plans = [(plan.name or "(unnamed)", plan.doc) for plan in program.checked.plans]
+    with formatter.section(f"Plans of {file}"):
+        formatter.write_dl(plans or [("none", "")], col_max=44)
+    click.echo("\n" + formatter.getvalue().rstrip())
+
+
+def _shown(value: object) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_shown, cast('tuple[object, ...]', value)))}]"
+    return f"{value:g}" if isinstance(value, float) else str(value)

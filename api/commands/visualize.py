@@ -1,0 +1,40 @@
+"""`fml visualize`: a plan's graph as a picture."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import cast
+
+import click
+
+from fml.commands import arguments
+
+
+@click.command("visualize", short_help="Draw the graph of a plan.")
+@arguments.file
+@arguments.options_of_file
+@arguments.plan
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    default=Path("graph.svg"),
+    show_default=True,
+    help="Where to; the ending .svg, .png, .pdf or .dot says how.",
+)
+@click.option(
+    "--graph",
+    type=click.Choice(["step", "init", "model", "measure"]),
+    default="step",
+    show_default=True,
+    help="One iteration, the first values, the model alone, or what is measured.",
+)
+def command(
+    file: Path, settings: Sequence[str], plan: str | None, output: Path, graph: str
+) -> None:
+    """Draw the graph of a plan of FILE."""
+    from fml.program import GraphName, load
+
+    program = load(file)
+    options = arguments.parsed(settings)
+    program.visualize(output, plan, cast("GraphName", graph), **options)
+    click.echo(f"wrote {output}")

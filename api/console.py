@@ -1,0 +1,53 @@
+"""Where the command line writes: tables and progress by rich, diagnostics as they are."""
+
+import os
+import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, TextIO
+
+from rich.console import Console
+
+if TYPE_CHECKING:
+    from fml.engine.ir.diagnostics import Diagnostic
+
+# Wide enough for any of our tables, where there is no terminal to ask.
+_FILE_WIDTH = 120
+
+
+def output() -> Console:
+    """Return the console of the results: plain text of a fixed width unless it is a terminal."""
+    return _console(sys.stdout)
+
+
+def messages() -> Console:
+    """Return the console of progress and diagnostics, the standard error stream."""
+    return _console(sys.stderr)
+
+
+def _console(stream: TextIO) -> Console:
+    # Decided by the stream alone: FORCE_COLOR must not put control characters into a file.
+    is_terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
+    return Console(
+        file=stream,
+        force_terminal=is_terminal,
+        width=None if is_terminal else _FILE_WIDTH,
+        highlight=False,
+        soft_wrap=False,
+        emoji=False,
+        markup=False,
+    )
+
+
+def is_coloured(console: Console) -> bool:
+    """Say whether colours may be used: a terminal, and no NO_COLOR."""
+    return console.is_terminal and not console.no_color
+
+
+def print_diagnostics(diagnostics: Sequence["Diagnostic"]) -> None:
+    """Write diagnostics to the standard error stream."""
+    from fml.dsl.report import render
+
+    console = messages()
+    text = render(diagnostics, colour=is_coloured(console))
+    if text:
+        print(text, file=console.file)

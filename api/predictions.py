@@ -1,0 +1,110 @@
+"""Predictions for new rows: the columns of a source in, a column of predictions out."""
+
+import csv
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, TextIO
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from fml.engine.ir.diagnostics import error
+from fml.engine.ir.training import Dataset
+from fml.engine.ir.training import Model as LoweredModel
+from fml.engine.ir.types import Label
+from fml.engine.ops.record import Array
+from fml.engine.sources.load import SOURCES, read_table, transform
+from fml.engine.sources.table import Table
+
+if TYPE_CHECKING:
+    from fml.run import Run
+
+
+def predictions(run: "Run", rows: str | Path | Mapping[str, ArrayLike]) -> dict[str, Array]:
+    """Return columns of predictions, an entry a row, in order.
+
+    `rows` are the columns that the data set's fields are computed from: a file of the data set's
+    kind, or arrays by name. A classifier gives `prediction`, the class, and a column
+    `score_CLASS` for each with the model's own outputs; any other model `prediction` alone.
+
+    Raises:
+        FmlError: E0742 and E0743, the model is not one for rows; E05xx, the rows do not fit.
+    """
+    model = run.model
+    lowered = next(m for m in run.training.models if m.name == model.name)
+    dataset = _dataset(run, lowered)
+    table = _table(dataset, rows, run.program.checked.base)
+    loaded = run.data[dataset.name]
+    fields = list(dict.fromkeys(lowered.fed.values()))
+    values = transform(dataset, table, loaded.statistics, loaded.classes, fields)
+    result = model(**{argument: values[field] for argument, field in lowered.fed.items()})
+    return _columns(result, _label(lowered, dataset, result), loaded.classes)
+
+
+def write_csv(columns: Mapping[str, Array], file: TextIO) -> None:
+    """Write columns as CSV with a header."""
+    writer = csv.writer(file, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows(zip(*(_texts(column) for column in columns.values()), strict=True))
+
+
+def _texts(column: Array) -> Sequence[str]:
+    # numpy writes as many digits of its own scalars as tell them apart, and no more.
+    return [str(value) for value in column]
+
+
+def _dataset(run: "Run", lowered: LoweredModel) -> Dataset:
+    """Find the data set whose fields the plan feeds to a model."""
+    wanted = set(lowered.fed.values())
+    if wanted and lowered.fed.keys() == lowered.inputs.keys():
+        for feed in run.training.feeds:
+            if wanted <= set(feed.fields):
+                return run.training.datasets[feed.data]
+    raise error(
+        "E0743",
+        f"`{lowered.name}` is not fed from the fields of one data set",
+        help=f'apply it from Python: run.models["{lowered.name}"](...)',
+    )
+
+
+def _table(dataset: Dataset, rows: str | Path | Mapping[str, ArrayLike], base: Path) -> Table:
+    if isinstance(rows, Mapping):
+        return Table({name: np.asarray(column) for name, column in rows.items()}, "the rows")
+    path = str(Path(rows).absolute())
+    if dataset.source == "given":
+        return SOURCES["csv"].read({"path": path}, base)
+    arguments = {**dataset.arguments, "path": path}
+    return read_table(replace(dataset, arguments=arguments), None, base)
+
+
+def _label(lowered: LoweredModel, dataset: Dataset, result: Array) -> str | None:
+    """Return the label field that a model's scores are for, if it is a classifier."""
+    if result.ndim > 2 or (result.ndim == 2 and lowered.label_field is None):
+        raise error(
+            "E0743",
+            f"`{lowered.name}` gives {lowered.result}, which is no column of predictions",
+            help=f'apply it from Python: run.models["{lowered.name}"](...)',
+        )
+    if result.ndim == 2:
+        return lowered.label_field
+    labels = [f for f in dataset.fields if isinstance(f.type.element, Label)]
+    binary = [f.name for f in labels if str(f.type.element) == "label[2]"]
+    return binary[0] if len(labels) == len(binary) == 1 else None
+
+
+def _columns(
+    result: Array, label: str | None, classes: Mapping[str, tuple[str, ...]]
+) -> dict[str, Array]:
+    if label is None:
+        return {"prediction": result}
+    names = classes.get(label)
+    if result.ndim == 1:
+        # As in `binary_cross_entropy` and `binary_accuracy`: a score above 0 means class 1.
+        scores = {"score": result}
+        chosen = (result > 0).astype(np.int64)
+    else:
+        shown = names or range(result.shape[1])
+        scores = {f"score_{name}": result[:, k] for k, name in enumerate(shown)}
+        chosen = result.argmax(1)
+    return {"prediction": np.asarray(names)[chosen] if names else chosen, **scores}

@@ -1,0 +1,182 @@
+"""A file ready to train: the way in from Python."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal, TypeAlias
+
+from fml.dsl import program as language
+from fml.dsl.options import OptionInfo
+from fml.engine.ir.diagnostics import Diagnostic, did_you_mean, error
+from fml.engine.ir.graph import Graph
+from fml.engine.ir.source import Source
+from fml.engine.ir.training import Training
+
+if TYPE_CHECKING:
+    from fml.engine.runtime.watch import Listener
+    from fml.engine.summary import Summary
+    from fml.run import Run
+
+GraphName: TypeAlias = Literal["step", "init", "model", "measure"]
+GRAPHS = ("step", "init", "model", "measure")
+
+
+def load(path: str | Path) -> "Program":
+    """Read and check a `.fml` file.
+
+    Raises:
+        FmlError: the file cannot be read (E0733), or all the errors that are in it.
+    """
+    path = Path(path)
+    try:
+        # Undecodable bytes become characters that the parser reports where they stand.
+        text = path.read_bytes().decode("utf-8", errors="surrogateescape")
+    except OSError as fault:
+        raise _unreadable(path, fault) from None
+    return Program(language.check(Source(str(path), text), path.parent))
+
+
+def loads(text: str, base: str | Path = ".") -> "Program":
+    """Check a text; relative paths in it are looked for in `base` first.
+
+    Raises:
+        FmlError: all the errors that are in it.
+    """
+    return Program(language.check(Source("<text>", text), Path(base)))
+
+
+class Program:
+    """A checked file: its options and its plans."""
+
+    def __init__(self, checked: language.CheckedProgram) -> None:
+        """Wrap what `fml.load` or `fml.loads` has checked."""
+        self.checked = checked
+
+    @property
+    def name(self) -> str:
+        """What the file is called, as it was given."""
+        return self.checked.source.name
+
+    @property
+    def plans(self) -> tuple[str, ...]:
+        """The names of the plans, in the order of the text; empty for one without a name."""
+        return tuple(plan.name for plan in self.checked.plans)
+
+    @property
+    def options(self) -> Mapping[str, OptionInfo]:
+        """What `train` may set: defaults, what is allowed, and their documentation."""
+        return {option.name: option for option in self.checked.options}
+
+    def check(self) -> tuple[Diagnostic, ...]:
+        """Return the warnings; a file with errors never becomes a `Program`."""
+        return self.checked.warnings
+
+    def lower(self, plan: str | None = None, **options: object) -> Training:
+        """Return a plan as graphs, with these options; the first plan without a name.
+
+        Raises:
+            FmlError: there is no such plan or option, or a value is not allowed.
+        """
+        return language.lower(self.checked, plan, options)
+
+    def train(
+        self,
+        plan: str | None = None,
+        data: Mapping[str, object] | None = None,
+        *,
+        seed: int | None = None,
+        device: str = "cpu",
+        run: str | Literal[False] | None = False,
+        on_event: "Listener | None" = None,
+        options: Mapping[str, object] | None = None,
+        **named_options: object,
+    ) -> "Run":
+        """Train a plan to its end and return what came of it.
+
+        Args:
+            plan: its name; without one, the first in the file.
+            data: arrays for `given` data, by data set and field:
+                `{"points": {"x": X, "y": y}}`, or by split as well:
+                `{"points": {"train": {"x": X, "y": y}, "valid": {...}}}`.
+            seed: instead of the plan's own.
+            device: where to train; only `cpu` so far.
+            run: the name of the folder in `runs/` to keep the run in, None for a name made of
+                the time, False for none.
+            on_event: is told of what happens, for progress.
+            options: values for the file's options, as are further arguments by name.
+
+        Raises:
+            FmlError: the options, the data or the device do not fit.
+        """
+        from fml.training import Request, train
+
+        settings = {**(options or {}), **named_options}
+        request = Request(plan, settings, data or {}, seed, device, run, lambda _: on_event)
+        return train(self, request)
+
+    def visualize(
+        self,
+        path: str | Path,
+        plan: str | None = None,
+        graph: GraphName = "step",
+        **options: object,
+    ) -> None:
+        """Draw a graph of a plan to a `.svg`, `.png`, `.pdf` or `.dot` file.
+
+        Raises:
+            FmlError: the picture cannot be drawn or written, or as `lower` raises.
+        """
+        from fml.engine.draw.dot import to_dot
+        from fml.engine.draw.render import render
+        from fml.engine.passes.pipeline import readable
+
+        training = self.lower(plan, **options)
+        titles = (Path(self.name).name, training.name and f"plan {training.name}", graph)
+        picture = readable(_graph_of(training, graph))
+        render(to_dot(picture, " · ".join(filter(None, titles))), Path(path))
+
+    def summary(self, plan: str | None = None, **options: object) -> "Summary":
+        """Return the layers of a plan with their shapes, parameters and costs.
+
+        Raises:
+            FmlError: as `lower` raises.
+        """
+        from fml.engine.summary import summarise
+
+        return summarise(self.lower(plan, **options))
+
+    def __repr__(self) -> str:
+        """Name the file, its plans and its options."""
+        plans = ", ".join(name or "unnamed" for name in self.plans) or "none"
+        options = ", ".join(self.options) or "none"
+        return f"<Program {self.name}: plans {plans}; options {options}>"
+
+
+def _graph_of(training: Training, name: str) -> Graph:
+    """Return the graph of that name; of several models or measurements, the first.
+
+    Raises:
+        FmlError: there is no graph of that name (E0734), or the plan has none (E0735).
+    """
+    if name not in GRAPHS:
+        listed = "the graphs of a plan are " + ", ".join(GRAPHS)
+        raise error(
+            "E0734", f"there is no graph `{name}`", help=did_you_mean(name, GRAPHS) or listed
+        )
+    graphs = {
+        "step": [training.step],
+        "init": [training.init],
+        "model": [model.graph for model in training.models],
+        "measure": [measure.graph for measure in training.measures],
+    }[name]
+    if not graphs:
+        raise error("E0735", f"the plan has no `{name}` graph", help="draw `step` instead")
+    return graphs[0]
+
+
+def _unreadable(path: Path, fault: OSError) -> Exception:
+    reason = "is a folder" if isinstance(fault, IsADirectoryError) else fault.strerror or str(fault)
+    near = ""
+    if isinstance(fault, FileNotFoundError):
+        reason = "does not exist"
+        near = did_you_mean(path.name, (p.name for p in path.parent.glob("*.fml")))
+    return error("E0733", f"`{path}` {reason}", help=near or "give the path of a .fml file")

@@ -1,0 +1,158 @@
+"""What training leaves: models to apply, figures, and a folder if it was kept."""
+
+from collections.abc import Mapping
+from functools import cached_property
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING
+
+from numpy.typing import ArrayLike
+
+from fml.engine.ir.diagnostics import Diagnostic, error
+from fml.engine.ir.training import Role, Training
+from fml.engine.ops.record import Array
+from fml.engine.runtime.trainer import Outcome
+from fml.engine.sources.load import LoadedData
+from fml.metrics import Metrics, metrics_of
+from fml.model import Model, read_only
+
+if TYPE_CHECKING:
+    from fml.program import Program
+
+
+class Run:
+    """A finished run: `run.model(x)`, `run.metrics`, `run.figures`, `run.save(path)`."""
+
+    def __init__(
+        self,
+        program: "Program",
+        training: Training,
+        data: Mapping[str, LoadedData],
+        outcome: Outcome,
+        folder: Path | None = None,
+    ) -> None:
+        """Made by `Program.train` and `fml.open_run`; `data` may come without its splits."""
+        self.program = program
+        self.training = training
+        self.data = data
+        self.folder = folder
+        self._outcome = outcome
+
+    @cached_property
+    def models(self) -> Mapping[str, Model]:
+        """The models of the plan by name."""
+        values = self._outcome.variables
+        made = (Model(lowered, self.training, values) for lowered in self.training.models)
+        return MappingProxyType({model.name: model for model in made})
+
+    @property
+    def model(self) -> Model:
+        """The only model of the plan.
+
+        Raises:
+            FmlError: E0742, the plan has none, or several.
+        """
+        if len(self.models) != 1:
+            choices = ", ".join(f'`run.models["{name}"]`' for name in self.models)
+            message = "has several models" if self.models else "has no model"
+            raise error("E0742", f"this plan {message}", help=choices and f"take {choices}")
+        return next(iter(self.models.values()))
+
+    @property
+    def variables(self) -> Mapping[str, Array]:
+        """All that the plan's graphs remember, by path, read-only: optimizers' slots as well."""
+        values = self._outcome.variables
+        return MappingProxyType({name: read_only(value) for name, value in values.items()})
+
+    @cached_property
+    def metrics(self) -> Metrics:
+        """The figures that were recorded, by series: `run.metrics["valid.loss"].values`."""
+        return metrics_of(self._outcome.history)
+
+    @property
+    def figures(self) -> Mapping[str, float]:
+        """The final figures of the parameters that were kept, on whole splits: `valid.accuracy`."""
+        return MappingProxyType(dict(self._outcome.figures))
+
+    @property
+    def stopped_by(self) -> str:
+        """Why the run ended, in words."""
+        return self._outcome.stopped_by
+
+    @property
+    def steps(self) -> int:
+        """How many steps were taken."""
+        return self._outcome.progress.step
+
+    @property
+    def seconds(self) -> float:
+        """How long it took."""
+        return self._outcome.progress.seconds
+
+    @property
+    def interrupted(self) -> bool:
+        """Whether it was ended by Ctrl-C."""
+        return self._outcome.interrupted
+
+    @property
+    def failure(self) -> Diagnostic | None:
+        """What made it end early, a loss that is not finite; None if nothing did."""
+        return self._outcome.failure
+
+    def evaluate(self, data: Mapping[str, object] | None = None) -> dict[str, float]:
+        """Measure again, on the data of the run or on other arrays for `given` data.
+
+        Raises:
+            FmlError: the data are gone, or do not fit.
+        """
+        from fml.engine.backends.numpy import NumpyBackend
+        from fml.engine.runtime.evaluate import evaluate
+        from fml.training import read_data
+
+        sets = self.data
+        if data is not None or not all(loaded.splits for loaded in sets.values()):
+            sets = read_data(self.program, self.training, data or {})
+        splits = {name: loaded.splits for name, loaded in sets.items()}
+        return evaluate(self.training, splits, self._outcome.variables, NumpyBackend())
+
+    def predict(self, rows: str | Path | Mapping[str, ArrayLike]) -> dict[str, Array]:
+        """Return predictions for new rows, beginning with the columns of the data set's source.
+
+        `rows` is a file like the one trained on, or arrays by column name. The result has a column
+        `prediction`, and for a classifier `score_CLASS` for each class.
+
+        Raises:
+            FmlError: E0742 and E0743, the model is not one for rows; E05xx, the rows do not fit.
+        """
+        from fml.predictions import predictions
+
+        return predictions(self, rows)
+
+    def save(self, path: str | Path) -> None:
+        """Write parameters and states of layers to a safetensors file, which `load(...)` reads.
+
+        Raises:
+            FmlError: E0732, it cannot be written.
+        """
+        from safetensors.numpy import save
+
+        from fml.engine.runtime.checkpoint import write_atomically
+
+        roles = {Role.PARAM, Role.STATE}
+        variables = self.training.variables
+        kept = {n: v for n, v in self._outcome.variables.items() if variables[n].role in roles}
+        content = save(kept, {"format": "fml", "plan": self.training.name})
+        path = Path(path)
+        try:
+            if not path.parent.is_dir():
+                raise FileNotFoundError(2, f"the folder {path.parent} does not exist")
+            write_atomically(path, content)
+        except OSError as fault:
+            reason = fault.strerror or str(fault)
+            raise error("E0732", f"`{path}` cannot be written: {reason}") from None
+
+    def __repr__(self) -> str:
+        """Say what was trained, why it ended and the final figures."""
+        plan = f" plan {self.training.name}" if self.training.name else ""
+        figures = ", ".join(f"{name} {value:.4g}" for name, value in self.figures.items())
+        return f"<Run of {self.program.name}{plan}: stopped {self.stopped_by}; {figures}>"

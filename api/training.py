@@ -1,0 +1,85 @@
+"""A program's plan, trained: data read, the loop run, the run kept in its folder."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from fml.dsl import program as language
+from fml.engine.backends.interface import Backend
+from fml.engine.backends.numpy import NumpyBackend
+from fml.engine.ir.diagnostics import did_you_mean, error
+from fml.engine.ir.training import Training
+from fml.engine.runtime import trainer
+from fml.engine.runtime.watch import Listener
+from fml.engine.sources.load import LoadedData, load
+from fml.run import Run
+
+if TYPE_CHECKING:
+    from fml.program import Program
+
+BACKENDS = {"cpu": NumpyBackend}
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What `Program.train` was asked for; see there. `watch` makes a listener for the plan."""
+
+    plan: str | None = None
+    options: Mapping[str, object] = field(default_factory=dict[str, object])
+    data: Mapping[str, object] = field(default_factory=dict[str, object])
+    seed: int | None = None
+    device: str = "cpu"
+    folder: str | Literal[False] | None = False
+    watch: Callable[[Training], Listener | None] = lambda training: None
+
+
+def train(program: "Program", request: Request) -> Run:
+    """Train a plan to its end.
+
+    Raises:
+        FmlError: the options, the data or the device do not fit.
+    """
+    backend = backend_of(request.device)
+    training = language.lower(program.checked, request.plan, request.options)
+    data = read_data(program, training, request.data)
+    splits = {name: loaded.splits for name, loaded in data.items()}
+    listener = request.watch(training)
+    outcome = trainer.train(training, splits, backend, seed=request.seed, listener=listener)
+    return Run(program, training, data, outcome)
+
+
+def backend_of(device: str) -> Backend:
+    """Return the backend of a device.
+
+    Raises:
+        FmlError: E0740, it cannot be used, or not yet.
+    """
+    made = BACKENDS.get(device)
+    if made is None:
+        known = {"gpu", "cuda"} & {device.partition(":")[0]}
+        message = "cannot be used yet" if known else "is not known"
+        raise error(
+            "E0740", f"the device `{device}` {message}", help="use `cpu`, the only one so far"
+        )
+    return made()
+
+
+def read_data(
+    program: "Program", training: Training, given: Mapping[str, object]
+) -> dict[str, LoadedData]:
+    """Read the data sets of a plan; those that are `given` come from Python.
+
+    Raises:
+        FmlError: E0741, arrays for a data set that takes none, or E05xx as the sources raise.
+    """
+    takers = [d.name for d in training.datasets.values() if d.source == "given"]
+    for name in given:
+        if name not in takers:
+            listed = f"those are {', '.join(takers)}" if takers else "this plan uses none"
+            raise error(
+                "E0741",
+                f"`{name}` is not `given` data of this plan",
+                help=did_you_mean(name, takers) or listed,
+            )
+    base = program.checked.base
+    return {name: load(d, given.get(name), base) for name, d in training.datasets.items()}
