@@ -1,7 +1,6 @@
 """Operators: static values fold, tensors become nodes, trees go leaf by leaf."""
 
 import math
-import operator
 from collections.abc import Callable, Mapping
 from fractions import Fraction
 from typing import cast
@@ -44,15 +43,15 @@ OPERATIONS = {
     "or": "logical_or",
 }
 _FOLD: Mapping[str, Callable[[float, float], float | bool]] = {
-    "+": operator.add,
-    "-": operator.sub,
-    "*": operator.mul,
-    "/": operator.truediv,
-    "^": operator.pow,
-    "<": operator.lt,
-    "<=": operator.le,
-    ">": operator.gt,
-    ">=": operator.ge,
+    "+": lambda a, b: a + b,
+    "-": lambda a, b: a - b,
+    "*": lambda a, b: a * b,
+    "/": lambda a, b: a / b,
+    "^": pow,
+    "<": lambda a, b: a < b,
+    "<=": lambda a, b: a <= b,
+    ">": lambda a, b: a > b,
+    ">=": lambda a, b: a >= b,
 }
 
 

@@ -105,7 +105,9 @@ def _map(
     if tree is not None:
         leaves: dict[str, Tensor] = {}
         for key in tree.items:
-            parts = [v.items.get(key, POISON) if isinstance(v, Tree) else v for v in values]
+            parts: list[Any_] = [
+                v.items.get(key, POISON) if isinstance(v, Tree) else v for v in values
+            ]
             leaf = _map(s, p, parts, at, e)
             if not isinstance(leaf, Tensor):
                 return POISON

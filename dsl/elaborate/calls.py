@@ -1,6 +1,6 @@
 """Calls and pipes: arguments bound to parameters, functions followed, layers made and applied."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -142,7 +142,7 @@ def pipe_into(
 
 
 @contextmanager
-def followed(s: Session, name: str, module: Module, e: ast.Expression) -> Iterator[None]:
+def followed(s: Session, name: str, module: Module, e: ast.Expression) -> Generator[None]:
     """Remember the call while its body is followed; refuse recursion without end."""
     if len(s.frames) >= MAX_CALLS:
         raise s.report("E0207", f"`{name}` calls itself without end", [e])

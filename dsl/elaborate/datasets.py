@@ -264,9 +264,9 @@ def standardize(
 def _split(s: Session, declaration: ast.Data, module: Module) -> Split | None:
     if not declaration.splits:
         return None
-    if len(declaration.splits) > 1:
-        raise s.report("E0543", "a data set is cut once", [declaration.splits[1]])
-    written = declaration.splits[0]
+    written, *more = declaration.splits
+    if more:
+        raise s.report("E0543", "a data set is cut once", [more[0]])
     parts: list[Part] = []
     for part in written.parts:
         if part.name in {p.name for p in parts}:

@@ -1,6 +1,6 @@
 """Checks each declaration on its own, its dimension names rigid, before it is first used."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from fml.dsl import ast
@@ -38,7 +38,7 @@ def ensure_checked(
 
 
 @contextmanager
-def _on_its_own(s: Session) -> Iterator[None]:
+def _on_its_own(s: Session) -> Generator[None]:
     """A scratch graph, no calls on the way, and no trace among the plan's variables."""
     kept = (s.region, s.init, s.frames, s.naming, s.plan)
     s.region = s.new_region("check", rigid=True, training=True, read_only=False)

@@ -131,7 +131,8 @@ def uniform(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -
     number = s.region.draws.get(scope, 0)
     s.region.draws[scope] = number + 1
     key = s.region.once("random_key", lambda: s.builder.add("random_key", _KEY))
-    element = like.type.element if like.type.is_float else Element.F32
+    wanted = like.type.element
+    element = wanted if isinstance(wanted, Element) and wanted.is_float else Element.F32
     value = s.builder.call(
         "random_uniform", key, path=f"{scope}#{number}", shape=like.type.dims, element=element
     )

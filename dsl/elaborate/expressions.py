@@ -93,12 +93,15 @@ def _list(s: Session, e: ast.ListOf, scope: Scope) -> Any_:
 def _range(s: Session, e: ast.Range, scope: Scope) -> Any_:
     low = evaluate_static(s, e.low, scope, "a number")
     high = evaluate_static(s, e.high, scope, "a number")
-    for value, at in ((low, e.low), (high, e.high)):
-        if isinstance(value, Unknown):
-            return Unknown()
-        if isinstance(value, bool) or not isinstance(value, int | float):
-            raise s.report("E0401", f"a range goes between numbers, found {describe(value)}", [at])
-    return RangeOf(low, high)
+    if isinstance(low, Unknown) or isinstance(high, Unknown):
+        return Unknown()
+    return RangeOf(_end_of_range(s, low, e.low), _end_of_range(s, high, e.high))
+
+
+def _end_of_range(s: Session, value: Any_, at: ast.Expression) -> int | float:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        raise s.report("E0401", f"a range goes between numbers, found {describe(value)}", [at])
+    return value
 
 
 def _unary(s: Session, e: ast.Unary, scope: Scope) -> Any_:

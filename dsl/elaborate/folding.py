@@ -9,14 +9,31 @@ from fml.dsl.elaborate.session import Session
 from fml.dsl.values import Any_, Unknown, describe
 from fml.engine.ir.dims import Dim
 
-_FOLD: Mapping[str, Callable[..., float]] = {
-    "abs": abs, "exp": math.exp, "log": math.log, "log1p": math.log1p, "expm1": math.expm1,
-    "sqrt": math.sqrt, "rsqrt": lambda x: 1 / math.sqrt(x), "sin": math.sin, "cos": math.cos,
-    "tanh": math.tanh, "floor": math.floor, "ceil": math.ceil, "round": round, "erf": math.erf,
-    "sigmoid": lambda x: 1 / (1 + math.exp(-x)), "softplus": lambda x: math.log1p(math.exp(x)),
-    "sign": lambda x: float((x > 0) - (x < 0)), "max": max, "min": min, "mod": lambda a, b: a % b,
+_UNARY: Mapping[str, Callable[[float], float]] = {
+    "abs": lambda x: abs(x),
+    "ceil": lambda x: math.ceil(x),
+    "cos": math.cos,
+    "erf": math.erf,
+    "exp": math.exp,
+    "expm1": math.expm1,
+    "floor": lambda x: math.floor(x),
+    "log": lambda x: math.log(x),
+    "log1p": math.log1p,
+    "round": lambda x: round(x),
+    "rsqrt": lambda x: 1 / math.sqrt(x),
+    "sigmoid": lambda x: 1 / (1 + math.exp(-x)),
+    "sign": lambda x: (x > 0) - (x < 0),
+    "sin": math.sin,
+    "softplus": lambda x: math.log1p(math.exp(x)),
+    "sqrt": math.sqrt,
     "stop_gradient": lambda x: x,
-}  # fmt: skip
+    "tanh": math.tanh,
+}
+_BINARY: Mapping[str, Callable[[float, float], float]] = {
+    "max": lambda a, b: max(a, b),
+    "min": lambda a, b: min(a, b),
+    "mod": lambda a, b: a % b,
+}
 
 
 def fold_call(s: Session, name: str, values: list[Any_], e: ast.Expression) -> Any_:
@@ -30,7 +47,7 @@ def fold_call(s: Session, name: str, values: list[Any_], e: ast.Expression) -> A
         odd = next(v for v in values if isinstance(v, bool) or not isinstance(v, int | float))
         raise s.report("E0401", f"`{name}` takes numbers or tensors, found {describe(odd)}", [e])
     try:
-        return _FOLD[name](*numbers)
+        return _BINARY[name](*numbers) if name in _BINARY else _UNARY[name](*numbers)
     except (ValueError, OverflowError, ZeroDivisionError):
         raise s.report("E0408", f"`{name}` has no finite value here", [e]) from None
 

@@ -146,7 +146,7 @@ def _moved(body: tuple[ast.Statement, ...]) -> _Moved:
                 outside.append(statement)
             case _:
                 outside.append(statement)
-    used = set().union(*(names_in(statement) for statement in inside)) if inside else set[str]()
+    used = names_in(tuple(inside))
     made = (name for name, b in bound.items() if name in used and isinstance(b.value, ast.Call))
     applied = {
         n.function.name

@@ -160,7 +160,7 @@ def _tree_for(s: Session, keys: list[str], value: Any_, written: ast.Assign) -> 
     if not isinstance(value, Tree):
         single = as_tensor(s, value, written.value)
         return dict.fromkeys(keys, single)
-    if set(keys) != value.items.keys():
+    if set(keys) != set(value.items):
         odd = sorted(set(keys) ^ value.items.keys())
         raise s.report(
             "E0327",

@@ -313,7 +313,7 @@ def _descend(s: Session, work: PlanWork, written: ast.Descend, scope: Scope) -> 
     elif isinstance(target, Instance) and isinstance(along, Tree):
         trained = list(target.trained())
         cut = len(target.path) + 1 if target.path else 0
-        if {p.name[cut:] for p in trained} != along.items.keys():
+        if {p.name[cut:] for p in trained} != set(along.items):
             raise s.report(
                 "E0327",
                 "these two are trees of different parameters",

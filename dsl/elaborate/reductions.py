@@ -18,6 +18,7 @@ from fml.dsl.values import (
     describe,
 )  # fmt: skip
 from fml.engine.ir.dims import Dim
+from fml.engine.ir.types import Element
 from fml.engine.ops.build import Value
 
 _ACROSS_LEAVES = {"sum": "add", "max": "maximum", "min": "minimum", "product": "multiply",
@@ -25,7 +26,9 @@ _ACROSS_LEAVES = {"sum": "add", "max": "maximum", "min": "minimum", "product": "
 LEARNERS_KINDS = ("sum", "mean", "min", "max")
 
 
-def reduce(s: Session, op: str, value: Any_, over: Any_, keep: bool, e: ast.Expression) -> Any_:
+def reduce(
+    s: Session, op: str, value: Any_, over: Any_ | None, keep: bool, e: ast.Expression
+) -> Any_:
     """Reduce a tensor or a tree; `over` is None for everything."""
     value = read(s, value)
     if isinstance(value, Poison | Unknown) or isinstance(over, Poison | Unknown):
@@ -49,12 +52,13 @@ def _mean(s: Session, value: Value, axes: tuple[int, ...], keep: bool, e: ast.Ex
     if not axes:
         return total
     divisor = s.builder.call("dim_value", dim=count)
-    if divisor.type.element != total.type.element:
-        divisor = divisor.call("cast", element=total.type.element)
+    element = total.type.element
+    if isinstance(element, Element) and divisor.type.element != element:
+        divisor = divisor.call("cast", element=element)
     return s.op("divide", (total.value, divisor), (e, e))
 
 
-def _tree(s: Session, op: str, tree: Tree, over: Any_, e: ast.Expression) -> Any_:
+def _tree(s: Session, op: str, tree: Tree, over: Any_ | None, e: ast.Expression) -> Any_:
     """One scalar of all leaves."""
     if over is not None:
         raise s.report(
@@ -107,7 +111,7 @@ def axes_of(s: Session, tensor: Tensor, over: Any_, e: ast.Expression) -> tuple[
     return tuple(sorted(axes))
 
 
-def axis_of(s: Session, tensor: Tensor, over: Any_, e: ast.Expression) -> int:
+def axis_of(s: Session, tensor: Tensor, over: Any_ | None, e: ast.Expression) -> int:
     """Return the one axis that `over` names; the last if it is None."""
     if over is None:
         return max(tensor.type.rank - 1, 0)

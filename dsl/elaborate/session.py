@@ -4,7 +4,7 @@ A `Region` is one graph under construction and what the text means there (traini
 batch or a measured split). `Session` is passed to every function of this package.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
@@ -133,7 +133,7 @@ class Session:
         return region
 
     @contextmanager
-    def within(self, region: Region) -> Iterator[Region]:
+    def within(self, region: Region) -> Generator[Region]:
         """Add nodes to another graph inside the `with`."""
         outer, self.region = self.region, region
         try:
@@ -154,7 +154,7 @@ class Session:
         return self.region.builder
 
     @contextmanager
-    def marked(self, **changes: object) -> Iterator[None]:
+    def marked(self, **changes: object) -> Generator[None]:
         """Mark the nodes added inside the `with`: scope, phase, mapped, guard, span."""
         context = replace(self.builder.context, **changes)  # pyright: ignore[reportArgumentType]
         with self.builder.under(context):

@@ -131,7 +131,7 @@ class Dim:
             return Dim.of(1)
         if len(divisor.terms) > 1:
             return _divide_by_sum(self, divisor)
-        monomial, coefficient = divisor.terms[0]
+        ((monomial, coefficient),) = divisor.terms
         inverse: Monomial = tuple((atom, -power) for atom, power in monomial)
         return self * _make({inverse: 1 / coefficient})
 

@@ -204,7 +204,7 @@ def attribute_names(value: Attribute) -> frozenset[str]:
         return value.names()
     if isinstance(value, tuple):
         parts = cast("tuple[Attribute, ...]", value)
-        return frozenset().union(*(attribute_names(part) for part in parts))
+        return frozenset[str]().union(*(attribute_names(part) for part in parts))
     return frozenset()
 
 

@@ -118,7 +118,7 @@ class TensorType:
     def names(self) -> frozenset[str]:
         """All dimension names mentioned."""
         axes = [*self.shape, *([self.element.classes] if isinstance(self.element, Label) else [])]
-        return frozenset().union(*(a.names() for a in axes if isinstance(a, Dim)))
+        return frozenset[str]().union(*(a.names() for a in axes if isinstance(a, Dim)))
 
     def __str__(self) -> str:
         if not self.shape:

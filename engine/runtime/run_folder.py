@@ -1,0 +1,262 @@
+"""A run on disk: its text, options, surroundings, figures and parameters, each in a plain file.
+
+Whatever is written at once is renamed into place; `metrics.csv` grows by whole lines. A kill at
+any moment leaves nothing that cannot be read.
+"""
+
+import csv
+import json
+import math
+import platform
+import sys
+from collections.abc import Iterable, Mapping
+from dataclasses import asdict, dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from safetensors import SafetensorError
+from safetensors.numpy import load, save
+
+from fml.engine.ir.diagnostics import error
+from fml.engine.ops.record import Array
+from fml.engine.runtime.checkpoint import write_atomically
+from fml.engine.runtime.watch import Point, Progress
+
+ROOT = Path("runs")
+_COLUMNS = ("step", "epoch", "samples", "seconds", "series", "value")
+_FORBIDDEN = set('/\\:*?"<>|')
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """What a run was made of.
+
+    `sources` are the texts by path inside the folder, `main` the one that was trained, `base` the
+    folder in which its data were looked for; `options` are the values given, not the defaults.
+    """
+
+    file: str
+    main: str
+    sources: Mapping[str, str]
+    base: str
+    plan: str
+    options: Mapping[str, Any]
+    seed: int
+    device: str
+
+
+@dataclass(frozen=True, slots=True)
+class Encoding:
+    """What turns new samples of a data set into fields: statistics, and the classes of labels."""
+
+    statistics: Mapping[str, Array]
+    classes: Mapping[str, tuple[str, ...]]
+
+
+@dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended, and the figures of the parameters it was left with."""
+
+    figures: Mapping[str, float]
+    stopped_by: str
+    progress: Progress
+    interrupted: bool = False
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class RunFolder:
+    """The folder of one run."""
+
+    path: Path
+    began: datetime = field(default_factory=lambda: datetime.now().astimezone())
+
+    @staticmethod
+    def create(stem: str, name: str | None = None, root: Path = ROOT) -> "RunFolder":
+        """Make a new folder in `root`; without a name, one of the stem and the time.
+
+        Raises:
+            FmlError: E0704, there is a run of that name; E0705, the name cannot be a folder's;
+                E0732, the folder cannot be made.
+        """
+        if name is not None and (not name.strip(". ") or _FORBIDDEN & set(name)):
+            raise error("E0705", f"`{name}` cannot be the name of a run",
+                        help="use letters, digits, `-`, `_` and `.`")  # fmt: skip
+        now = datetime.now().astimezone()
+        stamped = f"{stem}-{now:%Y-%m-%d-%H%M%S}"
+        try:
+            root.mkdir(parents=True, exist_ok=True)
+            for number in range(1, 1000):
+                path = root / (name or (stamped if number == 1 else f"{stamped}-{number}"))
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    if name is not None:
+                        raise error(
+                            "E0704", f"there is a run `{path}` already",
+                            help="give another name, or move the old run away",
+                        ) from None  # fmt: skip
+                    continue
+                return RunFolder(path, now)
+        except OSError as fault:
+            reason = fault.strerror or str(fault)
+            raise error("E0732", f"`{root}` cannot be written: {reason}") from None
+        raise error("E0704", f"there are a thousand runs `{stamped}` already")
+
+    @property
+    def checkpoint(self) -> Path:
+        """Where the latest checkpoint is written."""
+        return self.path / "checkpoints" / "last.safetensors"
+
+    # --- writing -----------------------------------------------------------------------------
+
+    def begin(self, origin: Origin, versions: Mapping[str, str], command: Iterable[str]) -> None:
+        """Write what is known before the first step."""
+        for name, text in origin.sources.items():
+            content = text.encode("utf-8", errors="surrogateescape")
+            write_atomically(self.path / name, content)
+        described = {k: v for k, v in asdict(origin).items() if k != "sources"}
+        self._write_json("options.json", described)
+        self._write_environment(versions, command, None)
+        (self.path / "metrics.csv").write_text(",".join(_COLUMNS) + "\n", encoding="utf-8")
+
+    def append(self, points: Iterable[Point]) -> None:
+        """Add figures, a line each, in one write."""
+        lines = (
+            f"{p.step},{p.epoch!r},{p.samples},{p.seconds:.6f},{_cell(p.series)},{p.value!r}\n"
+            for p in points
+        )
+        with (self.path / "metrics.csv").open("a", encoding="utf-8", newline="") as file:
+            file.write("".join(lines))
+
+    def finish(
+        self, parameters: Mapping[str, Array], encodings: Mapping[str, Encoding], ending: Ending
+    ) -> None:
+        """Write what the run has come to; `figures.json` comes last and says that it is whole."""
+        write_atomically(self.path / "model.safetensors", save(dict(parameters), {"format": "fml"}))
+        data = {
+            name: {
+                "statistics": {k: np.asarray(v).tolist() for k, v in e.statistics.items()},
+                "classes": e.classes,
+            }
+            for name, e in encodings.items()
+        }
+        self._write_json("data.json", data)
+        environment = self._read_json("environment.json")
+        environment["finished"] = datetime.now().astimezone().isoformat(timespec="seconds")
+        self._write_json("environment.json", environment)
+        self._write_json("figures.json", asdict(ending))
+
+    def _write_environment(
+        self, versions: Mapping[str, str], command: Iterable[str], finished: str | None
+    ) -> None:
+        self._write_json(
+            "environment.json",
+            {
+                "versions": {**versions, "python": platform.python_version()},
+                "platform": platform.platform(),
+                "processor": platform.machine(),
+                "command": [*command],
+                "executable": sys.executable,
+                "started": self.began.isoformat(timespec="seconds"),
+                "finished": finished,
+            },
+        )
+
+    def _write_json(self, name: str, value: object) -> None:
+        text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.path / name, (text + "\n").encode("utf-8", errors="replace"))
+
+    # --- reading -----------------------------------------------------------------------------
+
+    @staticmethod
+    def open(path: Path) -> "RunFolder":
+        """Return the folder of a finished run.
+
+        Raises:
+            FmlError: E0706, there is none at that path, or it was not finished.
+        """
+        if not (path / "options.json").is_file():
+            what = "does not exist" if not path.exists() else "is not the folder of a run"
+            raise error("E0706", f"`{path}` {what}", help="runs are in the folder runs/")
+        if not (path / "figures.json").is_file():
+            raise error("E0706", f"the run `{path}` did not end", help="train it again")
+        return RunFolder(path)
+
+    def origin(self) -> Origin:
+        """Read what the run was made of."""
+        read = self._read_json("options.json")
+        main = str(read["main"])
+        try:
+            text = (self.path / main).read_bytes().decode("utf-8", errors="surrogateescape")
+        except OSError as fault:
+            raise self._damaged(main, str(fault)) from None
+        return Origin(**{**read, "sources": {main: text}})
+
+    def ending(self) -> Ending:
+        """Read how it ended."""
+        read = self._read_json("figures.json")
+        figures = {k: math.nan if v is None else float(v) for k, v in read["figures"].items()}
+        return Ending(**{**read, "figures": figures, "progress": Progress(**read["progress"])})
+
+    def encodings(self) -> dict[str, Encoding]:
+        """Read what turns new samples into fields."""
+        read = self._read_json("data.json")
+        return {
+            name: Encoding(
+                {k: np.asarray(v, np.float32) for k, v in one["statistics"].items()},
+                {k: tuple(v) for k, v in one["classes"].items()},
+            )
+            for name, one in read.items()
+        }
+
+    def parameters(self) -> dict[str, Array]:
+        """Read the parameters and the states of layers."""
+        try:
+            return load((self.path / "model.safetensors").read_bytes())
+        except (OSError, SafetensorError) as fault:
+            raise self._damaged("model.safetensors", str(fault)) from None
+
+    def points(self) -> tuple[Point, ...]:
+        """Read the figures that were recorded; a last line that was cut off is left out."""
+        try:
+            text = (self.path / "metrics.csv").read_text(encoding="utf-8")
+            whole = text[: text.rfind("\n") + 1].splitlines()
+            rows = [*csv.DictReader(whole)]
+            return tuple(
+                Point(
+                    row["series"], int(row["step"]), float(row["epoch"]), int(row["samples"]),
+                    float(row["seconds"]), float(row["value"]),
+                )
+                for row in rows
+            )  # fmt: skip
+        except (OSError, ValueError, KeyError, TypeError) as fault:
+            raise self._damaged("metrics.csv", str(fault)) from None
+
+    def _read_json(self, name: str) -> dict[str, Any]:
+        try:
+            return json.loads((self.path / name).read_text(encoding="utf-8"))
+        except (OSError, ValueError) as fault:
+            raise self._damaged(name, str(fault)) from None
+
+    def _damaged(self, name: str, reason: str) -> Exception:
+        return error(
+            "E0707", f"`{self.path / name}` is missing or damaged", notes=[reason],
+            help="train again, or bring the file back",
+        )  # fmt: skip
+
+
+def _cell(text: str) -> str:
+    """Quote a CSV cell that needs it."""
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n\r') else text
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no nan and no infinity: null stands for them."""
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}  # pyright: ignore
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]  # pyright: ignore
+    return None if isinstance(value, float) and not math.isfinite(value) else value
