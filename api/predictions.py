@@ -34,7 +34,7 @@ def predictions(run: "Run", rows: str | Path | Mapping[str, ArrayLike]) -> dict[
     model = run.model
     lowered = next(m for m in run.training.models if m.name == model.name)
     dataset = _dataset(run, lowered)
-    table = _table(dataset, rows, run.program.checked.base)
+    table = _table(dataset, rows, run.program.base)
     loaded = run.data[dataset.name]
     fields = list(dict.fromkeys(lowered.fed.values()))
     values = transform(dataset, table, loaded.statistics, loaded.classes, fields)

@@ -47,9 +47,10 @@ def loads(text: str, base: str | Path = ".") -> "Program":
 class Program:
     """A checked file: its options and its plans."""
 
-    def __init__(self, checked: language.CheckedProgram) -> None:
-        """Wrap what `fml.load` or `fml.loads` has checked."""
+    def __init__(self, checked: language.CheckedProgram, base: Path | None = None) -> None:
+        """Wrap what `fml.load` or `fml.loads` has checked; data are looked for in `base` first."""
         self.checked = checked
+        self.base = base or checked.base
 
     @property
     def name(self) -> str:

@@ -20,6 +20,17 @@ if TYPE_CHECKING:
     from fml.program import Program
 
 
+def open_run(path: str | Path) -> "Run":
+    """Open the folder of a finished run, `runs/...`.
+
+    Raises:
+        FmlError: E0706 and E0707, it is not the folder of a finished run, or is damaged.
+    """
+    from fml.keeping import reopen
+
+    return Run(*reopen(Path(path)), Path(path))
+
+
 class Run:
     """A finished run: `run.model(x)`, `run.metrics`, `run.figures`, `run.save(path)`."""
 

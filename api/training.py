@@ -4,13 +4,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
+from fml import keeping
 from fml.dsl import program as language
 from fml.engine.backends.interface import Backend
 from fml.engine.backends.numpy import NumpyBackend
-from fml.engine.ir.diagnostics import did_you_mean, error
+from fml.engine.ir.diagnostics import FmlError, did_you_mean, error
 from fml.engine.ir.training import Training
 from fml.engine.runtime import trainer
-from fml.engine.runtime.watch import Listener
+from fml.engine.runtime.watch import Listener, Silent
 from fml.engine.sources.load import LoadedData, load
 from fml.run import Run
 
@@ -43,9 +44,25 @@ def train(program: "Program", request: Request) -> Run:
     training = language.lower(program.checked, request.plan, request.options)
     data = read_data(program, training, request.data)
     splits = {name: loaded.splits for name, loaded in data.items()}
-    listener = request.watch(training)
-    outcome = trainer.train(training, splits, backend, seed=request.seed, listener=listener)
-    return Run(program, training, data, outcome)
+    listener = request.watch(training) or Silent()
+    if request.folder is False:
+        outcome = trainer.train(training, splits, backend, seed=request.seed, listener=listener)
+        return Run(program, training, data, outcome)
+    folder = keeping.begin(program, training, request)
+    try:
+        outcome = trainer.train(
+            training,
+            splits,
+            backend,
+            seed=request.seed,
+            listener=keeping.Recorder(folder, listener),
+            checkpoint=folder.checkpoint,
+        )
+    except FmlError:
+        folder.discard()  # nothing has run
+        raise
+    keeping.finish(folder, training, data, outcome)
+    return Run(program, training, data, outcome, folder.path)
 
 
 def backend_of(device: str) -> Backend:
@@ -81,5 +98,4 @@ def read_data(
                 f"`{name}` is not `given` data of this plan",
                 help=did_you_mean(name, takers) or listed,
             )
-    base = program.checked.base
-    return {name: load(d, given.get(name), base) for name, d in training.datasets.items()}
+    return {name: load(d, given.get(name), program.base) for name, d in training.datasets.items()}

@@ -8,21 +8,23 @@ import csv
 import json
 import math
 import platform
-import sys
-from collections.abc import Iterable, Mapping
-from dataclasses import asdict, dataclass, field
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from fml.engine.ir.diagnostics import error
+from fml.engine.ir.diagnostics import FmlError, error
 from fml.engine.ops.record import Array
 from fml.engine.runtime.checkpoint import write_atomically
 from fml.engine.runtime.watch import Point, Progress
+
+T = TypeVar("T")
 
 ROOT = Path("runs")
 _COLUMNS = ("step", "epoch", "samples", "seconds", "series", "value")
@@ -119,7 +121,7 @@ class RunFolder:
             write_atomically(self.path / name, content)
         described = {k: v for k, v in asdict(origin).items() if k != "sources"}
         self._write_json("options.json", described)
-        self._write_environment(versions, command, None)
+        self._write_json("environment.json", self._environment(versions, command))
         (self.path / "metrics.csv").write_text(",".join(_COLUMNS) + "\n", encoding="utf-8")
 
     def append(self, points: Iterable[Point]) -> None:
@@ -144,26 +146,24 @@ class RunFolder:
             for name, e in encodings.items()
         }
         self._write_json("data.json", data)
-        environment = self._read_json("environment.json")
-        environment["finished"] = datetime.now().astimezone().isoformat(timespec="seconds")
-        self._write_json("environment.json", environment)
+        environment: dict[str, Any] = self._read("environment.json", json.loads)
+        finished = datetime.now().astimezone().isoformat(timespec="seconds")
+        self._write_json("environment.json", {**environment, "finished": finished})
         self._write_json("figures.json", asdict(ending))
 
-    def _write_environment(
-        self, versions: Mapping[str, str], command: Iterable[str], finished: str | None
-    ) -> None:
-        self._write_json(
-            "environment.json",
-            {
-                "versions": {**versions, "python": platform.python_version()},
-                "platform": platform.platform(),
-                "processor": platform.machine(),
-                "command": [*command],
-                "executable": sys.executable,
-                "started": self.began.isoformat(timespec="seconds"),
-                "finished": finished,
-            },
-        )
+    def discard(self) -> None:
+        """Remove the folder of a run that could not begin."""
+        shutil.rmtree(self.path)
+
+    def _environment(self, versions: Mapping[str, str], command: Iterable[str]) -> dict[str, Any]:
+        return {
+            "versions": {**versions, "python": platform.python_version()},
+            "platform": platform.platform(),
+            "processor": platform.machine(),
+            "command": [*command],
+            "started": self.began.isoformat(timespec="seconds"),
+            "finished": None,
+        }
 
     def _write_json(self, name: str, value: object) -> None:
         text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
@@ -186,66 +186,84 @@ class RunFolder:
         return RunFolder(path)
 
     def origin(self) -> Origin:
-        """Read what the run was made of."""
-        read = self._read_json("options.json")
-        main = str(read["main"])
-        try:
-            text = (self.path / main).read_bytes().decode("utf-8", errors="surrogateescape")
-        except OSError as fault:
-            raise self._damaged(main, str(fault)) from None
-        return Origin(**{**read, "sources": {main: text}})
+        """Read what the run was made of; of its texts, the main one."""
+        origin = self._read("options.json", _origin)
+        text = self._read(origin.main, lambda content: content)
+        return replace(origin, sources={origin.main: text})
 
     def ending(self) -> Ending:
         """Read how it ended."""
-        read = self._read_json("figures.json")
-        figures = {k: math.nan if v is None else float(v) for k, v in read["figures"].items()}
-        return Ending(**{**read, "figures": figures, "progress": Progress(**read["progress"])})
+        return self._read("figures.json", _ending)
 
     def encodings(self) -> dict[str, Encoding]:
         """Read what turns new samples into fields."""
-        read = self._read_json("data.json")
-        return {
-            name: Encoding(
-                {k: np.asarray(v, np.float32) for k, v in one["statistics"].items()},
-                {k: tuple(v) for k, v in one["classes"].items()},
-            )
-            for name, one in read.items()
-        }
+        return self._read("data.json", _encodings)
+
+    def points(self) -> tuple[Point, ...]:
+        """Read the figures that were recorded; a last line that was cut off is left out."""
+        return self._read("metrics.csv", _points)
 
     def parameters(self) -> dict[str, Array]:
         """Read the parameters and the states of layers."""
         try:
             return load((self.path / "model.safetensors").read_bytes())
         except (OSError, SafetensorError) as fault:
-            raise self._damaged("model.safetensors", str(fault)) from None
+            raise self._damaged("model.safetensors", fault) from None
 
-    def points(self) -> tuple[Point, ...]:
-        """Read the figures that were recorded; a last line that was cut off is left out."""
+    def _read(self, name: str, parse: Callable[[str], T]) -> T:
+        """Read a file of the run.
+
+        Raises:
+            FmlError: E0707, it is missing, or not what was written.
+        """
         try:
-            text = (self.path / "metrics.csv").read_text(encoding="utf-8")
-            whole = text[: text.rfind("\n") + 1].splitlines()
-            rows = [*csv.DictReader(whole)]
-            return tuple(
-                Point(
-                    row["series"], int(row["step"]), float(row["epoch"]), int(row["samples"]),
-                    float(row["seconds"]), float(row["value"]),
-                )
-                for row in rows
-            )  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError) as fault:
-            raise self._damaged("metrics.csv", str(fault)) from None
+            content = (self.path / name).read_bytes()
+            return parse(content.decode("utf-8", errors="surrogateescape"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+            raise self._damaged(name, fault) from None
 
-    def _read_json(self, name: str) -> dict[str, Any]:
-        try:
-            return json.loads((self.path / name).read_text(encoding="utf-8"))
-        except (OSError, ValueError) as fault:
-            raise self._damaged(name, str(fault)) from None
-
-    def _damaged(self, name: str, reason: str) -> Exception:
+    def _damaged(self, name: str, fault: Exception) -> FmlError:
         return error(
-            "E0707", f"`{self.path / name}` is missing or damaged", notes=[reason],
+            "E0707", f"`{self.path / name}` is missing or damaged", notes=[str(fault)],
             help="train again, or bring the file back",
         )  # fmt: skip
+
+
+def _origin(text: str) -> Origin:
+    return Origin(**json.loads(text), sources={})
+
+
+def _ending(text: str) -> Ending:
+    read: dict[str, Any] = json.loads(text)
+    figures = {name: _number(value) for name, value in read["figures"].items()}
+    progress = Progress(**read["progress"])
+    return Ending(**{**read, "figures": figures, "progress": progress})
+
+
+def _encodings(text: str) -> dict[str, Encoding]:
+    read: dict[str, Any] = json.loads(text)
+    return {
+        name: Encoding(
+            {k: np.asarray(v, np.float32) for k, v in one["statistics"].items()},
+            {k: tuple(v) for k, v in one["classes"].items()},
+        )
+        for name, one in read.items()
+    }
+
+
+def _points(text: str) -> tuple[Point, ...]:
+    whole = text[: text.rfind("\n") + 1].splitlines()
+    return tuple(
+        Point(
+            row["series"], int(row["step"]), float(row["epoch"]), int(row["samples"]),
+            float(row["seconds"]), float(row["value"]),
+        )
+        for row in csv.DictReader(whole)
+    )  # fmt: skip
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
 
 
 def _cell(text: str) -> str:
