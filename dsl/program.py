@@ -141,8 +141,10 @@ def _elaborate(s: Session, written: ast.Train, module: Module) -> Training | Non
     work = plan.run(s, written, module)
     if any(d.severity == "error" for d in s.diagnostics):
         return None
+    outputs = {m.name: m.loss.id for m in work.minimized if m.loss is not None}
+    if len(outputs) < len(work.minimized):
+        return None  # the fault is in a declaration, and was reported there
     made = models.lower(s, work)
-    outputs = {m.name: m.loss.id for m in work.minimized}
     step = watching.pruned(work.step.builder.nodes.finish(outputs))
     init = watching.pruned(s.init.builder.finish(dict(s.plan.first_values)))
     variables: dict[str, Variable] = {**s.plan.variables}
