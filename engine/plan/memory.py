@@ -4,8 +4,9 @@ Greedy by size (Pisarchyk and Lee 2020, algorithm 3): the largest buffer first, 
 tightest gap between those that live at the same time.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 ALIGNMENT = 64
 
@@ -20,27 +21,38 @@ class Buffer:
     last: int
 
     def lives_with(self, other: "Buffer") -> bool:
-        """Whether there is a step at which both live."""
+        """Whether there is a step at which both live, the steps being run one by one."""
         return self.first <= other.last and other.first <= self.last
+
+
+Clash: TypeAlias = Callable[[Buffer, Buffer], bool]
 
 
 @dataclass(frozen=True, slots=True)
 class Arena:
-    """Offsets by key; `nbytes` is the arena's size, `peak` the most that lives at one step."""
+    """Offsets by key; `nbytes` is the arena's size, `peak` the most that lives at one step.
+
+    The peak is that of the steps run one by one.
+    """
 
     offsets: dict[int, int]
     nbytes: int
     peak: int
 
 
-def plan_arena(buffers: Sequence[Buffer]) -> Arena:
-    """Place buffers so that none overlaps another that lives at the same time."""
+def plan_arena(buffers: Sequence[Buffer], clash: Clash = Buffer.lives_with) -> Arena:
+    """Place buffers so that no two overlap that clash.
+
+    On one stream those clash that live at the same step. On several they do unless every use of
+    one happens before the other is made: steps that are far apart in the order of issue may still
+    run side by side.
+    """
     placed: list[tuple[int, Buffer]] = []
     for buffer in sorted(buffers, key=lambda b: (-b.nbytes, b.first, b.key)):
         beside = sorted(
             (offset, offset + aligned(other.nbytes))
             for offset, other in placed
-            if other.lives_with(buffer) and other.nbytes
+            if clash(other, buffer) and other.nbytes
         )
         placed.append((_tightest_gap(beside, aligned(buffer.nbytes)), buffer))
     total = max((offset + aligned(b.nbytes) for offset, b in placed), default=0)

@@ -30,7 +30,9 @@ def sequence(graph: Graph) -> Sequence:
     in the order is given a copy, made just before the assignment.
     """
     place = {node.id: at for at, node in enumerate(graph)}
-    overwritten = {node.inputs[0]: node.id for node in graph.of_op("assign")}
+    overwritten: dict[int, int] = {}
+    for node in graph.of_op("assign"):
+        overwritten.setdefault(node.inputs[0], node.id)
     aside: set[tuple[int, int]] = set()
     late: set[int] = set()
     for value, by in overwritten.items():

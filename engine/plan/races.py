@@ -42,10 +42,14 @@ class _Access:
     writes: bool
 
 
+_PRUNED_AT_FIRST = 64
+
+
 def find_races(plan: Plan, iterations: int = 2) -> list[Race]:
     """Return every pair of conflicting accesses that nothing orders."""
     clocks = [[0] * plan.streams for _ in range(plan.streams)]
     accesses: list[_Access] = []
+    worth_pruning = _PRUNED_AT_FIRST
     races: list[Race] = []
     for _ in range(iterations):
         ended: dict[int, list[int]] = {}
@@ -57,11 +61,20 @@ def find_races(plan: Plan, iterations: int = 2) -> list[Race]:
             races += _conflicts(number, task, clock, accesses)
             accesses += _accesses(number, task, clock[task.stream])
             ended[number] = list(clock)
+            if len(accesses) > worth_pruning:
+                accesses = _not_known_to_all(accesses, clocks)
+                worth_pruning = 2 * len(accesses) + _PRUNED_AT_FIRST
         # The host waits for every stream before it begins the next iteration.
         joined = [max(times) for times in zip(*clocks, strict=True)]
         clocks = [list(joined) for _ in range(plan.streams)]
-        accesses = [a for a in accesses if a.time > joined[a.stream]]
+        accesses = _not_known_to_all(accesses, clocks)
     return races
+
+
+def _not_known_to_all(accesses: list[_Access], clocks: list[list[int]]) -> list[_Access]:
+    """Drop what is before all that is to come, on whatever stream: it can race no more."""
+    known = [min(times) for times in zip(*clocks, strict=True)]
+    return [a for a in accesses if a.time > known[a.stream]]
 
 
 def _accesses(number: int, task: Task, time: int) -> list[_Access]:
