@@ -2,6 +2,7 @@
 
 import random
 from collections.abc import Callable
+from itertools import pairwise
 
 import networkx as nx
 import pytest
@@ -20,18 +21,14 @@ class Issued:
     def __init__(self, seed: int, tasks: int = 40) -> None:
         rng = random.Random(seed)
         self.streams = [rng.randrange(STREAMS) for _ in range(tasks)]
-        self.reads = [
-            sorted({rng.randrange(max(0, i - 12), i) for _ in range(rng.randint(0, 2))})
-            if i
-            else []
-            for i in range(tasks)
-        ]
+        near = [range(max(0, i - 12), i) for i in range(tasks)]
+        self.reads = [rng.sample(near[i], min(i, rng.randint(0, 2))) for i in range(tasks)]
         self.sizes = [rng.choice([0, 16, 64, 200, 1024]) for _ in range(tasks)]
         order = nx.DiGraph([(j, i) for i, reads in enumerate(self.reads) for j in reads])
         order.add_nodes_from(range(tasks))
         for stream in range(STREAMS):
             own = [i for i in range(tasks) if self.streams[i] == stream]
-            order.add_edges_from(zip(own, own[1:], strict=False))
+            order.add_edges_from(pairwise(own))
         self.before = nx.transitive_closure_dag(order)
 
     def uses(self, value: int) -> list[int]:
