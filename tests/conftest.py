@@ -1,0 +1,25 @@
+"""What all tests share: golden text, compared or written anew with `--update-golden`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--update-golden", action="store_true", help="write golden files anew")
+
+
+@pytest.fixture
+def golden(request: pytest.FixtureRequest) -> Callable[[Path, str], None]:
+    """Compare text with a file; with `--update-golden`, write the file."""
+
+    def compare(path: Path, text: str) -> None:
+        text = text.rstrip("\n") + "\n"
+        if request.config.getoption("--update-golden"):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text, encoding="utf-8")
+        assert path.exists(), f"{path} is missing: write it with --update-golden, and read it"
+        assert text == path.read_text(encoding="utf-8")
+
+    return compare

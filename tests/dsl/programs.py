@@ -1,0 +1,46 @@
+"""Programs from text, for the tests."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fml.dsl.program import check, lower
+from fml.engine.backends.numpy import NumpyBackend
+from fml.engine.ir.source import Source
+from fml.engine.ir.training import Training
+from fml.engine.runtime.trainer import Outcome, train
+from fml.engine.sources.load import load
+
+EXAMPLES = Path(__file__).parent.parent.parent / "examples"
+
+
+def lowered(text: str, plan: str | None = None, **options: object) -> Training:
+    """Check a text and lower a plan of it."""
+    return lower(check(Source("test.fml", text), Path()), plan, options)
+
+
+def example(name: str, plan: str | None = None, **options: object) -> Training:
+    """Lower a plan of an example."""
+    path = EXAMPLES / name
+    text = path.read_text(encoding="utf-8")
+    return lower(check(Source(name, text), EXAMPLES), plan, options)
+
+
+def trained(text: str, data: Mapping[str, object], seed: int | None = None) -> Outcome:
+    """Train a text's first plan on arrays handed over."""
+    training = lowered(text)
+    loaded = {
+        name: load(dataset, data.get(name), EXAMPLES).splits
+        for name, dataset in training.datasets.items()
+    }
+    return train(training, loaded, NumpyBackend(), seed=seed)
+
+
+def points(samples: int = 40, seed: int = 0) -> dict[str, NDArray[np.float32]]:
+    """Samples of a noisy line in three dimensions."""
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(samples, 3)).astype(np.float32)
+    y = x @ np.asarray([1, -2, 0.5], np.float32) + 0.1 * random.normal(size=samples)
+    return {"x": x, "y": y.astype(np.float32)}
