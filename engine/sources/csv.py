@@ -1,74 +1,116 @@
-"""`csv("data/iris.csv", header = true)`: a table as text, also compressed with gzip."""
+"""`csv("data/iris.csv", header = true)`: a table as text, plain or compressed with gzip."""
 
 import csv
 import gzip
 import io
-from collections.abc import Mapping, Sequence
+import zlib
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 
-from fml.engine.ir.diagnostics import error
+from fml.engine.ir.diagnostics import FmlError, error
 from fml.engine.ops.record import Array
 from fml.engine.sources.paths import find_file
-from fml.engine.sources.table import SourceKind, Table
+from fml.engine.sources.table import Argument, Arguments, Source, Table
+
+_GZIP = b"\x1f\x8b"
 
 
-def read_csv(arguments: Mapping[str, object], base: Path) -> Table:
-    """Read a file: a column is a number column if every cell is a number, else text.
+def read_csv(arguments: Arguments, base: Path) -> Table:
+    """Read a file: a column holds numbers if every cell is a number, else text.
+
+    Without a header the columns are called "0", "1", ... Cells that are empty or no numbers are
+    faults only where they are used, so they stay here as they came.
 
     Raises:
         FmlError: E0501 not found, E0503 not a table.
     """
     path = find_file(str(arguments["path"]), base)
-    rows = [row for row in csv.reader(io.StringIO(_text(path))) if row]
-    has_header = arguments.get("header", True) is not False
-    if len(rows) <= has_header:
-        raise error("E0503", f"{path} has no samples")
-    names = rows[0] if has_header else [str(n) for n in range(len(rows[0]))]
-    samples = rows[1:] if has_header else rows
-    first_line = 2 if has_header else 1
-    for number, row in enumerate(samples, first_line):
-        if len(row) != len(names):
-            raise error(
-                "E0503", f"line {number} of {path} has {len(row)} cells instead of {len(names)}",
-                help="every line has one cell a column; quote cells that hold commas",
-            )  # fmt: skip
-    names = [name.strip() for name in names]
-    doubled = {name for name in names if names.count(name) > 1}
-    if doubled:
-        raise error("E0503", f"{path} has two columns `{sorted(doubled)[0]}`")
-    columns = zip(*samples, strict=True)
-    made = {n: _column(cells, n, path, first_line) for n, cells in zip(names, columns, strict=True)}
-    return Table(made, str(path), first_line)
+    rows, lines = _rows(path)
+    names = [str(n) for n in range(len(rows[0]))] if rows else []
+    if arguments["header"] and rows:
+        names, rows, lines = [name.strip() for name in rows[0]], rows[1:], lines[1:]
+    if not rows:
+        raise error("E0503", f"{path} has no samples", help="a sample is a line of its own")
+    _check(path, names, rows, lines)
+    columns = zip(*rows, strict=True)
+    made = {name: _column(cells) for name, cells in zip(names, columns, strict=True)}
+    return Table(made, str(path), lines)
+
+
+def _rows(path: Path) -> tuple[list[list[str]], list[int]]:
+    """The cells of each line that is not empty, and the number of the line it ends on."""
+    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    rows: list[list[str]] = []
+    lines: list[int] = []
+    try:
+        for row in reader:
+            if row:
+                rows.append(row)
+                lines.append(reader.line_num)
+    except csv.Error as reason:
+        raise error(
+            "E0503", f"line {reader.line_num} of {path} is not CSV", notes=[str(reason)],
+            help='a cell that holds a comma or a quote is written "in quotes", its quotes doubled',
+        ) from None  # fmt: skip
+    return rows, lines
 
 
 def _text(path: Path) -> str:
     try:
         raw = path.read_bytes()
-        content = gzip.decompress(raw) if raw[:2] == b"\x1f\x8b" else raw
+        content = gzip.decompress(raw) if raw[:2] == _GZIP else raw
         return content.decode("utf-8-sig")
-    except (OSError, EOFError, gzip.BadGzipFile) as reason:
-        raise error("E0503", f"{path} cannot be read", notes=[str(reason)]) from None
     except UnicodeDecodeError as reason:
         raise error(
             "E0503", f"{path} is not UTF-8 text", notes=[f"at byte {reason.start}"],
             help="convert it: iconv -f latin1 -t utf-8",
         ) from None  # fmt: skip
+    except (OSError, EOFError, zlib.error) as reason:
+        why = reason.strerror if isinstance(reason, OSError) and reason.strerror else reason
+        raise error(
+            "E0503", f"{path} cannot be read", notes=[str(why)],
+            help="a damaged file must be fetched again",
+        ) from None  # fmt: skip
 
 
-def _column(cells: Sequence[str], name: str, path: Path, first_line: int) -> Array:
-    stripped = [cell.strip() for cell in cells]
-    for number, cell in enumerate(stripped, first_line):
-        if not cell:
+def _check(path: Path, names: list[str], rows: list[list[str]], lines: list[int]) -> None:
+    """Every line has a cell for each column, and every column a name of its own."""
+    for row, line in zip(rows, lines, strict=True):
+        if len(row) != len(names):
+            raise _ragged(path, line, len(row), len(names))
+    for name in names:
+        if names.count(name) > 1:
             raise error(
-                "E0504", f"line {number} of {path} has no value for `{name}`",
-                help="fill it in, or leave the line out",
+                "E0503", f"{path} has two columns `{name}`",
+                help="rename one of them in the first line",
             )  # fmt: skip
+    if len(names) == 1 and (other := next((c for c in ";\t" if c in names[0]), "")):
+        shown = "semicolons" if other == ";" else "tabs"
+        raise error(
+            "E0503", f"{path} separates its cells by {shown}", help="separate them by commas"
+        )
+
+
+def _ragged(path: Path, line: int, found: int, wanted: int) -> FmlError:
+    cells = "1 cell" if found == 1 else f"{found} cells"
+    return error(
+        "E0503", f"line {line} of {path} has {cells} instead of {wanted}",
+        help="every line has a cell for each column; a cell that holds a comma needs quotes",
+    )  # fmt: skip
+
+
+def _column(cells: Sequence[str]) -> Array:
     try:
-        return np.asarray(stripped, np.float64)
+        return np.fromiter(map(float, cells), np.float64, len(cells))
     except ValueError:
-        return np.asarray(stripped, np.str_)
+        return np.array([cell.strip() for cell in cells], object)
 
 
-CSV = SourceKind("csv", "A table as text, plain or gzip.", ("path", "header"), read_csv)
+CSV = Source(
+    "csv",
+    "A table as text, plain or compressed with gzip.",
+    (Argument("path", str), Argument("header", bool, default=True)),
+    read_csv,
+)

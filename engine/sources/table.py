@@ -1,24 +1,32 @@
-"""What a source gives: columns, and perhaps splits of its own."""
+"""What a source is, and what it gives: columns, and perhaps splits of its own."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeAlias, TypeGuard
+
+import numpy as np
 
 from fml.engine.ir.diagnostics import did_you_mean, error
 from fml.engine.ops.record import Array
 
+_LISTED = 12
+
+Arguments: TypeAlias = Mapping[str, bool | float | str]
+
 
 @dataclass(frozen=True, slots=True)
 class Table:
-    """Columns by name, in order, one entry a sample; text columns hold `str`.
+    """Columns by name, in order, one entry a sample.
 
-    `origin` says where it was read, for errors; `first_line` is the line of the first sample in a
-    text file. `splits` are the rows of the splits that a source has of its own.
+    A column of numbers may hold NaN where a cell has none; one of text holds `str` objects.
+    `origin` says where it was read, for errors; `lines` are the samples' lines in a text file.
+    `splits` are the rows of the splits that a source has of its own.
     """
 
     columns: Mapping[str, Array]
     origin: str
-    first_line: int = 1
+    lines: Sequence[int] = ()
     splits: Mapping[str, Array] = field(default_factory=dict[str, Array])
 
     @property
@@ -26,37 +34,86 @@ class Table:
         """The number of samples."""
         return len(next(iter(self.columns.values()))) if self.columns else 0
 
+    def place(self, row: int) -> str:
+        """Where a sample stands, in words."""
+        where = f"line {self.lines[row]}" if len(self.lines) else f"sample {row}"
+        return f"{where} of {self.origin}"
+
     def column(self, name: object) -> Array:
-        """Return a column by name or place.
+        """Return a column by name, or by place counted from 0.
 
         Raises:
             FmlError: E0502, there is none.
         """
         if isinstance(name, str) and name in self.columns:
             return self.columns[name]
-        if isinstance(name, int) and -len(self.columns) <= name < len(self.columns):
-            return list(self.columns.values())[name]
+        count = len(self.columns)
         if isinstance(name, int):
+            if -count <= name < count:
+                return list(self.columns.values())[name]
             raise error(
-                "E0502",
-                f"{self.origin} has no column {name}",
-                help=f"its columns are 0 to {len(self.columns) - 1}",
-            )
-        listed = ", ".join(list(self.columns)[:12])
+                "E0502", f"{self.origin} has no column {name}",
+                help=f"its columns are 0 to {count - 1}",
+            )  # fmt: skip
+        listed = [*self.columns][:_LISTED]
+        more = f" and {count - _LISTED} more" if count > _LISTED else ""
         raise error(
-            "E0502", f"{self.origin} has no column `{name}`", notes=[f"its columns are {listed}"],
-            help=did_you_mean(str(name), self.columns),
+            "E0502", f"{self.origin} has no column `{name}`",
+            notes=[f"its columns are {', '.join(listed)}{more}"],
+            help=did_you_mean(str(name), self.columns) or self._headless(),
         )  # fmt: skip
+
+    def _headless(self) -> str:
+        """What to do about names that are numbers: they were samples."""
+        if all(is_number(name) for name in self.columns):
+            return "without a line of names: `header = false`, and `columns[0]` for the first one"
+        return 'a name that is no word of the language is written `columns["the name"]`'
+
+
+def is_text(column: Array) -> bool:
+    """Whether a column holds text."""
+    return column.dtype.kind == "O"
+
+
+def is_number(text: object) -> bool:
+    """Whether a cell can be read as a number that is finite."""
+    try:
+        return bool(np.isfinite(float(str(text))))
+    except ValueError:
+        return False
 
 
 @dataclass(frozen=True, slots=True)
-class SourceKind:
-    """A kind of source: its name, its arguments by name, and how it is read.
+class Argument:
+    """An argument of a source.
 
-    `read` is given the arguments and the folder of the file that declares the data set.
+    Attributes:
+        name: how it is called.
+        kind: its type in Python; a float may be written as a whole number.
+        default: what it is where it is left out; None for one that must be given.
+        least: the smallest number that is allowed.
+    """
+
+    name: str
+    kind: type[bool] | type[int] | type[float] | type[str]
+    default: bool | float | str | None = None
+    least: int | None = None
+
+    def accepts(self, value: object) -> TypeGuard[bool | float | str]:
+        """Whether a static value of the language is of this kind."""
+        if isinstance(value, bool) or self.kind is bool:
+            return isinstance(value, bool) and self.kind is bool
+        return isinstance(value, int | float if self.kind is float else self.kind)
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """A kind of source: its name, what it is in a line, its arguments, and how it is read.
+
+    `read` is given every argument and the folder of the file that declares the data set.
     """
 
     name: str
     doc: str
-    arguments: tuple[str, ...]
-    read: Callable[[Mapping[str, object], Path], Table]
+    arguments: tuple[Argument, ...]
+    read: Callable[[Arguments, Path], Table]
