@@ -7,60 +7,61 @@ statement; the grammar itself lets a line go on that begins with `|>`, `then` or
 from collections.abc import Iterator
 
 from lark import Token
+from lark.lark import PostLex
 
-SEPARATORS = ("_NL", "_SEMI")
-MAX_NESTING = 100
-_OPENS = {"_LPAR": "_RPAR", "_LSQB": "_RSQB", "_LBRACE": "_RBRACE"}
-_CLOSES = frozenset(_OPENS.values())
-_BRACKETS = frozenset({"_LPAR", "_LSQB"})
+SEPARATOR = "_SEP"
+OPENS = {"_LPAR": "_RPAR", "_LSQB": "_RSQB", "_LBRACE": "_RBRACE"}
+BRACKETS = frozenset({"_LPAR", "_LSQB"})
 _ENDS = frozenset({
-    "NAME", "NUMBER", "STRING", "TRUE", "FALSE", "UNIT", "WILD", "WHICH", "DIRECTION", "_END",
-    "_DEVICE", "LEARNERS", "_RPAR", "_RSQB", "_RBRACE",
+    "NAME", "NUMBER", "STRING", "TRUE", "FALSE", "UNIT", "WILD", "_END",
+    "_RPAR", "_RSQB", "_RBRACE",
 })  # fmt: skip
 
 
-class InsideBracket(Exception):
-    """A `;`, or the end of the file, inside a bracket that stays open."""
+class Nesting:
+    """How deep in brackets a text is, and whether a separator would end something here.
 
-    def __init__(self, bracket: Token) -> None:
-        super().__init__(bracket)
-        self.bracket = bracket
+    `opened` are the brackets that are open, outermost first.
+    """
+
+    def __init__(self) -> None:
+        self.opened: list[Token] = []
+        self.last = SEPARATOR
+
+    def passes(self, token: Token) -> bool:
+        """Tell whether the parser is to see a token.
+
+        A `;` inside a bracket passes, for the parser to stumble over.
+        """
+        if token.type != SEPARATOR:
+            return True
+        if self.opened and self.opened[-1].type in BRACKETS:
+            return token == ";"
+        return self.last in _ENDS
+
+    def follow(self, token: Token) -> None:
+        """Take note of a token that passed."""
+        if token.type in OPENS:
+            self.opened.append(token)
+        elif self.opened and OPENS[self.opened[-1].type] == token.type:
+            self.opened.pop()
+        self.last = token.type
+
+    def back_to(self, depth: int) -> None:
+        """Forget the brackets opened beyond a depth, as if a statement had just ended there."""
+        del self.opened[depth:]
+        self.last = SEPARATOR
 
 
-class TooDeep(Exception):
-    """More brackets inside each other than anybody can read."""
+class Layout(PostLex):
+    """The filter in the form that Lark wants (its `postlex`)."""
 
-    def __init__(self, bracket: Token) -> None:
-        super().__init__(bracket)
-        self.bracket = bracket
-
-
-class Layout:
-    """Lark's `postlex`: passes on every token but the separators that end nothing."""
-
-    always_accept = SEPARATORS
+    always_accept = (SEPARATOR,)
 
     def process(self, stream: Iterator[Token]) -> Iterator[Token]:
-        """Filter one file's tokens.
-
-        Raises:
-            InsideBracket: a `;` inside an open bracket.
-            TooDeep: brackets nested deeper than `MAX_NESTING`.
-        """
-        opened: list[Token] = []
-        last = "_SEMI"
+        """Yield one text's tokens without the separators that end nothing."""
+        nesting = Nesting()
         for token in stream:
-            if token.type in SEPARATORS:
-                inside = bool(opened) and opened[-1].type in _BRACKETS
-                if inside and token.type == "_SEMI":
-                    raise InsideBracket(opened[-1])
-                if inside or last not in _ENDS:
-                    continue
-            elif token.type in _OPENS:
-                opened.append(token)
-                if len(opened) > MAX_NESTING:
-                    raise TooDeep(token)
-            elif token.type in _CLOSES and opened and _OPENS[opened[-1].type] == token.type:
-                opened.pop()
-            last = token.type
-            yield token
+            if nesting.passes(token):
+                yield token
+                nesting.follow(token)

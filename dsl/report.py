@@ -2,33 +2,42 @@
 
 import json
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from itertools import groupby
+from typing import TypeAlias
 
 from fml.engine.ir.diagnostics import Diagnostic, Mark
 from fml.engine.ir.source import Source
 
+TAB = 4
 _RED, _YELLOW, _BLUE, _GREEN, _BOLD, _RESET = (
     "\x1b[31m", "\x1b[33m", "\x1b[34m", "\x1b[32m", "\x1b[1m", "\x1b[0m",
 )  # fmt: skip
+_Paint: TypeAlias = Callable[[str, str], str]
 
 
 def render(diagnostics: Iterable[Diagnostic], *, colour: bool = False) -> str:
-    """Write diagnostics as section 8 of the language shows them, with ANSI colours on request."""
-    paint = _paint if colour else _plain
+    """Write diagnostics for a terminal, an empty line between two, with ANSI colours on request.
+
+    Every line of a text that has marks is shown once, with all of them: the last says what it
+    has to say beside its carets, the others below theirs. Tabs are shown 4 wide, and control
+    characters as `�`, so that no text can steer the terminal.
+    """
+    paint = _in_colour if colour else _plain
     return "\n\n".join(_one(d, paint) for d in diagnostics)
 
 
-def _one(d: Diagnostic, paint: "Paint") -> str:
+def _one(d: Diagnostic, paint: _Paint) -> str:
     tone = _RED if d.severity == "error" else _YELLOW
     lines = [paint(f"{d.severity}[{d.code}]", _BOLD + tone) + paint(f": {d.message}", _BOLD)]
     width = len(str(max((m.span.line for m in d.marks), default=0)))
     margin = " " * width
-    for place, (source, marks) in enumerate(_by_source(d.marks)):
-        arrow = "-->" if place == 0 else ":::"
-        lines.append(paint(f"{margin} {arrow} ", _BLUE) + marks[0].span.place)
+    for source, marks in _by_source(d.marks):
+        lines.append(paint(f"{margin}--> ", _BLUE) + marks[0].span.place)
         lines += _excerpt(source, marks, width, paint, tone)
-    lines += [paint(f"{margin} = ", _BLUE) + note for note in d.notes]
+    for note in d.notes:
+        lines.append(paint(f"{margin} = ", _BLUE) + note.replace("\n", f"\n{margin}   "))
     if d.help:
         lines.append(paint("help", _BOLD + _GREEN) + f": {d.help}")
     return "\n".join(lines)
@@ -42,77 +51,88 @@ def _by_source(marks: Sequence[Mark]) -> list[tuple[Source, list[Mark]]]:
     return list(grouped.values())
 
 
-def _excerpt(
-    source: Source, marks: list[Mark], width: int, paint: "Paint", tone: str
-) -> list[str]:
+def _excerpt(source: Source, marks: list[Mark], width: int, paint: _Paint, tone: str) -> list[str]:
     """Each marked line once, all its marks below it."""
     lines: list[str] = []
-    ordered = sorted(enumerate(marks), key=lambda m: (m[1].span.line, m[1].span.column))
+    ordered = sorted(marks, key=lambda m: m.span.order)
     last = 0
-    for number, group in groupby(ordered, key=lambda m: m[1].span.line):
+    for number, group in groupby(ordered, key=lambda m: m.span.line):
         if last and number > last + 1:
-            lines.append(paint(f"{'.' * max(width, 3)}", _BLUE))
-        text = source.line(number)
-        lines.append(paint(f"{number:>{width}} | ", _BLUE) + text.expandtabs(4))
-        lines += _underlines(text, [m for _, m in group], width, paint, tone)
+            lines.append(paint("...", _BLUE))
+        shown = _Shown.of(source.line(number))
+        lines.append(paint(f"{number:>{width}} | ", _BLUE) + shown.text)
+        gutter = paint(" " * width + " | ", _BLUE)
+        lines += [gutter + line for line in _underlines(shown, list(group), paint, tone)]
         last = number
     return lines
 
 
-def _underlines(
-    text: str, marks: list[Mark], width: int, paint: "Paint", tone: str
-) -> list[str]:
-    """The carets of a line; what there is to say stands behind the last, then below the others."""
-    gutter = paint(" " * width + " | ", _BLUE)
-    carets = ""
+@dataclass(frozen=True, slots=True)
+class _Shown:
+    """A line as a terminal shows it; `columns[i]` is where its character i begins, from 0."""
+
+    text: str
+    columns: tuple[int, ...]
+
+    @staticmethod
+    def of(line: str) -> "_Shown":
+        text, columns = "", [0]
+        for character in line:
+            at = columns[-1]
+            if character in "\t\ufeff":
+                wide = TAB - at % TAB if character == "\t" else 1
+                text += " " * wide
+            else:
+                wide = _width(character)
+                text += character if character.isprintable() or wide == 0 else "�"
+            columns.append(at + wide)
+        return _Shown(text.rstrip(), tuple(columns))
+
+    def extent(self, mark: Mark) -> tuple[int, int]:
+        """Where a mark begins and ends on the screen; to the line's end if it goes on below."""
+        span, past = mark.span, len(self.columns) - 1
+        start = self.columns[min(span.column - 1, past)]
+        end = self.columns[min(span.end_column - 1, past)]
+        if span.end_line > span.line:
+            end = len(self.text)
+        return start, max(end, start + 1)
+
+
+def _width(character: str) -> int:
+    if unicodedata.category(character) in {"Mn", "Me"}:
+        return 0
+    return 2 if unicodedata.east_asian_width(character) in "WF" else 1
+
+
+def _underlines(shown: _Shown, marks: list[Mark], paint: _Paint, tone: str) -> list[str]:
+    """The carets of a line's marks and what the marks say, from the last to the first."""
+    starts = [shown.extent(mark)[0] for mark in marks]
+    carets = [" "] * max(shown.extent(mark)[1] for mark in marks)
     for mark in marks:
-        start, end = _columns(text, mark)
-        carets = carets.ljust(start) + "^" * max(end - max(start, len(carets)), 0)
-    lines = [gutter + paint(carets, tone) + _said(marks[-1], tone, paint)]
+        start, end = shown.extent(mark)
+        carets[start:end] = "^" * (end - start)
+    last = f" {marks[-1].text}" if marks[-1].text else ""
+    lines = [paint("".join(carets) + last, tone)]
     for place in range(len(marks) - 2, -1, -1):
         if marks[place].text:
-            start, _ = _columns(text, marks[place])
-            lines.append(gutter + " " * start + paint(marks[place].text, tone))
+            line = ""
+            for start, mark in zip(starts[:place], marks[:place], strict=True):
+                line = line.ljust(start) + ("|" if mark.text else "")
+            lines.append(paint(line.ljust(starts[place]) + marks[place].text, tone))
     return lines
 
 
-def _said(mark: Mark, tone: str, paint: "Paint") -> str:
-    return paint(f" {mark.text}", tone) if mark.text else ""
+def _in_colour(text: str, codes: str) -> str:
+    return f"{codes}{text}{_RESET}"
 
 
-def _columns(text: str, mark: Mark) -> tuple[int, int]:
-    """Where a mark begins and ends on the screen: tabs are 4 wide, wide characters 2."""
-    span = mark.span
-    last = span.end_column if span.end_line == span.line else len(text) + 1
-    start = _screen(text[: span.column - 1])
-    return start, max(_screen(text[: last - 1]), start + 1)
-
-
-def _screen(text: str) -> int:
-    wide = sum(unicodedata.east_asian_width(c) in "WF" for c in text.expandtabs(4))
-    bare = sum(unicodedata.combining(c) != 0 for c in text)
-    return len(text.expandtabs(4)) + wide - bare
-
-
-class Paint:
-    """How a piece of text is coloured."""
-
-    def __call__(self, text: str, codes: str) -> str:
-        """Return the text in colours."""
-        return f"{codes}{text}{_RESET}" if text else text
-
-
-class _Plain(Paint):
-    def __call__(self, text: str, codes: str) -> str:
-        return text
-
-
-_paint, _plain = Paint(), _Plain()
+def _plain(text: str, _: str) -> str:
+    return text
 
 
 def render_json(diagnostics: Iterable[Diagnostic]) -> str:
     """Write diagnostics as a JSON list: code, severity, message, marks, notes, help."""
-    return json.dumps([_as_dict(d) for d in diagnostics], ensure_ascii=False, indent=2)
+    return json.dumps([_as_dict(d) for d in diagnostics], indent=2)
 
 
 def _as_dict(d: Diagnostic) -> dict[str, object]:
@@ -144,12 +164,16 @@ def render_github(diagnostics: Iterable[Diagnostic]) -> str:
 
 def _annotation(d: Diagnostic) -> str:
     text = "\n".join([d.message, *d.notes, *([f"help: {d.help}"] if d.help else [])])
-    message = text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")
-    place = ""
+    place = f" title={d.code}"
     if d.span:
-        name = d.span.source.name.replace("%", "%25").replace(",", "%2C").replace(":", "%3A")
-        place = (
-            f" file={name},line={d.span.line},endLine={d.span.end_line},col={d.span.column},"
-            f"endColumn={d.span.end_column},title={d.code}"
-        )
-    return f"::{d.severity}{place}::{message}"
+        name = _escaped(d.span.source.name).replace(",", "%2C").replace(":", "%3A")
+        place = f" file={name},line={d.span.line},endLine={d.span.end_line},col={d.span.column}"
+        # The last column counts as marked, and has a meaning only within one line.
+        if d.span.line == d.span.end_line:
+            place += f",endColumn={max(d.span.end_column - 1, d.span.column)}"
+        place += f",title={d.code}"
+    return f"::{d.severity}{place}::{_escaped(text)}"
+
+
+def _escaped(text: str) -> str:
+    return text.replace("%", "%25").replace("\r", "%0D").replace("\n", "%0A")

@@ -1,67 +1,66 @@
-"""The parser's tables: made at build time and shipped as JSON, or else made of the grammar.
+"""The parser's tables: made when the package is built and shipped as JSON, or else made here.
 
 JSON, because a pickle in a place that others can write to would run their code.
 """
 
 import hashlib
 import json
-from importlib import resources
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import lark
 from lark import Lark
 from lark.grammar import Rule
 from lark.lexer import TerminalDef
 
+from fml.dsl.layout import Layout
+
+GRAMMAR = "fml.lark"
 TABLES = "fml.tables.json"
-_STARTS = ["start", "expr"]
 
 
-def load_tables(postlex: object) -> Lark:
-    """Return the parser; from the shipped tables if they were made of this grammar and Lark."""
-    folder = resources.files("fml.grammar")
-    grammar = (folder / "fml.lark").read_text(encoding="utf-8")
-    shipped = folder / TABLES
-    if shipped.is_file():
-        stored: dict[str, Any] = json.loads(shipped.read_text(encoding="utf-8"))
+def load_parser(folder: Path) -> Lark:
+    """Return the parser of a folder's grammar.
+
+    It comes from the tables beside the grammar if they were made of this grammar by this Lark,
+    and is made of the grammar otherwise.
+    """
+    grammar = (folder / GRAMMAR).read_text(encoding="utf-8")
+    tables = folder / TABLES
+    if tables.is_file():
+        stored = json.loads(tables.read_text(encoding="utf-8"), object_hook=_with_numbers)
         if stored["made_of"] == _made_of(grammar):
-            parser = Lark.__new__(Lark)
-            memo = {int(k): v for k, v in stored["memo"].items()}
-            parser._load({"data": stored["data"], "memo": memo}, postlex=postlex)  # pyright: ignore
-            return parser
-    return make_parser(grammar, postlex)
+            load = cast(Any, Lark)._load_from_dict
+            return load(stored["data"], stored["memo"], postlex=Layout())
+    return make_parser(grammar)
 
 
-def make_parser(grammar: str, postlex: object, *, strict: bool = False) -> Lark:
-    """Make the parser of a grammar's text."""
+def make_parser(grammar: str, *, strict: bool = False) -> Lark:
+    """Make the parser of a grammar's text; `strict` refuses every ambiguity."""
     return Lark(
         grammar,
-        start=_STARTS,
+        start=["start", "expression"],
         parser="lalr",
         lexer="contextual",
         propagate_positions=True,
         maybe_placeholders=True,
-        postlex=postlex,  # pyright: ignore[reportArgumentType]
+        postlex=Layout(),
         strict=strict,
     )
 
 
-def write_tables(grammar: Path, target: Path) -> None:
-    """Write the tables of a grammar file; called while the package is built."""
-    text = grammar.read_text(encoding="utf-8")
-    data, memo = make_parser(text, _Plain()).memo_serialize([TerminalDef, Rule])
-    made = {"made_of": _made_of(text), "data": data, "memo": memo}
-    target.write_text(json.dumps(made), encoding="utf-8")
+def write_tables(folder: Path, target: Path) -> None:
+    """Write the tables of a folder's grammar into another folder; the package's build calls it."""
+    grammar = (folder / GRAMMAR).read_text(encoding="utf-8")
+    data, memo = cast(Any, make_parser(grammar)).memo_serialize([TerminalDef, Rule])
+    del data["options"]["postlex"]
+    made = {"made_of": _made_of(grammar), "data": data, "memo": memo}
+    (target / TABLES).write_text(json.dumps(made, separators=(",", ":")), encoding="utf-8")
 
 
-class _Plain:
-    """Stands for the layout filter while tables are made: they hold only what it accepts."""
-
-    always_accept = ("_NL", "_SEMI")
-
-    def process(self, stream: Any) -> Any:
-        return stream
+def _with_numbers(written: dict[str, Any]) -> dict[Any, Any]:
+    """Make numbers of the keys that were numbers before JSON made strings of them."""
+    return {int(key) if key.isdecimal() else key: value for key, value in written.items()}
 
 
 def _made_of(grammar: str) -> str:

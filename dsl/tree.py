@@ -1,18 +1,15 @@
 """Lark's parse tree -> the syntax tree of `fml.dsl.ast`, with a place on every node."""
 
 import re
-import unicodedata
 from typing import Any, cast
 
-from lark import Token, Transformer, v_args
 from lark.tree import Meta
 
 from fml.dsl import ast
-from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark
+from fml.dsl.tree_expressions import ToExpressions
 from fml.engine.ir.source import Source, Span
 
 _STRING_OR_COMMENT = re.compile(r'"(?:[^"\\\n]|\\.)*"|#[^\n]*')
-_ESCAPES = {"n": "\n", "t": "\t", '"': '"', "\\": "\\"}
 
 
 def doc_comments(source: Source) -> tuple[dict[int, str], dict[int, str]]:
@@ -27,32 +24,12 @@ def doc_comments(source: Source) -> tuple[dict[int, str], dict[int, str]]:
     return alone, behind
 
 
-@v_args(meta=True)
-class ToSyntax(Transformer[Token, Any]):
-    """One method per rule of the grammar; children that are left out are None."""
+class ToSyntax(ToExpressions):
+    """Statements and declarations, beside the expressions that they are made of."""
 
     def __init__(self, source: Source) -> None:
-        super().__init__(visit_tokens=False)
-        self.source = source
+        super().__init__(source)
         self.alone, self.behind = doc_comments(source)
-
-    # --- places, names, docs ---------------------------------------------------------------
-
-    def span(self, meta: Meta | Token) -> Span:
-        """The place of a rule or token; an empty rule stands at the file's beginning."""
-        if isinstance(meta, Meta) and meta.empty:
-            return Span(self.source, 1, 1, 1, 1)
-        return Span(
-            self.source,
-            cast(int, meta.line),
-            cast(int, meta.column),
-            cast(int, meta.end_line),
-            cast(int, meta.end_column),
-        )
-
-    def word(self, token: Token) -> str:
-        """A name, in Unicode's NFKC form."""
-        return unicodedata.normalize("NFKC", str(token))
 
     def doc(self, meta: Meta) -> str:
         """The doc comment before a declaration, or else behind its first line."""
@@ -61,16 +38,7 @@ class ToSyntax(Transformer[Token, Any]):
         while line in self.alone:
             lines.insert(0, self.alone[line])
             line -= 1
-        return " ".join(lines) or self.behind.get(meta.line, "")
-
-    def as_name(self, token: Token) -> ast.Name:
-        """A token as a name with its place."""
-        return ast.Name(self.word(token), span=self.span(token))
-
-    def as_string(self, token: Token) -> ast.String:
-        """A token as a string, unescaped."""
-        text = re.sub(r"\\(.)", lambda m: _ESCAPES.get(m[1], m[0]), token[1:-1])
-        return ast.String(text, span=self.span(token))
+        return "\n".join(lines) or self.behind.get(meta.line) or self.behind.get(meta.end_line, "")
 
     # --- declarations ----------------------------------------------------------------------
 
@@ -152,41 +120,22 @@ class ToSyntax(Transformer[Token, Any]):
         """One parameter."""
         return ast.Parameter(self.word(c[0]), c[1], c[2], span=self.span(meta))
 
-    def type(self, meta: Meta, c: list[Any]) -> ast.Type:
-        """A type: the first brackets behind `label` hold its classes."""
-        name, groups = self.word(c[0]), list(c[1:])
-        classes = None
-        if name == "label" and groups and len(groups[0]) == 1:
-            (classes,) = groups.pop(0)
-        if len(groups) > 1 or isinstance(classes, ast.Dots):
-            raise self.wrong("E0106", "a type has one list of axes", meta, "`f32[N, 4]`")
-        axes = groups[0] if groups else None
-        return ast.Type(name, classes, axes, span=self.span(meta))
-
-    def axes(self, meta: Meta, c: list[Any]) -> tuple[Any, ...]:
-        """The axes of a type."""
-        return tuple(c)
-
-    def dots(self, meta: Meta, c: list[Any]) -> ast.Dots:
-        """`...`."""
-        return ast.Dots(span=self.span(meta))
-
     # --- bodies ------------------------------------------------------------------------------
 
     def block(self, meta: Meta, c: list[Any]) -> ast.Block:
         """A body in braces, the last line of which is its value."""
         kinds = (ast.Bind, ast.Assign, ast.Param, ast.State)
+        span = self.span(meta)
         if not c or isinstance(c[-1], kinds):
-            raise self.wrong(
-                "E0104", "this body has no value", meta, "its last line must be an expression"
-            )
+            closing = Span(self.source, span.end_line, span.end_column - 1, *_end(span))
+            help = "its last line must be an expression"
+            self.wrong("E0104", "this body ends without a value", closing, help)
+            c = [*c, ast.Boolean(False, span=closing)]
         for item in c[:-1]:
             if not isinstance(item, kinds):
-                raise FmlError([Diagnostic(
-                    "E0104", "only the last line of a body is its value", (Mark(item.span),), (),
-                    "bind it with `name = ...`, or take it out",
-                )])  # fmt: skip
-        return ast.Block(tuple(c[:-1]), c[-1], span=self.span(meta))
+                help = "bind it with `name = ...`, or take it out"
+                self.wrong("E0104", "only the last line of a body is its value", item.span, help)
+        return ast.Block(tuple(c[:-1]), c[-1], span=span)
 
     def bind(self, meta: Meta, c: list[Any]) -> ast.Bind:
         """`name = e`."""
@@ -198,11 +147,7 @@ class ToSyntax(Transformer[Token, Any]):
 
     def assign_learners(self, meta: Meta, c: list[Any]) -> ast.Assign:
         """`learners.w <- e`."""
-        place: ast.Expression = self.as_name(c[0])
-        for part in c[1:-1]:
-            span = place.span.to(self.span(part))
-            place = ast.Attribute(place, self.word(part), span=span)
-        return ast.Assign(place, c[-1], span=self.span(meta))
+        return ast.Assign(self.path(meta, c[:-1]), c[-1], span=self.span(meta))
 
     def param(self, meta: Meta, c: list[Any]) -> ast.Param:
         """`param`."""
@@ -289,9 +234,7 @@ class ToSyntax(Transformer[Token, Any]):
 
     def each(self, meta: Meta, c: list[Any]) -> ast.Each:
         """`each`."""
-        return ast.Each(
-            self.as_name(c[0]), self.as_name(c[1]), c[2], c[3], span=self.span(meta)
-        )
+        return ast.Each(self.as_name(c[0]), self.as_name(c[1]), c[2], c[3], span=self.span(meta))
 
     def use(self, meta: Meta, c: list[Any]) -> ast.Use:
         """`use`."""
@@ -300,108 +243,18 @@ class ToSyntax(Transformer[Token, Any]):
     def learners(self, meta: Meta, c: list[Any]) -> ast.Learners:
         """`learners`, the block and the one-line form."""
         _, count, on, *settings, last = c
-        body = last if isinstance(last, tuple) else None
-        by = None if isinstance(last, tuple) else last
+        body: tuple[ast.Statement, ...] | None = None
+        by: ast.Expression | None = None
+        if isinstance(last, tuple):
+            body = cast("tuple[ast.Statement, ...]", last)
+        else:
+            by = last
         return ast.Learners(count, on, tuple(settings), by, body, span=self.span(meta))
 
     def setting(self, meta: Meta, c: list[Any]) -> ast.Argument:
         """`staleness = 2`."""
         return ast.Argument(self.word(c[0]), c[1], span=self.span(meta))
 
-    # --- expressions -----------------------------------------------------------------------
 
-    def if_(self, meta: Meta, c: list[Any]) -> ast.If:
-        """`if c then a else b`."""
-        return ast.If(c[0], c[1], c[2], span=self.span(meta))
-
-    def pipe(self, meta: Meta, c: list[Any]) -> ast.Pipe:
-        """`x |> f`."""
-        return ast.Pipe(c[0], c[1], span=self.span(meta))
-
-    def binary(self, meta: Meta, c: list[Any]) -> ast.Binary:
-        """Two operands and what stands between them."""
-        return ast.Binary(str(c[1]), c[0], c[2], span=self.span(meta))
-
-    def compare(self, meta: Meta, c: list[Any]) -> ast.Binary:
-        """A comparison, which does not chain."""
-        if len(c) > 3:
-            raise self.wrong(
-                "E0105", "comparisons do not chain", meta, "write `a < b and b < c`"
-            )
-        return self.binary(meta, c)
-
-    def unary(self, meta: Meta, c: list[Any]) -> ast.Unary:
-        """`-x`, `not x`."""
-        return ast.Unary(str(c[0]), c[1], span=self.span(meta))
-
-    def range(self, meta: Meta, c: list[Any]) -> ast.Range:
-        """`a .. b`."""
-        return ast.Range(c[0], c[1], span=self.span(meta))
-
-    def call(self, meta: Meta, c: list[Any]) -> ast.Call:
-        """`f(a, b = c)`."""
-        return ast.Call(c[0], tuple(c[1:]), span=self.span(meta))
-
-    def argument(self, meta: Meta, c: list[Any]) -> ast.Argument:
-        """An argument by place."""
-        return ast.Argument(None, c[0], span=self.span(meta))
-
-    def named(self, meta: Meta, c: list[Any]) -> ast.Argument:
-        """An argument by name."""
-        return ast.Argument(self.word(c[0]), c[1], span=self.span(meta))
-
-    def index(self, meta: Meta, c: list[Any]) -> ast.Index:
-        """`x[i]`."""
-        return ast.Index(c[0], tuple(c[1:]), span=self.span(meta))
-
-    def slice(self, meta: Meta, c: list[Any]) -> ast.Slice:
-        """`a:b`."""
-        return ast.Slice(c[0], c[1], span=self.span(meta))
-
-    def all(self, meta: Meta, c: list[Any]) -> ast.All:
-        """`*`."""
-        return ast.All(span=self.span(meta))
-
-    def attribute(self, meta: Meta, c: list[Any]) -> ast.Attribute:
-        """`x.name`."""
-        return ast.Attribute(c[0], self.word(c[1]), span=self.span(meta))
-
-    def quantity(self, meta: Meta, c: list[Any]) -> ast.Quantity:
-        """`5 epochs`."""
-        unit = str(c[1])
-        return ast.Quantity(c[0], unit if unit.endswith("s") else unit + "s", span=self.span(meta))
-
-    def number(self, meta: Meta, c: list[Any]) -> ast.Number:
-        """A number; a percentage is its hundredth."""
-        text = str(c[0])
-        plain = text.rstrip("%").replace("_", "")
-        value: int | float = int(plain) if plain.isdecimal() else float(plain)
-        if text.endswith("%"):
-            value = value / 100
-        if isinstance(value, float) and value in {float("inf"), float("-inf")} or len(plain) > 300:
-            raise self.wrong("E0108", "this number is too large", meta, "")
-        return ast.Number(value, text, span=self.span(meta))
-
-    def string(self, meta: Meta, c: list[Any]) -> ast.String:
-        """A string."""
-        return self.as_string(c[0])
-
-    def boolean(self, meta: Meta, c: list[Any]) -> ast.Boolean:
-        """`true` or `false`."""
-        return ast.Boolean(c[0] == "true", span=self.span(meta))
-
-    def name(self, meta: Meta, c: list[Any]) -> ast.Name:
-        """A name."""
-        return self.as_name(c[0])
-
-    def group(self, meta: Meta, c: list[Any]) -> Any:
-        """Parentheses leave nothing behind."""
-        return c[0]
-
-    def list(self, meta: Meta, c: list[Any]) -> ast.ListOf:
-        """`[a, b]`."""
-        return ast.ListOf(tuple(c), span=self.span(meta))
-
-    def wrong(self, code: str, message: str, meta: Meta, help: str) -> FmlError:
-        """An error at a rule's place."""
-        return FmlError([Diagnostic(code, message, (Mark(self.span(meta)),), (), help)])
+def _end(span: Span) -> tuple[int, int]:
+    return span.end_line, span.end_column
