@@ -1,0 +1,1 @@
+"""The part of the language that is written in it."""

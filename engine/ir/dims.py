@@ -129,11 +129,11 @@ class Dim:
             raise ZeroDivisionError("division of a dimension by 0")
         if self == divisor:
             return Dim.of(1)
-        if len(divisor.terms) > 1:
-            return _divide_by_sum(self, divisor)
-        ((monomial, coefficient),) = divisor.terms
-        inverse: Monomial = tuple((atom, -power) for atom, power in monomial)
-        return self * _make({inverse: 1 / coefficient})
+        if len(divisor.terms) == 1:
+            monomial, coefficient = divisor.terms[0]
+            inverse: Monomial = tuple((atom, -power) for atom, power in monomial)
+            return self * _make({inverse: 1 / coefficient})
+        return _divide_by_sum(self, divisor)
 
     def __pow__(self, power: int) -> "Dim":
         """Raise to a whole power of at least 0."""
