@@ -8,10 +8,9 @@ from fml.dsl import ast
 from fml.dsl.elaborate import (
     datasets,
     expressions,
-    gradients,
     layers,
     learners,
-    optimizers,
+    minimizing,
     places,
     watching,
 )  # fmt: skip
@@ -20,19 +19,14 @@ from fml.dsl.elaborate.session import Failed, Region, Session
 from fml.dsl.modules import Module
 from fml.dsl.scope import Bound, FedField, ParamEntry, Scope
 from fml.dsl.values import (
-    Any_,
     Closure,
     DataValue,
     Instance,
-    OptimizerChain,
-    OptimizerFactory,
-    OptimizerValue,
     Place,
     Poison,
     SplitValue,
     Tensor,
     Tree,
-    Unknown,
     describe,
 )  # fmt: skip
 from fml.engine.ir.diagnostics import did_you_mean
@@ -55,18 +49,6 @@ from fml.engine.ops.build import Value
 
 
 @dataclass(slots=True, eq=False)
-class Minimized:
-    """A `minimize`, waiting for the `using` below it."""
-
-    written: ast.Minimize
-    name: str
-    loss: Value
-    closure: Closure
-    trained: list[Place]
-    used: bool = False
-
-
-@dataclass(slots=True, eq=False)
 class PlanWork:
     """What has been gathered of a plan while its statements are taken."""
 
@@ -74,7 +56,7 @@ class PlanWork:
     step: Region
     feeds: list[Feed] = field(default_factory=list[Feed])
     datasets: dict[str, Dataset] = field(default_factory=dict[str, Dataset])
-    minimized: list[Minimized] = field(default_factory=list[Minimized])
+    minimized: list[minimizing.Minimized] = field(default_factory=list[minimizing.Minimized])
     later: list[tuple[ast.Statement, Scope]] = field(
         default_factory=list[tuple[ast.Statement, Scope]]
     )
@@ -100,7 +82,7 @@ def run(s: Session, plan: ast.Train, module: Module) -> PlanWork:
     with s.within(step):
         statements(s, work, body, scope)
         for waiting in work.minimized:
-            _must_be_used(s, work, waiting)
+            minimizing.must_be_used(s, work, waiting)
         s.advance()
         work.in_step = False
         for statement, inner in work.later:
@@ -217,115 +199,6 @@ def dataset_of(s: Session, work: PlanWork, value: DataValue) -> Dataset:
     return work.datasets[name]
 
 
-# --- minimising ----------------------------------------------------------------------------------
-
-
-def _minimize(s: Session, work: PlanWork, written: ast.Minimize, scope: Scope) -> None:
-    value = expressions.evaluate(s, written.value, scope)
-    name = written.name or "loss"
-    closure = Closure(written.value, scope)
-    if written.name is not None:
-        layers.claim(s, written, scope)
-        scope.names[name] = Bound(closure, value, s.region.moment)
-    if isinstance(value, Poison | Unknown):
-        work.minimized.append(Minimized(written, name, cast(Value, None), closure, [], used=True))
-        return
-    loss = gradients.scalar_loss(s, value, written.value)
-    trained = gradients.reached(s, loss)
-    if written.over is not None:
-        wanted = expressions.evaluate(s, written.over, scope)
-        trained = _only(s, wanted, trained, written.over)
-    if not trained:
-        raise s.report(
-            "E0603", "this does not depend on any trained parameter", [written.value],
-            help="apply a model in it, or check `where frozen` and `stop_gradient`",
-        )  # fmt: skip
-    if any(m.name == name for m in work.minimized):
-        raise s.report("E0202", f"two `minimize` are called `{name}`", [written])
-    work.minimized.append(Minimized(written, name, loss, closure, trained))
-
-
-def _only(s: Session, wanted: Any_, trained: list[Place], at: ast.Syntax) -> list[Place]:
-    match wanted:
-        case Poison():
-            raise Failed
-        case Place():
-            names = {wanted.name}
-        case Instance():
-            names = {p.name for p in wanted.trained()}
-        case _:
-            raise s.report("E0603", f"`over` names parameters, found {describe(wanted)}", [at])
-    return [place for place in trained if place.name in names]
-
-
-def _using(s: Session, work: PlanWork, written: ast.Using, scope: Scope) -> None:
-    open_ = [m for m in work.minimized if not m.used]
-    optimizer = expressions.evaluate(s, written.optimizer, scope)
-    if not work.minimized:
-        raise s.report(
-            "E0603", "`using` belongs to the `minimize` above it, and there is none", [written]
-        )
-    if not open_:
-        if work.minimized[-1].trained:
-            raise s.report("E0603", "this `minimize` has its `using` already", [written])
-        raise Failed
-    last = open_[-1]
-    last.used = True
-    update_with(s, optimizer, written.optimizer, last.loss, last.trained, None, written)
-
-
-def update_with(
-    s: Session, optimizer: Any_, at: ast.Expression, loss: Value, trained: list[Place],
-    given: dict[str, Tensor] | None, written: ast.Using | ast.Descend,
-) -> None:  # fmt: skip
-    """Apply what stands behind `using`."""
-    if isinstance(optimizer, OptimizerFactory):
-        optimizer = optimizers.make(s, optimizer, [], at)
-    if isinstance(optimizer, Poison):
-        raise Failed
-    if not isinstance(optimizer, OptimizerValue | OptimizerChain):
-        raise s.report("E0404", f"`using` takes an optimizer, found {describe(optimizer)}", [at])
-    optimizers.update(s, optimizer, loss, trained, given, written)
-
-
-def _must_be_used(s: Session, work: PlanWork, waiting: Minimized) -> None:
-    """A `minimize` without `using` is fine where the plan updates the parameters itself."""
-    if waiting.used:
-        return
-    names = {p.name for p in waiting.trained}
-    replicas = {p.variable.replica_of for p in waiting.trained}
-    if not any(v in s.region.versions for v in names | replicas):
-        s.report(
-            "E0603", f"nothing updates the parameters of `{waiting.name}`", [waiting.written],
-            help="add `using sgd(0.1)`, or assign to the parameters with `<-`",
-        )  # fmt: skip
-
-
-def _descend(s: Session, work: PlanWork, written: ast.Descend, scope: Scope) -> None:
-    target = expressions.evaluate(s, written.place, scope)
-    along = read(s, expressions.evaluate(s, written.along, scope))
-    optimizer = expressions.evaluate(s, written.optimizer, scope)
-    if isinstance(target, Poison) or isinstance(along, Poison):
-        raise Failed
-    if isinstance(target, Place):
-        found = {target.name: as_tensor(s, along, written.along)}
-        trained = [target]
-    elif isinstance(target, Instance) and isinstance(along, Tree):
-        trained = list(target.trained())
-        cut = len(target.path) + 1 if target.path else 0
-        if {p.name[cut:] for p in trained} != set(along.items):
-            raise s.report(
-                "E0327",
-                "these two are trees of different parameters",
-                [written.place, written.along],
-            )
-        found = {p.name: along.items[p.name[cut:]] for p in trained}
-    else:
-        raise s.report("E0407", "`descend` takes a place and a tree of its form", [written])
-    first = next(iter(found.values())).value
-    update_with(s, optimizer, written.optimizer, first, trained, found, written)
-
-
 # --- every, when, use ----------------------------------------------------------------------------
 
 
@@ -436,11 +309,26 @@ Take = Callable[[Session, PlanWork, ast.Statement, Scope], None]
 _TAKE = cast(
     "dict[type, Take]",
     {
-        ast.Bind: _bind, ast.Assign: _assign, ast.State: _state, ast.FeedFrom: _feed,
-        ast.Minimize: _minimize, ast.Using: _using, ast.Descend: _descend, ast.Every: _later,
-        ast.When: _later, ast.Use: _later, ast.Measure: _watched, ast.StopAfter: _watched,
-        ast.StopWhen: _watched, ast.StopStalled: _watched, ast.Keep: _watched, ast.Log: _watched,
-        ast.Seed: _seed, ast.Precision: _precision, ast.Learners: _learners,
-        ast.Param: _misplaced, ast.Each: _misplaced,
+        ast.Bind: _bind,
+        ast.Assign: _assign,
+        ast.State: _state,
+        ast.FeedFrom: _feed,
+        ast.Minimize: minimizing.minimize,
+        ast.Using: minimizing.using,
+        ast.Descend: minimizing.descend,
+        ast.Every: _later,
+        ast.When: _later,
+        ast.Use: _later,
+        ast.Measure: _watched,
+        ast.StopAfter: _watched,
+        ast.StopWhen: _watched,
+        ast.StopStalled: _watched,
+        ast.Keep: _watched,
+        ast.Log: _watched,
+        ast.Seed: _seed,
+        ast.Precision: _precision,
+        ast.Learners: _learners,
+        ast.Param: _misplaced,
+        ast.Each: _misplaced,
     },
-)  # fmt: skip
+)
