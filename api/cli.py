@@ -92,18 +92,21 @@ def main(arguments: Sequence[str] | None = None) -> int:
         sys.stdout.flush()
     except BrokenPipeError:
         return _leave_broken_pipe()
+    except SystemExit as leaving:
+        # Click's own way out of a broken pipe, and of a shell's questions for completion.
+        return _leave_broken_pipe() if leaving.code == 1 else 0
+    except KeyboardInterrupt:
+        click.echo(err=True)
+        return _report(click.Abort())
     except Exception as fault:
         return _report(fault)
-    except KeyboardInterrupt:
-        click.echo("\nfml: interrupted", err=True)
-        return INTERRUPTED
     return status if isinstance(status, int) else 0
 
 
 def _report(fault: Exception) -> int:
     """Print what went wrong to the standard error stream, in the words of its kind."""
     if isinstance(fault, click.Abort):
-        click.echo("\nfml: interrupted", err=True)
+        click.echo("fml: interrupted", err=True)
         return INTERRUPTED
     if isinstance(fault, click.ClickException):
         fault.show()

@@ -1,11 +1,12 @@
 """Runs kept in folders: written while a run goes on, and opened again."""
 
+import json
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
@@ -98,8 +99,7 @@ def reopen(path: Path) -> "tuple[Program, Training, dict[str, LoadedData], Outco
     origin = folder.origin()
     main = folder.path / origin.main
     checked = language.check(Source(str(main), origin.sources[origin.main]), main.parent)
-    options = {k: tuple(v) if isinstance(v, list) else v for k, v in origin.options.items()}
-    training = language.lower(checked, origin.plan or None, options)
+    training = language.lower(checked, origin.plan or None, origin.options)
     data = {
         name: LoadedData({}, one.statistics, one.classes)
         for name, one in folder.encodings().items()
@@ -132,8 +132,11 @@ def _files(module: Module, found: dict[Path, str]) -> dict[Path, str]:
 
 def _plain(value: object) -> object:
     """Return an option's value as JSON has it; `lower` reads text as it was typed."""
+    if isinstance(value, tuple | list):
+        entries = cast("Sequence[object]", value)
+        return f"[{', '.join(json.dumps(_plain(entry)) for entry in entries)}]"
     if isinstance(value, Duration):
         return str(value)
     if isinstance(value, np.generic):
-        return value.item()
+        return value.item()  # pyright: ignore[reportUnknownVariableType]
     return value

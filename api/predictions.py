@@ -2,7 +2,6 @@
 
 import csv
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
@@ -14,7 +13,8 @@ from fml.engine.ir.training import Dataset
 from fml.engine.ir.training import Model as LoweredModel
 from fml.engine.ir.types import Label
 from fml.engine.ops.record import Array
-from fml.engine.sources.load import SOURCES, read_table, transform
+from fml.engine.sources.csv import read_csv
+from fml.engine.sources.load import transform
 from fml.engine.sources.table import Table
 
 if TYPE_CHECKING:
@@ -24,8 +24,8 @@ if TYPE_CHECKING:
 def predictions(run: "Run", rows: str | Path | Mapping[str, ArrayLike]) -> dict[str, Array]:
     """Return columns of predictions, an entry a row, in order.
 
-    `rows` are the columns that the data set's fields are computed from: a file of the data set's
-    kind, or arrays by name. A classifier gives `prediction`, the class, and a column
+    `rows` are the columns that the data set's fields are computed from: a CSV file, or arrays by
+    name. A classifier gives `prediction`, the class, and a column
     `score_CLASS` for each with the model's own outputs; any other model `prediction` alone.
 
     Raises:
@@ -70,12 +70,15 @@ def _dataset(run: "Run", lowered: LoweredModel) -> Dataset:
 
 def _table(dataset: Dataset, rows: str | Path | Mapping[str, ArrayLike], base: Path) -> Table:
     if isinstance(rows, Mapping):
-        return Table({name: np.asarray(column) for name, column in rows.items()}, "the rows")
-    path = str(Path(rows).absolute())
-    if dataset.source == "given":
-        return SOURCES["csv"].read({"path": path}, base)
-    arguments = {**dataset.arguments, "path": path}
-    return read_table(replace(dataset, arguments=arguments), None, base)
+        return Table({name: _column(values) for name, values in rows.items()}, "the rows")
+    # Files for prediction are CSV, whatever the data set was read from.
+    header = dataset.arguments.get("header") is not False
+    return read_csv({"path": str(Path(rows).absolute()), "header": header}, base)
+
+
+def _column(values: ArrayLike) -> Array:
+    column = np.asarray(values)
+    return column.astype(object) if column.dtype.kind == "U" else column
 
 
 def _label(lowered: LoweredModel, dataset: Dataset, result: Array) -> str | None:

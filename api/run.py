@@ -129,7 +129,7 @@ class Run:
     def predict(self, rows: str | Path | Mapping[str, ArrayLike]) -> dict[str, Array]:
         """Return predictions for new rows, beginning with the columns of the data set's source.
 
-        `rows` is a file like the one trained on, or arrays by column name. The result has a column
+        `rows` is a CSV file, or arrays by column name. The result has a column
         `prediction`, and for a classifier `score_CLASS` for each class.
 
         Raises:

@@ -76,6 +76,7 @@ def _close(run: "Run", quiet: bool) -> int:
     from fml.closing import print_closing
     from fml.console import output, print_diagnostics
 
+    print_diagnostics([w for data in run.data.values() for w in data.warnings])
     if run.failure is not None:
         print_diagnostics([run.failure])
     if not quiet:

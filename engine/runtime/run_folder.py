@@ -292,7 +292,7 @@ def _json(path: Path) -> dict[str, Any]:
 def _plain(value: object) -> object:
     """What JSON can hold; numbers that are not finite and durations become text."""
     if isinstance(value, np.generic):
-        return _plain(value.tolist())
+        return _plain(np.asarray(value).tolist())
     if isinstance(value, tuple | list):
         return [_plain(entry) for entry in cast("Sequence[object]", value)]
     if isinstance(value, float) and not math.isfinite(value):

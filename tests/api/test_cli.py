@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 
 import pytest
+
 from fml import cli
 
 MODEL = """\
@@ -61,7 +62,10 @@ HEAVY = {"numpy", "networkx", "lark", "rich", "safetensors", "fml.dsl.program"}
 
 @pytest.mark.parametrize("arguments", [["--help"], ["--version"], ["train", "--help"], ["trian"]])
 def test_answers_that_need_no_file_import_nothing_heavy(arguments: list[str]) -> None:
-    code = f"import sys; from fml.cli import main; main({arguments!r}); print(*sys.modules, file=sys.stderr)"
+    code = (
+        f"import sys; from fml.cli import main; main({arguments!r});"
+        "print(*sys.modules, file=sys.stderr)"
+    )
     done = subprocess.run(
         [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
     )

@@ -8,6 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+
 from fml.engine.draw.dot import to_dot
 from fml.engine.draw.render import drawing_program, render
 from fml.engine.ir.diagnostics import FmlError

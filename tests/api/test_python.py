@@ -1,0 +1,316 @@
+"""The Python API: what `train` takes and what a run gives back."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.testing import assert_allclose, assert_array_equal
+from safetensors.numpy import load_file
+
+import fml
+from tests.api.programs import CLASSIFIER, LINE, line_csv, points
+
+
+@pytest.fixture
+def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fml.Program:
+    monkeypatch.chdir(tmp_path)
+    Path("line.csv").write_text(line_csv())
+    Path("line.fml").write_text(LINE)
+    return fml.load("line.fml")
+
+
+@pytest.fixture(scope="module")
+def trained() -> fml.Run:
+    return fml.loads(CLASSIFIER).train(data={"points": points()}, seed=5, lr=0.3)
+
+
+def codes(caught: pytest.ExceptionInfo[fml.FmlError]) -> list[str]:
+    return [d.code for d in caught.value.diagnostics]
+
+
+def test_everything_public_can_be_reached_and_nothing_else() -> None:
+    for name in fml.__all__:
+        assert getattr(fml, name) is not None
+    assert set(fml.__all__) <= set(dir(fml))
+    with pytest.raises(AttributeError, match="no attribute `laod`"):
+        fml.laod  # noqa: B018 # pyright: ignore
+
+
+def test_a_program_says_what_it_has() -> None:
+    program = fml.loads(CLASSIFIER)
+    assert program.plans == ("main",)
+    assert [*program.options] == ["lr", "width", "rounds"]
+    option = program.options["lr"]
+    assert (option.default, option.allowed, option.doc) == (0.5, "0.001 .. 10", "learning rate")
+    assert repr(program) == "<Program <text>: plans main; options lr, width, rounds>"
+    assert program.check() == ()
+
+
+def test_a_trained_line_is_the_line(line: fml.Program) -> None:
+    run = line.train()
+    assert_allclose(run.model.parameters["net.w"], [3], atol=0.05)
+    assert_allclose(run.model(np.array([[0.0], [1.0]])), [-1, 2], atol=0.05)
+    assert run.figures["train.J"] < 1e-3
+    assert run.evaluate() == dict(run.figures)
+
+
+def test_metrics_are_series_of_points(trained: fml.Run) -> None:
+    loss = trained.metrics["train.loss"]
+    assert loss.epochs == [1, 2, 3]
+    assert loss.steps == [8, 16, 24]
+    assert loss.last == loss.values[-1] == loss[-1].value
+    assert loss.last < loss.values[0]
+    assert len(loss) == len([*loss]) == 3
+    assert repr(loss) == f"<Series train.loss: 3 points, last {loss.last:.6g}>"
+    assert repr(trained.metrics).startswith("<Metrics train.")
+    assert set(trained.metrics) == {"train.loss"}
+
+
+def test_a_run_says_how_it_ended(trained: fml.Run) -> None:
+    assert (trained.stopped_by, trained.steps, trained.interrupted) == ("after 3 epochs", 24, False)
+    assert trained.failure is None
+    assert repr(trained).startswith("<Run of <text> plan main: stopped after 3 epochs; train.")
+
+
+def test_a_model_computes_what_its_parameters_say(trained: fml.Run) -> None:
+    p = {name.removeprefix("m."): value for name, value in trained.model.parameters.items()}
+    x = points(7)["x"]
+    hidden = np.maximum(x @ p["dense_0.W"] + p["dense_0.b"], 0)
+    expected = hidden @ p["dense_1.W"] + p["dense_1.b"]
+    assert_allclose(trained.model(x), expected, rtol=1e-5, atol=1e-6)
+    assert_allclose(trained.model(x=x.tolist()), expected, rtol=1e-5, atol=1e-6)
+    assert trained.models["m"] is trained.model
+    assert repr(trained.model) == "<Model m(x: f32[N, 2]) -> f32[N, 3]>"
+
+
+def test_parameters_cannot_be_changed_by_accident(trained: fml.Run) -> None:
+    parameters: Any = trained.model.parameters
+    with pytest.raises(TypeError):
+        parameters["m.dense_0.W"] = 0
+    with pytest.raises(ValueError, match="read-only"):
+        parameters["m.dense_0.W"][0] = 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "named", "words"),
+    [
+        ((np.zeros((3, 5)),), {}, "axis 1 has 5 entries instead of 2"),
+        ((np.zeros(2),), {}, "it has 1 axes"),
+        ((np.array([["a", "b"]]),), {}, "`x`"),
+        ((), {}, "x: f32[N, 2]"),
+        ((np.zeros((1, 2)), np.zeros((1, 2))), {}, "found 2 arguments"),
+        ((), {"z": np.zeros((1, 2))}, "z"),
+    ],
+)
+def test_a_wrong_argument_is_named(
+    arguments: tuple[Any, ...], named: dict[str, Any], words: str, trained: fml.Run
+) -> None:
+    with pytest.raises(fml.FmlError) as caught:
+        trained.model(*arguments, **named)
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.code == "E0720"
+    assert words in " ".join([diagnostic.message, *diagnostic.notes])
+
+
+def test_same_seed_same_bits_and_another_seed_others() -> None:
+    program = fml.loads(CLASSIFIER)
+    first, again, other = (
+        program.train(data={"points": points()}, seed=seed) for seed in (1, 1, 2)
+    )
+    for name, value in first.variables.items():
+        assert_array_equal(value, again.variables[name])
+    assert any((v != other.variables[n]).any() for n, v in first.variables.items())
+
+
+def test_options_by_name_by_mapping_and_as_text() -> None:
+    program = fml.loads(CLASSIFIER)
+    data = {"points": points()}
+    for run in (
+        program.train(data=data, rounds="1 epoch", width=7),
+        program.train("main", data, options={"rounds": "1 epoch", "width": "7"}),
+        program.train(data=data, rounds="8 steps", width=np.int64(7)),
+    ):
+        assert run.steps == 8
+        assert run.model.parameters["m.dense_0.W"].shape == (2, 7)
+
+
+def test_splits_can_be_handed_over() -> None:
+    run = fml.loads(CLASSIFIER).train(
+        data={"points": {"train": points(), "valid": points(20)}}, rounds="1 epoch"
+    )
+    assert {"train.loss", "valid.loss"} <= run.figures.keys()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [
+        ({"lr": 100}, "E0405"),
+        ({"rate": 1}, "E0405"),
+        ({"plan": "mian"}, "E0602"),
+        ({"device": "cuda:0"}, "E0740"),
+        ({"device": "abacus"}, "E0740"),
+        ({"data": {"pionts": {}}}, "E0741"),
+        ({"data": {}}, "E0505"),
+        ({"data": {"points": {"x": [[0.0, 0.0]], "y": [0]}}}, "E0520"),
+    ],
+)
+def test_what_cannot_be_trained_is_an_error(
+    arguments: dict[str, Any], code: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(fml.FmlError) as caught:
+        fml.loads(CLASSIFIER).train(**{"data": {"points": points()}, "run": "r", **arguments})
+    assert codes(caught) == [code]
+    assert not [*tmp_path.glob("runs/*")]
+
+
+def test_python_writes_no_folder_unless_asked(line: fml.Program) -> None:
+    assert line.train().folder is None
+    assert not Path("runs").exists()
+
+
+def test_a_kept_run_opens_as_it_was(line: fml.Program) -> None:
+    run = line.train(run="mine")
+    assert run.folder == Path("runs/mine")
+    opened = fml.open_run("runs/mine")
+    assert opened.stopped_by == run.stopped_by
+    assert opened.figures == run.figures
+    assert opened.steps == run.steps
+    assert [p.value for p in opened.metrics["train.J"]] == run.metrics["train.J"].values
+    x = np.array([[0.5]])
+    assert_array_equal(opened.model(x), run.model(x))
+    assert opened.evaluate() == run.figures
+
+
+def test_two_runs_without_a_name_get_two_folders(line: fml.Program) -> None:
+    folders = {line.train(run=None).folder for _ in range(2)}
+    assert len(folders) == 2
+    assert all(folder and folder.name.startswith("line-") for folder in folders)
+
+
+def test_imports_and_options_are_kept_with_the_run(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    project = tmp_path / "project"
+    (project / "nets" / "deep").mkdir(parents=True)
+    (project / "main").mkdir()
+    body = CLASSIFIER.replace(
+        "model net(x: f32[N, D]) -> f32[N, 3] = x |> dense(width) |> relu |> dense(3)",
+        'from "../nets/net.fml" import head',
+    ).replace("m = net()", "m = head(width)")
+    (project / "main" / "main.fml").write_text(body)
+    (project / "nets" / "net.fml").write_text(
+        'from "deep/body.fml" import body\n'
+        "model head(w: dim)(x: f32[N, D]) -> f32[N, 3] = x |> body(w) |> dense(3)\n"
+    )
+    (project / "nets" / "deep" / "body.fml").write_text(
+        "layer body(w: dim)(x: f32[N, D]) -> f32[N, w] = x |> dense(w) |> relu\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    program = fml.load(project / "main" / "main.fml")
+    run = program.train(data={"points": points()}, run="kept", width=6, rounds="1 epoch")
+    for file in project.rglob("*.fml"):
+        file.unlink()
+    opened = fml.open_run("runs/kept")
+    x = points(5)["x"]
+    assert_array_equal(opened.model(x), run.model(x))
+    assert opened.evaluate({"points": points()}) == run.figures
+
+
+@pytest.mark.parametrize("file", ["options.json", "figures.json", "model.safetensors", "data.json"])
+def test_a_damaged_run_is_reported(file: str, line: fml.Program) -> None:
+    line.train(run="r")
+    path = Path("runs/r") / file
+    path.write_bytes(path.read_bytes()[:-9])
+    with pytest.raises(fml.FmlError) as caught:
+        fml.open_run("runs/r")
+    assert codes(caught) == ["E0707"]
+    assert file in caught.value.diagnostics[0].message
+
+
+def test_a_torn_line_of_figures_is_left_out(line: fml.Program) -> None:
+    run = line.train(run="r")
+    path = Path("runs/r/metrics.csv")
+    path.write_text(path.read_text() + "400,400.0,80")
+    assert fml.open_run("runs/r").metrics["train.J"].values == run.metrics["train.J"].values
+
+
+def test_saved_parameters_are_read_by_the_language(line: fml.Program) -> None:
+    run = line.train()
+    run.save("m.safetensors")
+    stored = load_file("m.safetensors")
+    assert {name: value.tolist() for name, value in stored.items()} == {
+        name: value.tolist() for name, value in run.model.parameters.items()
+    }
+    with pytest.raises(fml.FmlError) as caught:
+        run.save("absent/m.safetensors")
+    assert codes(caught) == ["E0732"]
+
+
+def test_predictions_begin_with_columns(line: fml.Program) -> None:
+    run = line.train()
+    predicted = run.predict({"t": np.array([0.0, 1.0])})
+    assert [*predicted] == ["prediction"]
+    assert_allclose(predicted["prediction"], [-1, 2], atol=0.05)
+    with pytest.raises(fml.FmlError) as caught:
+        run.predict({"s": np.array([0.0])})
+    assert codes(caught) == ["E0502"]
+
+
+def test_a_plan_with_two_models_asks_which() -> None:
+    text = CLASSIFIER.replace("logits = m(x)", "k = net()\n  logits = m(x) + k(x)")
+    run = fml.loads(text).train(data={"points": points()}, rounds="1 epoch")
+    assert set(run.models) == {"m", "k"}
+    with pytest.raises(fml.FmlError) as caught:
+        _ = run.model
+    assert codes(caught) == ["E0742"]
+    assert 'run.models["k"]' in caught.value.diagnostics[0].help
+
+
+def test_events_reach_a_listener() -> None:
+    events: list[str] = []
+
+    class Listener:
+        def started(self, progress: Any, steps_per_epoch: int) -> None:
+            events.append(f"started {steps_per_epoch}")
+
+        def stepped(self, progress: Any) -> None:
+            events.append(f"step {progress.step}")
+
+        def measured(self, points: Any) -> None:
+            events.append("measured " + " ".join(sorted(p.series for p in points)))
+
+        def stopped(self, progress: Any, why: str) -> None:
+            events.append(f"stopped {why}")
+
+    fml.loads(CLASSIFIER).train(data={"points": points(16)}, rounds="1 epoch", on_event=Listener())
+    assert events == [
+        "started 2", "step 1", "step 2", "measured train.loss",
+        "stopped after 1 epoch",
+    ]  # fmt: skip
+
+
+def test_visualize_draws_every_graph(tmp_path: Path) -> None:
+    program = fml.loads(CLASSIFIER)
+    for graph in fml.program.GRAPHS:
+        program.visualize(tmp_path / f"{graph}.dot", graph=graph, width=9)
+        assert "9]" in (tmp_path / f"{graph}.dot").read_text()
+    with pytest.raises(fml.FmlError) as caught:
+        program.visualize(tmp_path / "x.dot", graph="stepp")  # pyright: ignore
+    assert codes(caught) == ["E0734"]
+    without = fml.loads("train { state k: f32 ~ zeros\n k <- k + 1\n stop after 3 steps }")
+    with pytest.raises(fml.FmlError) as caught:
+        without.visualize(tmp_path / "x.dot", graph="model")
+    assert codes(caught) == ["E0735"]
+
+
+def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
+    (tmp_path / "latin.fml").write_bytes(b"# caf\xe9\noption \xe9 = 1\n")
+    for path in (tmp_path, tmp_path / "absent.fml"):
+        with pytest.raises(fml.FmlError) as caught:
+            fml.load(path)
+        assert codes(caught) == ["E0733"]
+    with pytest.raises(fml.FmlError) as caught:
+        fml.load(tmp_path / "latin.fml")
+    assert caught.value.diagnostics[0].code.startswith("E01")
