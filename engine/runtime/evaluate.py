@@ -10,27 +10,22 @@ from fml.engine.ir.training import Model, Training
 from fml.engine.ir.types import TensorType
 from fml.engine.ops.record import Array
 from fml.engine.runtime.executor import VariableStore
+from fml.engine.runtime.feeding import Data, has_samples
+from fml.engine.runtime.measuring import Measurement
 from fml.engine.runtime.section import Moment, Section
-from fml.engine.runtime.trainer import Data
 
 
 def evaluate(
     training: Training, data: Data, variables: Mapping[str, Array], backend: Backend
 ) -> dict[str, float]:
-    """Take every figure of a plan on its whole split."""
+    """Take every figure of a plan on its whole split, of the splits that have samples."""
     store = VariableStore(training.variables, backend)
     store.restore(variables)
     figures: dict[str, float] = {}
     for measure in training.measures:
-        split = data[measure.data].get(measure.split)
-        if not split or not len(next(iter(split.values()))):
-            continue
-        sizes = {"steps_per_epoch": 1, measure.dim: len(next(iter(split.values())))}
-        section = Section(measure.graph, sizes, backend, store)
-        section.feed({(measure.data, name): array for name, array in split.items()})
-        section.provide(Moment(0, 1, 1))
-        section.run()
-        figures |= {s.name: section.number(s.output) for s in measure.series}
+        if has_samples(data, measure.data, measure.split):
+            measurement = Measurement(measure, data, {"steps_per_epoch": 1}, backend, store)
+            figures |= measurement.take(Moment(0, 1, 1))
     return figures
 
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from fml.engine.backends.interface import Backend, Event, Launch, Stream, View
 from fml.engine.ir.training import Variable
-from fml.engine.ir.types import TensorType
+from fml.engine.ir.types import BOOL, Element, TensorType, tensor
 from fml.engine.ops.record import Array
 from fml.engine.passes.constants import array_of
 from fml.engine.plan.planner import lay_out
@@ -20,6 +20,7 @@ class VariableStore:
         self.layout = lay_out(variables.values())
         self.memory = backend.allocate(self.layout.nbytes)
         self._backend = backend
+        self._variables = variables
         self._views: dict[str, View] = {
             name: backend.view(self.memory, region.offset, variables[name].type)
             for name, region in self.layout.regions.items()
@@ -36,6 +37,18 @@ class VariableStore:
     def __contains__(self, name: object) -> bool:
         """Whether there is a variable of that name."""
         return name in self._views
+
+    def second_place(self) -> tuple[Launch, Launch]:
+        """Take memory for all variables; return what copies them there, and what copies back."""
+        every = tensor(Element.U8, self.layout.nbytes)
+        here = self._backend.view(self.memory, 0, every)
+        there = self._backend.view(self._backend.allocate(self.layout.nbytes), 0, every)
+        return self._backend.copy(here, there), self._backend.copy(there, here)
+
+    def not_finite(self) -> set[str]:
+        """Names of the variables that hold an infinity or no number."""
+        floats = (name for name in self._views if self._variables[name].type.is_float)
+        return {name for name in floats if not np.isfinite(self[name]).all()}
 
     def snapshot(self) -> dict[str, Array]:
         """Copies of all variables."""
@@ -133,11 +146,17 @@ class Executable:
             for task, call in zip(self.plan.tasks, self._calls, strict=True):
                 call()
                 node = graph[task.node]
-                if node.type.is_float:
+                if node.type.is_float and self._ran(task):
                     value = self._backend.download(self._view(task.write, node.type))
                     if not np.isfinite(value).all():
                         return node.id
         return None
+
+    def _ran(self, task: Task) -> bool:
+        """Whether a task that was just carried out did anything: its guard was true."""
+        if task.guard is None:
+            return True
+        return bool(self._backend.download(self._view(task.guard, TensorType(BOOL))))
 
 
 def _end(regions: Iterable[Region]) -> int:

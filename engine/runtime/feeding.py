@@ -1,12 +1,17 @@
 """Mini-batches: each epoch's order is a function of seed and epoch, whatever came before."""
 
 from collections.abc import Mapping
+from typing import TypeAlias
 
 import numpy as np
 
-from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark
+from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, did_you_mean
+from fml.engine.ir.source import Span
 from fml.engine.ir.training import Feed
 from fml.engine.ops.record import Array
+
+# All samples, by data set, split and field.
+Data: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Array]]]
 
 
 class Batches:
@@ -40,14 +45,40 @@ class Batches:
         if not self.feed.shuffle:
             start = place * self.size
             return {(data, n): a[start : start + self.size] for n, a in self._fields.items()}
-        if epoch != self._epoch:
-            self._epoch = epoch
+        if epoch != self._epoch or self._order is None:
             # Philox is counter-based: seed and epoch are its key, so any epoch can be begun anew.
             generator = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
-            self._order = generator.permutation(self.samples)
-        assert self._order is not None
+            self._epoch, self._order = epoch, generator.permutation(self.samples)
         chosen = self._order[place * self.size : (place + 1) * self.size]
         return {(data, n): a[chosen] for n, a in self._fields.items()}
+
+
+def has_samples(data: Data, name: str, split: str) -> bool:
+    """Whether a split exists and is not empty."""
+    fields = data.get(name, {}).get(split)
+    return bool(fields) and len(next(iter(fields.values()))) > 0
+
+
+def samples_in(
+    data: Data, name: str, split: str, purpose: str, span: Span | None = None
+) -> Mapping[str, Array]:
+    """Return all samples of a split, by field.
+
+    Raises:
+        FmlError: E0521, the split does not exist or is empty; `purpose` ends the message
+            (`measure on`).
+    """
+    if has_samples(data, name, split):
+        return data[name][split]
+    splits = data.get(name, {})
+    listed = ", ".join(f"`{known}`" for known in splits)
+    raise FmlError([Diagnostic(
+        "E0521",
+        f"`{name}` has no samples in the split `{split}` to {purpose}",
+        (Mark(span),) if span else (),
+        (f"its splits are {listed}",) if listed else ("it has no splits",),
+        did_you_mean(split, splits.keys() - {split}),
+    )])  # fmt: skip
 
 
 def _too_few(feed: Feed, samples: int) -> Diagnostic:

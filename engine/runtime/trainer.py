@@ -2,32 +2,24 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
 
 from fml.engine.backends.interface import Backend
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, error
-from fml.engine.ir.training import (
-    Duration,
-    Measure,
-    Role,
-    StopAfter,
-    StopWhen,
-    Training,
-    Unit,
-)
+from fml.engine.ir.training import Duration, Role, StopAfter, StopWhen, Training, Unit
 from fml.engine.ops.record import Array
 from fml.engine.runtime.checkpoint import Checkpoint, write_checkpoint
 from fml.engine.runtime.executor import VariableStore
-from fml.engine.runtime.feeding import Batches
+from fml.engine.runtime.feeding import Batches, Data, samples_in
 from fml.engine.runtime.interrupt import Interrupt
+from fml.engine.runtime.measuring import measurements
 from fml.engine.runtime.section import Moment, Section, is_due
-from fml.engine.runtime.watch import Kept, Listener, Patience, Point, Progress, Silent
+from fml.engine.runtime.trail import Trail
+from fml.engine.runtime.watch import TOLERANCE, Listener, Point, Progress, Record, Silent
 
-# Samples of every split, by data set, split and field.
-Data = Mapping[str, Mapping[str, Mapping[str, Array]]]
 SECONDS_BETWEEN_CHECKPOINTS = 10.0
 
 
@@ -56,14 +48,26 @@ def train(
     seed: int | None = None,
     listener: Listener | None = None,
     checkpoint: Path | None = None,
+    resume: Checkpoint | None = None,
 ) -> Outcome:
     """Run a plan to its end.
 
+    `seed` stands in for the plan's own; `checkpoint` is a file that is written every few seconds
+    and at the end. With `resume` a run goes on where a checkpoint was written, with the bits it
+    would have had; its history begins there.
+
     Raises:
-        FmlError: it cannot be begun: batches larger than their split, sizes that do not fit, or
+        FmlError: it cannot be begun: batches larger than their split (E0520), splits without
+            samples (E0521), a checkpoint of another run (E0711), sizes that do not fit, or
             learners, which are lowered but not run yet (E0901).
     """
-    return Trainer(training, data, backend, seed, listener or Silent(), checkpoint).run()
+    _require_no_learners(training)
+    trainer = Trainer(training, data, backend, training.seed if seed is None else seed)
+    trainer.listener = listener or Silent()
+    trainer.checkpoint = checkpoint
+    if resume is not None:
+        trainer.resume(resume)
+    return trainer.run()
 
 
 def new_store(training: Training, backend: Backend, seed: int) -> VariableStore:
@@ -77,96 +81,48 @@ def new_store(training: Training, backend: Backend, seed: int) -> VariableStore:
     return store
 
 
-@dataclass(slots=True)
-class _Sum:
-    """The mean of what `minimize` minimises, over the steps of an epoch."""
-
-    total: dict[str, float] = field(default_factory=dict[str, float])
-    steps: int = 0
-
-    def add(self, name: str, value: float) -> None:
-        self.total[name] = self.total.get(name, 0.0) + value
+def _require_no_learners(training: Training) -> None:
+    if training.learners is None:
+        return
+    marks = (Mark(training.learners.span),) if training.learners.span else ()
+    message = "learners are checked and lowered, and cannot be run yet"
+    help = "train a plan without `learners`"
+    raise FmlError([Diagnostic("E0901", message, marks, (), help)])
 
 
 class Trainer:
     """One run of one plan."""
 
-    def __init__(
-        self,
-        training: Training,
-        data: Data,
-        backend: Backend,
-        seed: int | None,
-        listener: Listener,
-        checkpoint: Path | None,
-    ) -> None:
-        if training.learners is not None:
-            span = training.learners.span
-            raise FmlError(
-                [
-                    Diagnostic(
-                        "E0901",
-                        "learners are checked and lowered, and cannot be run yet",
-                        (Mark(span),) if span else (),
-                        (),
-                        "train a plan without `learners`",
-                    )
-                ]
-            )
-        self.training, self.data, self.backend = training, data, backend
-        self.listener, self.checkpoint = listener, checkpoint
-        self.seed = training.seed if seed is None else seed
-        self.batches = [Batches(f, data[f.data][f.split], self.seed) for f in training.feeds]
+    def __init__(self, training: Training, data: Data, backend: Backend, seed: int) -> None:
+        """Compile everything and set the variables to their first values."""
+        self.training = training
+        self.listener: Listener = Silent()
+        self.checkpoint: Path | None = None
+        self.seed = seed % 2**63  # the words of the random generators
+        self.batches = [
+            Batches(f, samples_in(data, f.data, f.split, "train on", f.span), self.seed)
+            for f in training.feeds
+        ]
         first = self.batches[0] if self.batches else None
-        self.moment = Moment(
-            0, first.per_epoch if first else 1, first.size if first else 1, self.seed
-        )
-        self.store = new_store(training, backend, self.seed)
-        sizes = {"steps_per_epoch": self.moment.steps_per_epoch}
-        self.step = Section(
-            training.step,
-            {**sizes, **{b.feed.dim: b.size for b in self.batches}},
-            backend,
-            self.store,
-        )
-        self.measures = [(m, self._measure(m, sizes)) for m in training.measures if self._has(m)]
-        self.logs = [(g, Section(g.graph, sizes, backend, self.store)) for g in training.logs]
-        self.stops = [
-            (r, Section(r.graph, sizes, backend, self.store) if isinstance(r, StopWhen) else None)
-            for r in training.stops
-        ]
-        self.patience = [
-            Patience(r) for r in training.stops if not isinstance(r, StopAfter | StopWhen)
-        ]
-        self.kept = Kept(training.keep) if training.keep else None
-        self.latest: dict[str, float] = {}
-        self.history: list[Point] = []
-        self.sum = _Sum()
-        self.epoch_start = self.store.snapshot()
+        per_epoch, batch = (first.per_epoch, first.size) if first else (1, 1)
+        self.moment = Moment(0, per_epoch, batch, self.seed)
+        self.store = store = new_store(training, backend, self.seed)
+        sizes = {"steps_per_epoch": per_epoch}
+        fed = {batches.feed.dim: batches.size for batches in self.batches}
+        self.step = Section(training.step, sizes | fed, backend, store)
+        self.measurements = measurements(training, data, sizes, backend, store)
+        self.logs = [(log, Section(log.graph, sizes, backend, store)) for log in training.logs]
+        self.conditions = {
+            number: Section(rule.graph, sizes, backend, store)
+            for number, rule in enumerate(training.stops)
+            if isinstance(rule, StopWhen)
+        }
+        self.trail = Trail(self.step, store)
+        self.record = Record(training)
         self.failure: Diagnostic | None = None
+        self._stepping = False
         self._began = self._saved = time.monotonic()
         self._seconds_before = 0.0
-
-    def _has(self, measure: Measure) -> bool:
-        splits = self.data[measure.data]
-        if measure.split in splits and self._samples(measure):
-            return True
-        if measure.optional:
-            return False
-        listed = ", ".join(f"`{name}`" for name in splits)
-        raise error(
-            "E0521",
-            f"`{measure.data}` has no samples in the split `{measure.split}` to measure on",
-            help=f"its splits are {listed}",
-        )
-
-    def _samples(self, measure: Measure) -> int:
-        return len(next(iter(self.data[measure.data][measure.split].values())))
-
-    def _measure(self, measure: Measure, sizes: Mapping[str, int]) -> Section:
-        """A split is measured as one batch; its samples do not change, so they are fed once."""
-        sizes = {**sizes, measure.dim: self._samples(measure)}
-        return Section(measure.graph, sizes, self.backend, self.store)
 
     # --- the loop --------------------------------------------------------------------------
 
@@ -174,135 +130,122 @@ class Trainer:
         """Step until a rule, a person or a figure that is not finite says stop."""
         self.listener.started(self.progress(), self.moment.steps_per_epoch)
         with Interrupt() as interrupt:
-            why = ""
-            while not why:
-                self._one_step()
-                if self.failure is not None:
-                    why = self.failure.message
-                elif interrupt.requested:
-                    why = "interrupted"
-                else:
-                    why = self._look()
+            try:
+                why = self._step_until(interrupt)
+            except KeyboardInterrupt:
+                # The second Ctrl-C does not wait for the step; half of one is worth nothing.
+                if self._stepping:
+                    self.trail.undo()
+                interrupt.requested, why = True, "interrupted"
             self.listener.stopped(self.progress(), why)
             return self._finish(why, interrupt.requested)
 
+    def _step_until(self, interrupt: Interrupt) -> str:
+        while True:
+            self._one_step()
+            if self.failure is not None:
+                return self.failure.message
+            if interrupt.requested:
+                return "interrupted"
+            why = self._look()
+            if why:
+                return why
+
     def _one_step(self) -> None:
+        self.moment = replace(self.moment, seconds=self._seconds())
         fields: dict[tuple[str, str], Array] = {}
         for batches in self.batches:
             fields |= batches.at(self.moment.step)
-        seconds = time.monotonic() - self._began
-        self.moment = replace(self.moment, seconds=seconds)
-        self.step.feed(fields)
-        self.step.provide(self.moment, self._seconds_before)
+        self.trail.begin(self.moment, self._seconds_before, fields)
+        self._stepping = True
         self.step.run()
+        self._stepping = False
         for series in self.training.train_series:
             value = self.step.number(series.output)
-            self.sum.add(series.name, value)
             if not np.isfinite(value):
-                self._explain(series.name, value)
+                self.moment, self.failure = self.trail.find_fault(series.name, value)
                 return
-        self.sum.steps += 1
+            self.record.means[series.name].add(value)
         self.moment = replace(self.moment, step=self.moment.step + 1)
         self.listener.stepped(self.progress())
 
     def _look(self) -> str:
         """What comes after a step; returns why to stop, if a rule says so."""
-        points: list[Point] = []
-        at_epoch_end = self.moment.step % self.moment.steps_per_epoch == 0
-        if at_epoch_end:
-            for name, total in self.sum.total.items():
-                points.append(self._point(name, total / self.sum.steps))
-            self.sum = _Sum()
-        for measure, section in self.measures:
-            if measure.every is not None and self._is_due(measure.every):
-                points += self._take(measure, section)
+        figures: dict[str, float] = {}
+        if self.moment.step % self.moment.steps_per_epoch == 0:
+            figures |= self.record.take_means()
+        for measurement in self.measurements:
+            if measurement.rule.every is not None and self._is_due(measurement.rule.every):
+                figures |= measurement.take(self.moment)
         for log, section in self.logs:
             if self._is_due(log.every):
                 section.provide(self.moment)
                 section.run()
-                points.append(self._point(log.series.name, section.number(log.series.output)))
-        self._note(points)
+                figures[log.series.name] = section.number(log.series.output)
+        if figures:
+            points = tuple(self._point(name, value) for name, value in figures.items())
+            self.record.note(points, self._passed, self.store.snapshot)
+            self.listener.measured(points)
         why = self._stop_reason()
         self._seconds_before = self.moment.seconds
-        if at_epoch_end:
-            self.epoch_start = self.store.snapshot()
         if self.checkpoint and time.monotonic() - self._saved > SECONDS_BETWEEN_CHECKPOINTS:
-            self._save()
+            self._save(self.checkpoint)
         return why
 
     def _is_due(self, duration: Duration) -> bool:
         return is_due(duration, self.moment, self.moment.step, self._seconds_before)
 
-    def _take(self, measure: Measure, section: Section) -> list[Point]:
-        """Measure a whole split."""
-        split = self.data[measure.data][measure.split]
-        section.feed({(measure.data, name): array for name, array in split.items()})
-        section.provide(self.moment)
-        section.run()
-        return [self._point(s.name, section.number(s.output)) for s in measure.series]
-
     def _point(self, series: str, value: float) -> Point:
         now = self.progress()
         return Point(series, now.step, now.epoch, now.samples, now.seconds, value)
 
-    def _note(self, points: list[Point]) -> None:
-        """Remember figures, and the parameters where they are the best so far."""
-        if not points:
-            return
-        for point in points:
-            self.latest[point.series] = point.value
-        for patience in self.patience:
-            for point in points:
-                if point.series == patience.rule.series:
-                    patience.best.offer(point.value, self._passed(patience.rule.within))
-        if self.kept is not None:
-            for point in points:
-                if point.series == self.kept.rule.series and self.kept.best.offer(point.value, 0.0):
-                    self.kept.values, self.kept.step = self.store.snapshot(), point.step
-        self.history += points
-        self.listener.measured(tuple(points))
+    def _seconds(self) -> float:
+        return time.monotonic() - self._began
 
     def _passed(self, duration: Duration) -> float:
         if duration.unit is Unit.SECONDS:
-            return time.monotonic() - self._began
+            return self._seconds()
         return self.moment.count(duration.unit.value, self.moment.step)
 
     def _stop_reason(self) -> str:
-        for rule, section in self.stops:
+        for number, rule in enumerate(self.training.stops):
             if isinstance(rule, StopAfter):
-                if self._passed(rule.duration) >= rule.duration.amount - 1e-9:
+                if self._passed(rule.duration) >= rule.duration.amount - TOLERANCE:
                     return f"after {rule.duration}"
-            elif isinstance(rule, StopWhen) and section is not None and self._holds(section):
+            elif isinstance(rule, StopWhen) and self._holds(self.conditions[number]):
                 return rule.text
-        for patience in self.patience:
-            rule = patience.rule
-            stalled = self._passed(rule.within) - patience.best.at >= rule.within.amount - 1e-9
-            if patience.best.value is not None and stalled:
-                direction = "falling" if rule.falling else "rising"
-                return f"{rule.series} stopped {direction} for {rule.within}"
-        return ""
+        stalled = self.record.stalled(self._passed)
+        if stalled is None:
+            return ""
+        direction = "falling" if stalled.falling else "rising"
+        return f"{stalled.series} stopped {direction} for {stalled.within}"
 
     def _holds(self, section: Section) -> bool:
         """Whether a condition holds; not while one of its series has not been measured."""
-        if not section.provide_series(self.latest):
+        if not section.provide_series(self.record.latest):
             return False
         section.provide(self.moment)
         section.run()
         return bool(section.number("condition"))
 
-    # --- the end ---------------------------------------------------------------------------
+    def progress(self) -> Progress:
+        """Where the run stands."""
+        now, step = self.moment, self.moment.step
+        epoch, latest = step / now.steps_per_epoch, dict(self.record.latest)
+        return Progress(step, epoch, step * now.batch, self._seconds(), latest)
+
+    # --- the end, and going on ---------------------------------------------------------------
 
     def _finish(self, why: str, interrupted: bool) -> Outcome:
         if self.checkpoint:
-            self._save()
-        if self.kept is not None and self.kept.values is not None:
-            self.store.restore(_model_part(self.training, self.kept.values))
+            self._save(self.checkpoint)
+        self.store.restore(_model_part(self.training, self.record.kept))
         figures: dict[str, float] = {}
-        for measure, section in self.measures:
-            figures |= {p.series: p.value for p in self._take(measure, section)}
+        for measurement in self.measurements:
+            figures |= measurement.take(self.moment)
         return Outcome(
             self.store.snapshot(),
-            tuple(self.history),
+            tuple(self.record.history),
             figures,
             why,
             self.progress(),
@@ -310,63 +253,43 @@ class Trainer:
             self.failure,
         )
 
-    def progress(self) -> Progress:
-        """Where the run stands."""
-        seconds = time.monotonic() - self._began
-        step = self.moment.step
-        epoch = step / self.moment.steps_per_epoch
-        return Progress(step, epoch, step * self.moment.batch, seconds, dict(self.latest))
-
-    def _save(self) -> None:
-        assert self.checkpoint is not None
-        self._saved = time.monotonic()
+    def _save(self, path: Path) -> None:
         state = {
+            "seed": self.seed,
             "step": self.moment.step,
             "steps_per_epoch": self.moment.steps_per_epoch,
-            "seed": self.seed,
-            "seconds": self._saved - self._began,
-            "latest": self.latest,
-            "kept_step": self.kept.step if self.kept else None,
-            "kept_value": self.kept.best.value if self.kept else None,
-            "patience": [[p.best.value, p.best.at] for p in self.patience],
-            "sum": [self.sum.total, self.sum.steps],
+            "seconds": self._seconds(),
+            "seconds_before": self._seconds_before,
+            "record": self.record.state(),
         }
-        kept = self.kept.values if self.kept and self.kept.values else {}
-        write_checkpoint(self.checkpoint, Checkpoint(self.store.snapshot(), kept, state))
+        write_checkpoint(path, Checkpoint(self.store.snapshot(), self.record.kept, state))
+        self._saved = time.monotonic()
 
-    # --- figures that are not finite -----------------------------------------------------------
+    def resume(self, checkpoint: Checkpoint) -> None:
+        """Go on from a checkpoint of the same plan, data and seed.
 
-    def _explain(self, series: str, value: float) -> None:
-        """Go back to the last good parameters, and find the first node that went wrong."""
-        failed = self.moment.step
-        start = failed - failed % self.moment.steps_per_epoch
-        self.store.restore(self.epoch_start)
-        for step in range(start, failed):
-            self._again(step)
-            self.step.run()
-        good = self.store.snapshot()
-        self._again(failed)
-        number = self.step.executable.first_not_finite()
-        self.store.restore(good)
-        node = None if number is None else self.step.graph[number]
-        where = (
-            f"first in `{node.op}`" + (f" of `{node.scope}`" if node.scope else "") if node else ""
-        )
-        marks = (Mark(node.span, "first here"),) if node and node.span else ()
-        self.failure = Diagnostic(
-            "E0703",
-            f"{series} is {value} at step {failed}",
-            marks,
-            (where,) if where else (),
-            "lower the rate, warm it up, or clip the gradients with `clip_norm(1)`",
-        )
-
-    def _again(self, step: int) -> None:
-        fields: dict[tuple[str, str], Array] = {}
-        for batches in self.batches:
-            fields |= batches.at(step)
-        self.step.feed(fields)
-        self.step.provide(replace(self.moment, step=step))
+        Raises:
+            FmlError: E0711, it is of another run.
+        """
+        state = checkpoint.state
+        mine = {name: value.shape for name, value in self.store.snapshot().items()}
+        same = {
+            "the variables": mine == {n: v.shape for n, v in checkpoint.variables.items()},
+            "the seed": self.seed == state["seed"],
+            "the steps in an epoch": self.moment.steps_per_epoch == state["steps_per_epoch"],
+        }
+        for what, agrees in same.items():
+            if not agrees:
+                raise error(
+                    "E0711",
+                    f"the checkpoint is of another run: {what} differ",
+                    help="resume with the file, the options, the data and the seed of that run",
+                )
+        self.store.restore(checkpoint.variables)
+        self.record.resume(state["record"], checkpoint.kept)
+        self.moment = replace(self.moment, step=state["step"])
+        self._began = time.monotonic() - state["seconds"]
+        self._seconds_before = state["seconds_before"]
 
 
 def _model_part(training: Training, values: Mapping[str, Array]) -> dict[str, Array]:

@@ -1,12 +1,15 @@
 """What a run looks back on: series, and the rules that stop it and choose what it keeps."""
 
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Protocol
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
 
-from fml.engine.ir.training import Keep, StopPatience
+from fml.engine.ir.training import Duration, StopPatience, Training
 from fml.engine.ops.record import Array
+
+# Epochs are quotients of steps: a tenth epoch may be over at 9.999999999.
+TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,24 +89,80 @@ class Best:
 
 
 @dataclass(slots=True)
-class Patience:
-    """`stop when valid.loss stops falling for 8 epochs`."""
+class Mean:
+    """The mean of a series over the steps of an epoch so far."""
 
-    rule: StopPatience
-    best: Best = field(init=False)
+    total: float = 0.0
+    steps: int = 0
 
-    def __post_init__(self) -> None:
-        self.best = Best(highest=not self.rule.falling)
+    def add(self, value: float) -> None:
+        """Take the value of a step."""
+        self.total += value
+        self.steps += 1
 
 
-@dataclass(slots=True)
-class Kept:
-    """The parameters of the best figure."""
+class Record:
+    """All that was measured, and what the rules that look back make of it.
 
-    rule: Keep
-    best: Best = field(init=False)
-    values: dict[str, Array] | None = None
-    step: int = 0
+    `best` belongs to `keep`, and `kept` are the variables it keeps; `patience` are the rules
+    `stops falling` and `stops rising` with the best value of each.
+    """
 
-    def __post_init__(self) -> None:
-        self.best = Best(self.rule.highest)
+    def __init__(self, training: Training) -> None:
+        """Begin with nothing measured."""
+        self.latest: dict[str, float] = {}
+        self.history: list[Point] = []
+        self.means: dict[str, Mean] = {series.name: Mean() for series in training.train_series}
+        self.keep = training.keep
+        self.best = Best(highest=self.keep is not None and self.keep.highest)
+        self.kept: dict[str, Array] = {}
+        rules = [rule for rule in training.stops if isinstance(rule, StopPatience)]
+        self.patience = [(rule, Best(highest=not rule.falling)) for rule in rules]
+
+    def take_means(self) -> dict[str, float]:
+        """Return the means of the epoch that is over, and begin with the next one."""
+        taken = {name: mean.total / mean.steps for name, mean in self.means.items()}
+        self.means = {name: Mean() for name in self.means}
+        return taken
+
+    def note(
+        self,
+        points: Sequence[Point],
+        passed: Callable[[Duration], float],
+        variables: Callable[[], dict[str, Array]],
+    ) -> None:
+        """Take figures; `passed` says how much of a unit has passed, `variables` copies them."""
+        self.history += points
+        for point in points:
+            self.latest[point.series] = point.value
+            for rule, best in self.patience:
+                if point.series == rule.series:
+                    best.offer(point.value, passed(rule.within))
+            watched = self.keep is not None and point.series == self.keep.series
+            if watched and self.best.offer(point.value, point.step):
+                self.kept = variables()
+
+    def stalled(self, passed: Callable[[Duration], float]) -> StopPatience | None:
+        """Return a rule whose series has not become better for as long as it says."""
+        for rule, best in self.patience:
+            waited = passed(rule.within) - best.at
+            if best.value is not None and waited >= rule.within.amount - TOLERANCE:
+                return rule
+        return None
+
+    def state(self) -> dict[str, Any]:
+        """Return all but the history and the variables kept, as JSON has it."""
+        return {
+            "latest": self.latest,
+            "means": {name: [m.total, m.steps] for name, m in self.means.items()},
+            "best": [self.best.value, self.best.at],
+            "patience": [[best.value, best.at] for _, best in self.patience],
+        }
+
+    def resume(self, state: Mapping[str, Any], kept: Mapping[str, Array]) -> None:
+        """Go on from a `state`."""
+        self.latest, self.kept = dict(state["latest"]), dict(kept)
+        self.means = {name: Mean(*mean) for name, mean in state["means"].items()}
+        self.best.value, self.best.at = state["best"]
+        for (_, best), (value, at) in zip(self.patience, state["patience"], strict=True):
+            best.value, best.at = value, at
