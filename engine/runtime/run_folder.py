@@ -1,300 +1,280 @@
-"""A run on the disk: its text, options, environment, figures, parameters and checkpoints.
+"""A run on disk: its text, options, surroundings, figures and parameters, each in a plain file.
 
-Every file is replaced as a whole or grows by whole lines, so a run that was killed can be read.
+Whatever is written at once is renamed into place; `metrics.csv` grows by whole lines. A kill at
+any moment leaves nothing that cannot be read.
 """
 
 import csv
 import json
 import math
-import re
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass, field
+import platform
+import shutil
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
-from itertools import count
 from pathlib import Path
-from typing import Any, Protocol, cast
+from typing import Any, TypeVar
 
 import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from fml.engine.ir.diagnostics import Diagnostic, FmlError, error
-from fml.engine.ir.training import Role, Training
+from fml.engine.ir.diagnostics import FmlError, error
 from fml.engine.ops.record import Array
 from fml.engine.runtime.checkpoint import write_atomically
-from fml.engine.runtime.environment import Environment
-from fml.engine.runtime.files import writing
-from fml.engine.runtime.metrics_file import MetricsFile, read_metrics
-from fml.engine.runtime.trainer import Outcome
-from fml.engine.runtime.watch import Progress
+from fml.engine.runtime.watch import Point, Progress
 
-SOURCE = "source.fml"
-_OPTIONS, _ENVIRONMENT, _METRICS = "options.json", "environment.json", "metrics.csv"
-_DATA, _MODEL, _FIGURES = "data.json", "model.safetensors", "figures.json"
-_ROOT = Path("runs")
+T = TypeVar("T")
+
+ROOT = Path("runs")
+_COLUMNS = ("step", "epoch", "samples", "seconds", "series", "value")
+_FORBIDDEN = set('/\\:*?"<>|')
 
 
 @dataclass(frozen=True, slots=True)
-class Setup:
-    """What was asked for: the file, the folder its data paths begin in, its plan and options.
+class Origin:
+    """What a run was made of.
 
-    Option values are what JSON has, durations as text; `seed` is None for the plan's own.
+    `sources` are the texts by path inside the folder, `main` the one that was trained, `base` the
+    folder in which its data were looked for; `options` are the values given, not the defaults.
     """
 
     file: str
+    main: str
+    sources: Mapping[str, str]
     base: str
     plan: str
-    options: Mapping[str, object] = field(default_factory=dict[str, object])
-    seed: int | None = None
-    device: str = "cpu"
-
-
-class LearntData(Protocol):
-    """What training has found out about a data set; `LoadedData` is one."""
-
-    @property
-    def statistics(self) -> Mapping[str, Array]:
-        """Means and standard deviations by variable."""
-        ...
-
-    @property
-    def classes(self) -> Mapping[str, tuple[str, ...]]:
-        """The texts of text labels by field, in the order of their class numbers."""
-        ...
+    options: Mapping[str, Any]
+    seed: int
+    device: str
 
 
 @dataclass(frozen=True, slots=True)
-class DataFigures:
-    """`LearntData` read back: f32 statistics and class texts."""
+class Encoding:
+    """What turns new samples of a data set into fields: statistics, and the classes of labels."""
 
     statistics: Mapping[str, Array]
     classes: Mapping[str, tuple[str, ...]]
 
 
 @dataclass(frozen=True, slots=True)
+class Ending:
+    """How a run ended, and the figures of the parameters it was left with."""
+
+    figures: Mapping[str, float]
+    stopped_by: str
+    progress: Progress
+    interrupted: bool = False
+    failure: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class RunFolder:
-    """A run's folder; made by `create`, or found by `open`."""
+    """The folder of one run."""
 
     path: Path
+    began: datetime = field(default_factory=lambda: datetime.now().astimezone())
 
     @staticmethod
-    def create(root: Path = _ROOT, name: str | None = None, label: str = "") -> "RunFolder":
-        """Make an empty folder in `root`.
-
-        Without a name it is called by the time and the label, `2026-02-28_14-05-59_iris`,
-        with a number behind it if there is one already.
+    def create(stem: str, name: str | None = None, root: Path = ROOT) -> "RunFolder":
+        """Make a new folder in `root`; without a name, one of the stem and the time.
 
         Raises:
-            FmlError: E0750, the name is taken or is none; E0753, the folder cannot be made.
+            FmlError: E0704, there is a run of that name; E0705, the name cannot be a folder's;
+                E0732, the folder cannot be made.
         """
-        if name is not None and (name in {"", ".", ".."} or re.search(r"[/\\\0]", name)):
-            raise error(
-                "E0750", f"a run cannot be called `{name}`",
-                help="a name is that of a folder in `runs`, without the path to it",
-            )  # fmt: skip
-        with writing(root):
+        if name is not None and (not name.strip(". ") or _FORBIDDEN & set(name)):
+            raise error("E0705", f"`{name}` cannot be the name of a run",
+                        help="use letters, digits, `-`, `_` and `.`")  # fmt: skip
+        now = datetime.now().astimezone()
+        stamped = f"{stem}-{now:%Y-%m-%d-%H%M%S}"
+        try:
             root.mkdir(parents=True, exist_ok=True)
-        if name is not None:
-            return RunFolder(_made(root / name))
-        stem = f"{datetime.now():%Y-%m-%d_%H-%M-%S}" + (f"_{label}" if label else "")
-        for number in count(1):
-            try:
-                return RunFolder(_made(root / (stem if number == 1 else f"{stem}-{number}")))
-            except _Taken:
-                continue
-        raise AssertionError("a number is always free")
-
-    @staticmethod
-    def open(path: Path) -> "RunFolder":
-        """Find the folder of a run.
-
-        Raises:
-            FmlError: E0751, there is none.
-        """
-        if not (path / SOURCE).is_file() or not (path / _OPTIONS).is_file():
-            why = "is not the folder of a run" if path.exists() else "does not exist"
-            near = sorted(p.parent for p in path.parent.glob(f"*/{_OPTIONS}"))[-3:]
-            raise error(
-                "E0751", f"{path} {why}",
-                notes=[f"it has no {SOURCE} and {_OPTIONS}"] if path.exists() else [],
-                help=f"there are {', '.join(map(str, near))}" if near else "`fml train` makes one",
-            )  # fmt: skip
-        return RunFolder(path)
+            for number in range(1, 1000):
+                path = root / (name or (stamped if number == 1 else f"{stamped}-{number}"))
+                try:
+                    path.mkdir()
+                except FileExistsError:
+                    if name is not None:
+                        raise error(
+                            "E0704", f"there is a run `{path}` already",
+                            help="give another name, or move the old run away",
+                        ) from None  # fmt: skip
+                    continue
+                return RunFolder(path, now)
+        except OSError as fault:
+            reason = fault.strerror or str(fault)
+            raise error("E0732", f"`{root}` cannot be written: {reason}") from None
+        raise error("E0704", f"there are a thousand runs `{stamped}` already")
 
     @property
     def checkpoint(self) -> Path:
-        """Where the run keeps what it needs to go on."""
-        return self.path / "checkpoints" / "latest.safetensors"
+        """Where the latest checkpoint is written."""
+        return self.path / "checkpoints" / "last.safetensors"
 
     # --- writing -----------------------------------------------------------------------------
 
-    def write_source(self, texts: Mapping[str, str]) -> None:
-        """Write the text as `source.fml`, and what it imports under the paths it imports them by.
-
-        Raises:
-            FmlError: E0753, as all the others that write.
-        """
-        for name, text in texts.items():
-            self._write(name, text.encode())
-
-    def write_setup(self, setup: Setup) -> None:
-        """Write what was asked for."""
-        options = {name: _plain(value) for name, value in setup.options.items()}
-        self._write_json(_OPTIONS, {**asdict(setup), "options": options})
-
-    def write_environment(self, environment: Environment) -> None:
-        """Write versions, machine and times; at the start, and again at the end."""
-        self._write_json(_ENVIRONMENT, asdict(environment))
-
-    def write_data(self, data: Mapping[str, LearntData]) -> None:
-        """Write statistics and classes of each data set, which new samples are read with."""
-        self._write_json(_DATA, {
-            name: {
-                "statistics": {n: np.asarray(v).tolist() for n, v in learnt.statistics.items()},
-                "classes": {n: list(texts) for n, texts in learnt.classes.items()},
-            }
-            for name, learnt in data.items()
-        })  # fmt: skip
-
-    def metrics(self) -> MetricsFile:
-        """Open `metrics.csv` for appending; the listener of the run that fills it."""
-        return MetricsFile(self.path / _METRICS)
-
-    def write_outcome(self, training: Training, outcome: Outcome) -> None:
-        """Write parameters and states of layers as they were kept, and the final figures."""
-        roles = {name: variable.role for name, variable in training.variables.items()}
-        kept = {n: v for n, v in outcome.variables.items() if roles[n] in {Role.PARAM, Role.STATE}}
-        self._write(_MODEL, save(kept, {"format": "fml", "plan": training.name}))
-        failure = outcome.failure
-        progress = outcome.progress
-        self._write_json(_FIGURES, {
-            "figures": {name: _plain(float(value)) for name, value in outcome.figures.items()},
-            "stopped_by": outcome.stopped_by,
-            "interrupted": outcome.interrupted,
-            "failure": failure and [failure.code, failure.message, failure.notes, failure.help],
-            "progress": [progress.step, progress.epoch, progress.samples, progress.seconds],
-        })  # fmt: skip
-
-    def _write_json(self, name: str, content: object) -> None:
-        text = json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False)
-        self._write(name, text.encode() + b"\n")
-
-    def _write(self, name: str, content: bytes) -> None:
-        with writing(self.path / name):
+    def begin(self, origin: Origin, versions: Mapping[str, str], command: Iterable[str]) -> None:
+        """Write what is known before the first step."""
+        for name, text in origin.sources.items():
+            content = text.encode("utf-8", errors="surrogateescape")
             write_atomically(self.path / name, content)
+        described = {k: v for k, v in asdict(origin).items() if k != "sources"}
+        self._write_json("options.json", described)
+        self._write_json("environment.json", self._environment(versions, command))
+        (self.path / "metrics.csv").write_text(",".join(_COLUMNS) + "\n", encoding="utf-8")
+
+    def append(self, points: Iterable[Point]) -> None:
+        """Add figures, a line each, in one write."""
+        lines = (
+            f"{p.step},{p.epoch!r},{p.samples},{p.seconds:.6f},{_cell(p.series)},{p.value!r}\n"
+            for p in points
+        )
+        with (self.path / "metrics.csv").open("a", encoding="utf-8", newline="") as file:
+            file.write("".join(lines))
+
+    def finish(
+        self, parameters: Mapping[str, Array], encodings: Mapping[str, Encoding], ending: Ending
+    ) -> None:
+        """Write what the run has come to; `figures.json` comes last and says that it is whole."""
+        write_atomically(self.path / "model.safetensors", save(dict(parameters), {"format": "fml"}))
+        data = {
+            name: {
+                "statistics": {k: np.asarray(v).tolist() for k, v in e.statistics.items()},
+                "classes": e.classes,
+            }
+            for name, e in encodings.items()
+        }
+        self._write_json("data.json", data)
+        environment: dict[str, Any] = self._read("environment.json", json.loads)
+        finished = datetime.now().astimezone().isoformat(timespec="seconds")
+        self._write_json("environment.json", {**environment, "finished": finished})
+        self._write_json("figures.json", asdict(ending))
+
+    def discard(self) -> None:
+        """Remove the folder of a run that could not begin."""
+        shutil.rmtree(self.path)
+
+    def _environment(self, versions: Mapping[str, str], command: Iterable[str]) -> dict[str, Any]:
+        return {
+            "versions": {**versions, "python": platform.python_version()},
+            "platform": platform.platform(),
+            "processor": platform.machine(),
+            "command": [*command],
+            "started": self.began.isoformat(timespec="seconds"),
+            "finished": None,
+        }
+
+    def _write_json(self, name: str, value: object) -> None:
+        text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
+        write_atomically(self.path / name, (text + "\n").encode("utf-8", errors="replace"))
 
     # --- reading -----------------------------------------------------------------------------
 
-    def source(self) -> str:
-        """Return the text of `source.fml`.
+    @staticmethod
+    def open(path: Path) -> "RunFolder":
+        """Return the folder of a finished run.
 
         Raises:
-            FmlError: as all the others that read: E0752, the file is damaged; E0754, it is not
-                there, as the run has not come so far.
+            FmlError: E0706, there is none at that path, or it was not finished.
         """
-        with self._reading(SOURCE) as path:
-            return path.read_text(encoding="utf-8")
+        if not (path / "options.json").is_file():
+            what = "does not exist" if not path.exists() else "is not the folder of a run"
+            raise error("E0706", f"`{path}` {what}", help="runs are in the folder runs/")
+        if not (path / "figures.json").is_file():
+            raise error("E0706", f"the run `{path}` did not end", help="train it again")
+        return RunFolder(path)
 
-    def setup(self) -> Setup:
-        """Return what was asked for."""
-        with self._reading(_OPTIONS) as path:
-            return Setup(**_json(path))
+    def origin(self) -> Origin:
+        """Read what the run was made of; of its texts, the main one."""
+        origin = self._read("options.json", _origin)
+        text = self._read(origin.main, lambda content: content)
+        return replace(origin, sources={origin.main: text})
 
-    def environment(self) -> Environment:
-        """Return versions, machine and times."""
-        with self._reading(_ENVIRONMENT) as path:
-            content = _json(path)
-            content["command"] = tuple(content["command"])
-            return Environment(**content)
+    def ending(self) -> Ending:
+        """Read how it ended."""
+        return self._read("figures.json", _ending)
 
-    def data(self) -> dict[str, DataFigures]:
-        """Return statistics and classes of each data set."""
-        with self._reading(_DATA) as path:
-            return {
-                name: DataFigures(
-                    {n: np.asarray(v, np.float32) for n, v in learnt["statistics"].items()},
-                    {n: tuple(texts) for n, texts in learnt["classes"].items()},
-                )
-                for name, learnt in _json(path).items()
-            }
+    def encodings(self) -> dict[str, Encoding]:
+        """Read what turns new samples into fields."""
+        return self._read("data.json", _encodings)
 
-    def outcome(self) -> Outcome:
-        """Return the parameters, the figures of the whole run and the final ones."""
-        with self._reading(_METRICS) as path:
-            history = read_metrics(path)
-        with self._reading(_MODEL) as path:
-            variables = load(path.read_bytes())
-        with self._reading(_FIGURES) as path:
-            content = _json(path)
-            figures = {name: float(value) for name, value in content["figures"].items()}
-            step, epoch, samples, seconds = content["progress"]
-            latest = {point.series: point.value for point in history}
-            progress = Progress(step, epoch, samples, seconds, latest)
-            failure: Diagnostic | None = None
-            if content["failure"] is not None:
-                code, message, notes, help = content["failure"]
-                failure = Diagnostic(code, message, (), tuple(notes), help)
-            return Outcome(
-                variables, history, figures, content["stopped_by"], progress,
-                content["interrupted"], failure,
-            )  # fmt: skip
+    def points(self) -> tuple[Point, ...]:
+        """Read the figures that were recorded; a last line that was cut off is left out."""
+        return self._read("metrics.csv", _points)
 
-    @contextmanager
-    def _reading(self, name: str) -> Generator[Path]:
-        """Turn what can be wrong with a file into a diagnostic that names it."""
-        path = self.path / name
+    def parameters(self) -> dict[str, Array]:
+        """Read the parameters and the states of layers."""
         try:
-            yield path
-        except FileNotFoundError:
-            raise error(
-                "E0754", f"the run {self.path} has no {name}",
-                notes=["it was ended before it could write it"], help=self._again(),
-            ) from None  # fmt: skip
-        except (OSError, ValueError, KeyError, TypeError, AttributeError,
-                csv.Error, SafetensorError) as reason:  # fmt: skip
-            raise error(
-                "E0752", f"{path} is damaged", notes=[str(reason)], help=self._again()
-            ) from None
+            return load((self.path / "model.safetensors").read_bytes())
+        except (OSError, SafetensorError) as fault:
+            raise self._damaged("model.safetensors", fault) from None
 
-    def _again(self) -> str:
-        """The command that makes the run anew, if it can still be read."""
+    def _read(self, name: str, parse: Callable[[str], T]) -> T:
+        """Read a file of the run.
+
+        Raises:
+            FmlError: E0707, it is missing, or not what was written.
+        """
         try:
-            command: list[str] = _json(self.path / _ENVIRONMENT)["command"]
-            return f"train again: {' '.join(command)}"
-        except (OSError, ValueError, KeyError, TypeError):
-            return "train again"
+            content = (self.path / name).read_bytes()
+            return parse(content.decode("utf-8", errors="surrogateescape"))
+        except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+            raise self._damaged(name, fault) from None
+
+    def _damaged(self, name: str, fault: Exception) -> FmlError:
+        return error(
+            "E0707", f"`{self.path / name}` is missing or damaged", notes=[str(fault)],
+            help="train again, or bring the file back",
+        )  # fmt: skip
 
 
-class _Taken(FmlError):
-    """The name of a folder is taken."""
+def _origin(text: str) -> Origin:
+    return Origin(**json.loads(text), sources={})
 
 
-def _made(path: Path) -> Path:
-    with writing(path):
-        try:
-            path.mkdir()
-        except FileExistsError:
-            raise _Taken([Diagnostic(
-                "E0750", f"there is a run `{path.name}` in {path.parent} already", (), (),
-                "choose another name, or none for one that is made of the time",
-            )]) from None  # fmt: skip
-    return path
+def _ending(text: str) -> Ending:
+    read: dict[str, Any] = json.loads(text)
+    figures = {name: _number(value) for name, value in read["figures"].items()}
+    progress = Progress(**read["progress"])
+    return Ending(**{**read, "figures": figures, "progress": progress})
 
 
-def _json(path: Path) -> dict[str, Any]:
-    content = json.loads(path.read_text(encoding="utf-8"))
-    if not isinstance(content, dict):
-        raise TypeError("it is not a JSON object")
-    return cast("dict[str, Any]", content)
+def _encodings(text: str) -> dict[str, Encoding]:
+    read: dict[str, Any] = json.loads(text)
+    return {
+        name: Encoding(
+            {k: np.asarray(v, np.float32) for k, v in one["statistics"].items()},
+            {k: tuple(v) for k, v in one["classes"].items()},
+        )
+        for name, one in read.items()
+    }
 
 
-def _plain(value: object) -> object:
-    """What JSON can hold; numbers that are not finite and durations become text."""
-    if isinstance(value, np.generic):
-        return _plain(np.asarray(value).tolist())
-    if isinstance(value, tuple | list):
-        return [_plain(entry) for entry in cast("Sequence[object]", value)]
-    if isinstance(value, float) and not math.isfinite(value):
-        return str(value)
-    return value if isinstance(value, bool | int | float | str | None) else str(value)
+def _points(text: str) -> tuple[Point, ...]:
+    whole = text[: text.rfind("\n") + 1].splitlines()
+    return tuple(
+        Point(
+            row["series"], int(row["step"]), float(row["epoch"]), int(row["samples"]),
+            float(row["seconds"]), float(row["value"]),
+        )
+        for row in csv.DictReader(whole)
+    )  # fmt: skip
+
+
+def _number(value: float | None) -> float:
+    return math.nan if value is None else float(value)
+
+
+def _cell(text: str) -> str:
+    """Quote a CSV cell that needs it."""
+    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n\r') else text
+
+
+def _finite(value: Any) -> Any:
+    """JSON has no nan and no infinity: null stands for them."""
+    if isinstance(value, Mapping):
+        return {str(k): _finite(v) for k, v in value.items()}  # pyright: ignore
+    if isinstance(value, list | tuple):
+        return [_finite(v) for v in value]  # pyright: ignore
+    return None if isinstance(value, float) and not math.isfinite(value) else value
