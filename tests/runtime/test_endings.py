@@ -1,0 +1,156 @@
+"""However a run ends, what it leaves can be used."""
+
+import signal
+from collections.abc import Callable, Sequence
+
+import numpy as np
+import pytest
+
+from fml.engine.backends.interface import Launch
+from fml.engine.backends.numpy import NumpyBackend
+from fml.engine.ir.graph import Node, Phase
+from fml.engine.ops.record import Array
+from fml.engine.runtime.trainer import Outcome, train
+from fml.engine.runtime.watch import Progress, Silent
+from tests.dsl.programs import lowered, points
+
+TEXT = """
+data points = given {{ x: f32[3]; y: f32 }}
+model linear(x: f32[N, D]) -> f32[N] {{
+  param w: f32[D] ~ ones
+  x @ w
+}}
+train {{
+  net = linear()
+  feed x, y from points.train |> shuffle |> batch(5)
+  minimize J = {loss}
+  {update}
+  measure mae(net(x), y) on points.valid
+  stop after {steps} steps
+}}
+"""
+
+
+def run(
+    loss: str = "mse(net(x), y)",
+    update: str = "using momentum(0.05)",
+    steps: int = 20,
+    backend: NumpyBackend | None = None,
+    stepped: Callable[[Progress], None] | None = None,
+) -> Outcome:
+    class Watching(Silent):
+        def stepped(self, progress: Progress) -> None:
+            if stepped is not None:
+                stepped(progress)
+
+    training = lowered(TEXT.format(loss=loss, update=update, steps=steps))
+    data = {"points": {"train": points(20), "valid": points(8, seed=1)}}
+    return train(training, data, backend or NumpyBackend(), listener=Watching())
+
+
+def assert_same(one: Outcome, other: Outcome) -> None:
+    for name, value in other.variables.items():
+        np.testing.assert_array_equal(one.variables[name], value, err_msg=name)
+    assert one.figures == other.figures
+
+
+# --- Ctrl-C ------------------------------------------------------------------------------------
+
+
+def test_an_interrupted_run_ends_like_one_that_was_to_stop_there() -> None:
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 7:
+            signal.raise_signal(signal.SIGINT)
+
+    outcome = run(stepped=interrupt)
+    assert (outcome.interrupted, outcome.stopped_by, outcome.progress.step) == (
+        True, "interrupted", 7,
+    )  # fmt: skip
+    assert_same(outcome, run(steps=7))
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_impatience_between_steps_ends_the_run_as_well() -> None:
+    def interrupt(progress: Progress) -> None:
+        if progress.step == 7:
+            signal.raise_signal(signal.SIGINT)
+            signal.raise_signal(signal.SIGINT)
+
+    outcome = run(stepped=interrupt)
+    assert outcome.interrupted
+    assert_same(outcome, run(steps=7))
+
+
+class Breaking(NumpyBackend):
+    """Presses Ctrl-C twice in the middle of the updates of one step."""
+
+    def __init__(self, at: int) -> None:
+        self.at, self.updates = at, 0
+
+    def kernel(self, node: Node, inputs: Sequence[Array], output: Array) -> Launch:
+        launch = super().kernel(node, inputs, output)
+        if node.op != "assign" or node.phase is not Phase.UPDATE:
+            return launch
+
+        def breaking() -> None:
+            launch()
+            self.updates += 1
+            if self.updates == self.at:
+                raise KeyboardInterrupt
+
+        return breaking
+
+
+@pytest.mark.parametrize("at", [1, 2, 9])
+def test_half_a_step_is_undone(at: int) -> None:
+    outcome = run(backend=Breaking(at))
+    updates = 2  # of the momentum and of the parameter
+    steps = (at - 1) // updates
+    assert (outcome.interrupted, outcome.progress.step) == (True, steps)
+    if steps:
+        assert_same(outcome, run(steps=steps))
+    else:
+        np.testing.assert_array_equal(outcome.variables["net.w"], np.ones(3))
+
+
+# --- figures that are not finite ---------------------------------------------------------------
+
+FAULTS = [
+    # What is not finite, the step it shows in, what is named, and the parameters left.
+    ("a loss of no number", {"loss": "mean(log(net(x) - 1e9))"}, 0, "`log`", 1.0),
+    (
+        "a loss that overflows at once",
+        {"loss": "mean(exp(1000 + net(x)))"}, 0, "`exp`", 1.0,
+    ),
+    (
+        "an update that overflows while the loss is finite",
+        # w: 1, 1e30, inf. The loss of step 1 is finite, its update is at fault.
+        {"loss": "mean(net(x))", "update": "net.w <- 1e30 * net.w"}, 2, "in step 1", 1e30,
+    ),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "changes", "step", "named", "left"), FAULTS)
+def test_a_figure_that_is_not_finite(
+    what: str, changes: dict[str, str], step: int, named: str, left: float
+) -> None:
+    outcome = run(**changes)
+    assert outcome.failure is not None, what
+    assert outcome.failure.code == "E0703"
+    assert f"at step {step}" in outcome.failure.message
+    assert outcome.stopped_by == outcome.failure.message
+    (note,) = outcome.failure.notes
+    assert named in note
+    assert outcome.failure.span is not None
+    np.testing.assert_allclose(outcome.variables["net.w"], np.full(3, left), rtol=1e-6)
+
+
+def test_a_run_that_diverges_leaves_finite_parameters_and_figures() -> None:
+    outcome = run(update="using sgd(1e4)", steps=200)
+    assert outcome.failure is not None
+    assert not outcome.interrupted
+    assert all(np.isfinite(value).all() for value in outcome.variables.values())
+    assert outcome.history
+    assert np.isfinite(outcome.figures["valid.mae"])

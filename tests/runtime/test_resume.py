@@ -1,0 +1,118 @@
+"""A checkpoint holds everything: a resumed run has the bits of one that never stopped."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fml.engine.backends.numpy import NumpyBackend
+from fml.engine.ir.diagnostics import FmlError
+from fml.engine.ir.training import Training
+from fml.engine.runtime.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from fml.engine.runtime.feeding import Data
+from fml.engine.runtime.trainer import Outcome, train
+from tests.dsl.programs import lowered, points
+
+# All that a run can remember: slots, states, delays, draws, the order of samples, what is best.
+TEXT = """
+data points = given {{ x: f32[3]; y: f32 }}
+model net(x: f32[N, D]) -> f32[N] {{
+  param w: f32[D] ~ normal(0, 0.5)
+  state seen: f32 ~ zeros
+  seen <- seen + 1
+  dropout(0.3)(x) @ w
+}}
+train {{
+  net = net()
+  feed x, y from points.train |> shuffle |> batch(6)
+  minimize loss = mse(net(x), y)
+  using momentum(rate = 0.05 |> cosine(3 epochs))
+  state drift: f32 ~ zeros
+  every 4 steps {{ drift <- drift + norm(net) - previous(norm(net)) }}
+  measure mae(net(x), y) on points.valid every 3 steps
+  keep lowest valid.mae
+  stop after {steps} steps
+  stop when valid.mae stops falling for 12 steps
+}}
+"""
+
+
+def data() -> Data:
+    return {"points": {"train": points(20), "valid": points(8, seed=1)}}
+
+
+def run(
+    steps: int, checkpoint: Path | None = None, resume: Checkpoint | None = None, seed: int = 3
+) -> Outcome:
+    training: Training = lowered(TEXT.format(steps=steps))
+    return train(training, data(), NumpyBackend(), seed=seed, checkpoint=checkpoint, resume=resume)
+
+
+def series(outcome: Outcome) -> list[tuple[str, int, float]]:
+    return [(p.series, p.step, p.value) for p in outcome.history]
+
+
+@pytest.mark.parametrize("stopped_at", [1, 4, 6, 7, 11])
+def test_a_resumed_run_has_the_same_bits(tmp_path: Path, stopped_at: int) -> None:
+    path = tmp_path / "last.safetensors"
+    begun = run(stopped_at, checkpoint=path)
+    resumed = run(14, resume=read_checkpoint(path))
+    whole = run(14)
+    assert resumed.variables.keys() == whole.variables.keys()
+    for name, value in whole.variables.items():
+        np.testing.assert_array_equal(resumed.variables[name], value, err_msg=name)
+    assert series(begun) + series(resumed) == series(whole)
+    assert (resumed.figures, resumed.stopped_by) == (whole.figures, whole.stopped_by)
+    assert len({value for _, _, value in series(whole)}) > 4  # something does change
+
+
+def test_a_checkpoint_reads_back(tmp_path: Path) -> None:
+    path = tmp_path / "a" / "c.safetensors"
+    variables = {"net.w": np.arange(3, dtype=np.float32), "n": np.asarray(7, np.int32)}
+    kept = {"net.w": np.full(3, np.nan, np.float32)}
+    write_checkpoint(path, Checkpoint(variables, kept, {"step": 5, "latest": {"ŷ": 0.1}}))
+    again = read_checkpoint(path)
+    for name, value in variables.items():
+        np.testing.assert_array_equal(again.variables[name], value, strict=True)
+    np.testing.assert_array_equal(again.kept["net.w"], kept["net.w"])
+    assert again.state["step"] == 5
+    assert again.state["latest"] == {"ŷ": 0.1}
+
+
+OTHERS = [
+    ("the seed", lambda c: run(14, resume=c, seed=4)),
+    ("the variables", lambda c: run(14, resume=Checkpoint({}, {}, c.state))),
+    (
+        "the steps in an epoch",
+        lambda c: run(14, resume=Checkpoint(c.variables, {}, {**c.state, "steps_per_epoch": 9})),
+    ),
+]
+
+
+@pytest.mark.parametrize(("what", "resume"), OTHERS)
+def test_a_checkpoint_of_another_run_is_refused(tmp_path: Path, what: str, resume) -> None:
+    path = tmp_path / "last.safetensors"
+    run(2, checkpoint=path)
+    with pytest.raises(FmlError, match=f"E0711.*{what}"):
+        resume(read_checkpoint(path))
+
+
+@pytest.mark.parametrize(
+    "content", [None, b"", b"\x00" * 40, b"\x10\x00\x00\x00\x00\x00\x00\x00not json at all!"]
+)
+def test_what_is_no_checkpoint_is_a_diagnostic(tmp_path: Path, content: bytes | None) -> None:
+    path = tmp_path / "c.safetensors"
+    if content is not None:
+        path.write_bytes(content)
+    with pytest.raises(FmlError, match="E0710"):
+        read_checkpoint(path)
+
+
+def test_half_a_checkpoint_is_a_diagnostic(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    run(2, checkpoint=path)
+    content = path.read_bytes()
+    for length in (7, 100, len(content) - 1):
+        path.write_bytes(content[:length])
+        with pytest.raises(FmlError, match="E0710"):
+            read_checkpoint(path)
