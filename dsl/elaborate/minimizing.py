@@ -1,7 +1,7 @@
 """`minimize`, `using` and `descend`: what is made smaller, and the updates that do it."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from fml.dsl import ast
 from fml.dsl.elaborate import expressions, gradients, layers, optimizers
@@ -34,7 +34,7 @@ class Minimized:
 
     written: ast.Minimize
     name: str
-    loss: Value
+    loss: Value | None
     closure: Closure
     trained: list[Place]
     used: bool = False
@@ -49,7 +49,7 @@ def minimize(s: Session, work: "PlanWork", written: ast.Minimize, scope: Scope) 
         layers.claim(s, written, scope)
         scope.names[name] = Bound(closure, value, s.region.moment)
     if isinstance(value, Poison | Unknown):
-        work.minimized.append(Minimized(written, name, cast(Value, None), closure, [], used=True))
+        work.minimized.append(Minimized(written, name, None, closure, [], used=True))
         return
     loss = gradients.scalar_loss(s, value, written.value)
     trained = gradients.reached(s, loss)
@@ -93,6 +93,8 @@ def using(s: Session, work: "PlanWork", written: ast.Using, scope: Scope) -> Non
         raise Failed
     last = open_[-1]
     last.used = True
+    if last.loss is None:
+        raise Failed
     update_with(s, optimizer, written.optimizer, last.loss, last.trained, None, written)
 
 

@@ -1,0 +1,184 @@
+"""`std` in .fml: every declaration checks, and computes what numpy, SciPy, scikit-learn do."""
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+from scipy import special
+from sklearn import metrics
+
+from fml.dsl import ast
+from fml.dsl.elaborate.declarations import ensure_checked
+from fml.dsl.elaborate.session import Session
+from fml.dsl.modules import std_index, std_module
+from fml.engine.backends.numpy import NumpyBackend
+from fml.engine.runtime.evaluate import predict
+from tests.dsl.programs import lowered, trained
+
+RANDOM = np.random.default_rng(3)
+X = RANDOM.normal(size=(6, 4)).astype(np.float32)
+Y = RANDOM.integers(0, 4, 6)
+T = RANDOM.normal(size=(6, 4)).astype(np.float32)
+
+
+@pytest.mark.parametrize("name", sorted(std_index()))
+def test_every_declaration_of_std_checks(name: str) -> None:
+    module = std_module(name)
+    assert module is not None
+    declaration = module.names[name]
+    session = Session(module, {})
+    if isinstance(declaration, ast.Function | ast.Layer | ast.Optimizer):
+        ensure_checked(session, declaration, module)
+    assert session.diagnostics == []
+
+
+def applied(expression: str, x: NDArray[np.float32] = X) -> NDArray[np.float32]:
+    """Compute an expression of x through a model; w is 1, so that there is something to train."""
+    axes = ", ".join(str(size) for size in x.shape[1:])
+    text = f"""
+data d = given {{ v: f32[{axes}] }}
+model m(v: f32[N, {axes}]) {{
+  param w: f32 ~ ones
+  x = v * w
+  {expression}
+}}
+train {{
+  net = m()
+  feed v from d.train
+  minimize sum(net(v))
+  using sgd(0.1)
+  stop after 1 step
+}}"""
+    training = lowered(text)
+    (model,) = training.models
+    return predict(training, model, {"net.w": np.float32(1)}, {"v": x}, NumpyBackend())
+
+
+FUNCTIONS = [
+    ("relu(x)", np.maximum(X, 0)),
+    ("leaky_relu(x, 0.1)", np.where(X > 0, X, 0.1 * X)),
+    ("elu(x)", np.where(X > 0, X, np.expm1(X))),
+    ("gelu(x)", X * 0.5 * (1 + special.erf(X / np.sqrt(2)))),
+    ("silu(x)", X * special.expit(X)),
+    ("clip(x, -0.5, 0.5)", np.clip(X, -0.5, 0.5)),
+    ("softmax(x)", special.softmax(X, axis=1)),
+    ("softmax(x, over = 0)", special.softmax(X, axis=0)),
+    ("log_softmax(x)", special.log_softmax(X, axis=1)),
+    ("logsumexp(x)", special.logsumexp(X, axis=1)),
+    ("logsumexp(1000 * x)", special.logsumexp(1000 * X.astype(float), axis=1)),
+    ("var(x)", X.var(1)),
+    ("std(x, over = 0)", X.std(0)),
+    ("norm(x)", np.linalg.norm(X)),
+    ("mean(x, over = N)", X.mean(0)),
+    ("max(x, over = 1)", X.max(1)),
+    ("flatten(x)", X),
+    ("x[1:3, -1]", X[1:3, -1]),
+    ("transpose(x)", X.T),
+    ("concat([x, ones(x)], over = 1)", np.c_[X, np.ones_like(X)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("expression", "expected"), FUNCTIONS, ids=[f for f, _ in FUNCTIONS])
+def test_functions(expression: str, expected: NDArray[np.float64]) -> None:
+    np.testing.assert_allclose(applied(expression), expected, rtol=2e-5, atol=1e-6)
+
+
+IMAGES = RANDOM.normal(size=(2, 4, 6, 3)).astype(np.float32)
+BLOCKS = IMAGES.reshape(2, 2, 2, 3, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("max_pool(x, 2)", BLOCKS.max((2, 4))),
+        ("avg_pool(x, 2)", BLOCKS.mean((2, 4))),
+        ("global_avg_pool(x)", IMAGES.mean((1, 2))),
+    ],
+)
+def test_pooling(expression: str, expected: NDArray[np.float64]) -> None:
+    np.testing.assert_allclose(applied(expression, IMAGES), expected, rtol=1e-5, atol=1e-6)
+
+
+def figure(expression: str) -> float:
+    """Measure an expression of logits z = x and of the labels y and targets t."""
+    text = f"""
+data d = given {{ x: f32[4]; t: f32[4]; y: label[4] }}
+model m(x: f32[N, D]) -> f32[N, D] {{
+  param w: f32 ~ ones
+  x * w
+}}
+train {{
+  net = m()
+  feed x, t, y from d.train
+  z = net(x)
+  minimize sum(z)
+  using sgd(0)
+  measure {expression} as "figure" on d.train
+  stop after 1 step
+}}"""
+    return trained(text, {"d": {"x": X, "t": T, "y": Y}}).figures["train.figure"]
+
+
+P, Q = special.softmax(X.astype(float), 1), special.softmax(T.astype(float), 1)
+SIGNS = np.sign(T)
+LOSSES = [
+    ("mse(z, t)", np.mean((X - T) ** 2)),
+    ("mae(z, t)", np.mean(np.abs(X - T))),
+    ("huber(z, t, delta = 0.7)", np.mean(special.huber(0.7, (X - T).astype(float)))),
+    ("cross_entropy(z, y)", metrics.log_loss(Y, P, labels=range(4))),
+    (
+        "cross_entropy(z, y, smoothing = 0.2)",
+        -np.mean(np.sum((0.8 * np.eye(4)[Y] + 0.05) * np.log(P), 1)),
+    ),
+    (
+        "binary_cross_entropy(z, sigmoid(t))",
+        np.mean(
+            -special.expit(T) * special.log_expit(X) - special.expit(-T) * special.log_expit(-X)
+        ),
+    ),
+    ("hinge(z, sign(t))", np.mean(np.maximum(1 - SIGNS * X, 0))),
+    ("perceptron_loss(z, sign(t))", np.mean(np.maximum(-SIGNS * X, 0))),
+    ("kl(softmax(z), softmax(t))", np.mean(np.sum(special.rel_entr(P, Q), 1))),
+    ("accuracy(z, y)", metrics.accuracy_score(Y, X.argmax(1))),
+    ("r2(z[:, 0], t[:, 0])", metrics.r2_score(T[:, 0], X[:, 0])),
+    ("l1(z)", np.abs(X).sum()),
+    ("l2(z)", np.sum(X**2)),
+]
+
+
+@pytest.mark.parametrize(("expression", "expected"), LOSSES, ids=[e for e, _ in LOSSES])
+def test_losses_and_figures_of_merit(expression: str, expected: float) -> None:
+    np.testing.assert_allclose(figure(expression), expected, rtol=2e-5)
+
+
+SCHEDULES = [
+    ("1 |> warmup(4 steps)", [0.25, 0.5, 0.75, 1, 1, 1]),
+    ("1 |> warmup(4 steps, from = 0.5)", [0.625, 0.75, 0.875, 1, 1, 1]),
+    ("1 |> warmup_constant(2 steps, 0.1)", [0.1, 0.1, 1, 1, 1, 1]),
+    ("1 |> linear_scaling(8)", [8] * 6),
+    ("1 |> drop(to = 10%, at = [2 steps, 4 steps])", [1, 1, 0.1, 0.1, 0.01, 0.01]),
+    ("1 |> decay_exp(0.5, 2 steps)", [0.5 ** (n / 2) for n in range(6)]),
+    ("1 |> cosine(4 steps)", [0.5 * (1 + np.cos(np.pi * min(1, n / 4))) for n in range(6)]),
+    ("1 |> poly(4 steps, 2)", [(1 - min(1, n / 4)) ** 2 for n in range(6)]),
+]
+
+
+@pytest.mark.parametrize(("schedule", "rates"), SCHEDULES, ids=[e for e, _ in SCHEDULES])
+def test_schedules(schedule: str, rates: list[float]) -> None:
+    """The gradient of sum(w) is 1, so each step subtracts the rate."""
+    text = f"""
+data d = given {{ x: f32[1] }}
+model m(x: f32[N, D]) -> f32 {{
+  param w: f32 ~ zeros
+  w + 0 * sum(x)
+}}
+train {{
+  net = m()
+  feed x from d.train
+  minimize net(x)
+  using sgd({schedule})
+  log net.w as "w" every 1 step
+  stop after 6 steps
+}}"""
+    outcome = trained(text, {"d": {"x": np.ones((2, 1))}})
+    values = [0.0, *(p.value for p in outcome.history if p.series == "w")]
+    np.testing.assert_allclose(-np.diff(values), rates, rtol=1e-5, atol=1e-7)
