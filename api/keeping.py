@@ -56,7 +56,7 @@ def begin(program: "Program", training: Training, request: "Request") -> RunFold
     """Make the folder of a run and write what is known before its first step."""
     path = Path(program.name)
     stem = path.stem if path.suffix == ".fml" else "run"
-    name = request.folder or None
+    name = None if request.folder is False else request.folder
     folder = RunFolder.create("-".join(filter(None, (stem, training.name))), name)
     sources = _sources(program.checked)
     origin = Origin(

@@ -5,11 +5,14 @@ any moment leaves nothing that cannot be read.
 """
 
 import csv
+import io
 import json
 import math
+import os
 import platform
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -88,7 +91,7 @@ class RunFolder:
                         help="use letters, digits, `-`, `_` and `.`")  # fmt: skip
         now = datetime.now().astimezone()
         stamped = f"{stem}-{now:%Y-%m-%d-%H%M%S}"
-        try:
+        with _writing(root):
             root.mkdir(parents=True, exist_ok=True)
             for number in range(1, 1000):
                 path = root / (name or (stamped if number == 1 else f"{stamped}-{number}"))
@@ -102,9 +105,6 @@ class RunFolder:
                         ) from None  # fmt: skip
                     continue
                 return RunFolder(path, now)
-        except OSError as fault:
-            reason = fault.strerror or str(fault)
-            raise error("E0732", f"`{root}` cannot be written: {reason}") from None
         raise error("E0704", f"there are a thousand runs `{stamped}` already")
 
     @property
@@ -115,29 +115,40 @@ class RunFolder:
     # --- writing -----------------------------------------------------------------------------
 
     def begin(self, origin: Origin, versions: Mapping[str, str], command: Iterable[str]) -> None:
-        """Write what is known before the first step."""
+        """Write what is known before the first step.
+
+        Raises:
+            FmlError: E0732, as all the others that write: the disk is full or read-only.
+        """
         for name, text in origin.sources.items():
-            content = text.encode("utf-8", errors="surrogateescape")
-            write_atomically(self.path / name, content)
+            self._write(name, text.encode("utf-8", errors="surrogateescape"))
         described = {k: v for k, v in asdict(origin).items() if k != "sources"}
         self._write_json("options.json", described)
         self._write_json("environment.json", self._environment(versions, command))
-        (self.path / "metrics.csv").write_text(",".join(_COLUMNS) + "\n", encoding="utf-8")
+        self._write("metrics.csv", (",".join(_COLUMNS) + "\n").encode())
 
     def append(self, points: Iterable[Point]) -> None:
-        """Add figures, a line each, in one write."""
-        lines = (
-            f"{p.step},{p.epoch!r},{p.samples},{p.seconds:.6f},{_cell(p.series)},{p.value!r}\n"
+        """Add figures, a line each, in one write behind the last whole line."""
+        text = io.StringIO()
+        csv.writer(text, lineterminator="\n").writerows(
+            (p.step, repr(p.epoch), p.samples, f"{p.seconds:.6f}", p.series, repr(p.value))
             for p in points
         )
-        with (self.path / "metrics.csv").open("a", encoding="utf-8", newline="") as file:
-            file.write("".join(lines))
+        path = self.path / "metrics.csv"
+        with _writing(path), path.open("r+b") as file:
+            # A kill may have cut off the line that was written last.
+            size = file.seek(0, os.SEEK_END)
+            if size and (file.seek(size - 1), file.read(1))[1] != b"\n":
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+            file.seek(0, os.SEEK_END)
+            file.write(text.getvalue().encode())
 
     def finish(
         self, parameters: Mapping[str, Array], encodings: Mapping[str, Encoding], ending: Ending
     ) -> None:
         """Write what the run has come to; `figures.json` comes last and says that it is whole."""
-        write_atomically(self.path / "model.safetensors", save(dict(parameters), {"format": "fml"}))
+        self._write("model.safetensors", save(dict(parameters), {"format": "fml"}))
         data = {
             name: {
                 "statistics": {k: np.asarray(v).tolist() for k, v in e.statistics.items()},
@@ -159,7 +170,8 @@ class RunFolder:
         return {
             "versions": {**versions, "python": platform.python_version()},
             "platform": platform.platform(),
-            "processor": platform.machine(),
+            "processor": _processor(),
+            "cores": os.cpu_count(),
             "command": [*command],
             "started": self.began.isoformat(timespec="seconds"),
             "finished": None,
@@ -167,7 +179,11 @@ class RunFolder:
 
     def _write_json(self, name: str, value: object) -> None:
         text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-        write_atomically(self.path / name, (text + "\n").encode("utf-8", errors="replace"))
+        self._write(name, (text + "\n").encode("utf-8", errors="replace"))
+
+    def _write(self, name: str, content: bytes) -> None:
+        with _writing(self.path / name):
+            write_atomically(self.path / name, content)
 
     # --- reading -----------------------------------------------------------------------------
 
@@ -182,7 +198,10 @@ class RunFolder:
             what = "does not exist" if not path.exists() else "is not the folder of a run"
             raise error("E0706", f"`{path}` {what}", help="runs are in the folder runs/")
         if not (path / "figures.json").is_file():
-            raise error("E0706", f"the run `{path}` did not end", help="train it again")
+            raise error(
+                "E0706", f"the run `{path}` did not end",
+                help="train again; what it came to by then is in its folder `checkpoints`",
+            )  # fmt: skip
         return RunFolder(path)
 
     def origin(self) -> Origin:
@@ -219,7 +238,7 @@ class RunFolder:
         try:
             content = (self.path / name).read_bytes()
             return parse(content.decode("utf-8", errors="surrogateescape"))
-        except (OSError, ValueError, KeyError, TypeError, AttributeError) as fault:
+        except (OSError, ValueError, KeyError, TypeError, AttributeError, csv.Error) as fault:
             raise self._damaged(name, fault) from None
 
     def _damaged(self, name: str, fault: Exception) -> FmlError:
@@ -235,9 +254,10 @@ def _origin(text: str) -> Origin:
 
 def _ending(text: str) -> Ending:
     read: dict[str, Any] = json.loads(text)
-    figures = {name: _number(value) for name, value in read["figures"].items()}
-    progress = Progress(**read["progress"])
-    return Ending(**{**read, "figures": figures, "progress": progress})
+    figures = {name: _number(value) for name, value in read.pop("figures").items()}
+    place: dict[str, Any] = read.pop("progress")
+    latest = {name: _number(value) for name, value in place.pop("latest").items()}
+    return Ending(figures=figures, progress=Progress(latest=latest, **place), **read)
 
 
 def _encodings(text: str) -> dict[str, Encoding]:
@@ -252,7 +272,7 @@ def _encodings(text: str) -> dict[str, Encoding]:
 
 
 def _points(text: str) -> tuple[Point, ...]:
-    whole = text[: text.rfind("\n") + 1].splitlines()
+    whole = io.StringIO(text[: text.rfind("\n") + 1], newline="")
     return tuple(
         Point(
             row["series"], int(row["step"]), float(row["epoch"]), int(row["samples"]),
@@ -266,9 +286,24 @@ def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
 
 
-def _cell(text: str) -> str:
-    """Quote a CSV cell that needs it."""
-    return '"' + text.replace('"', '""') + '"' if set(text) & set(',"\n\r') else text
+@contextmanager
+def _writing(path: Path) -> Generator[None]:
+    """Turn what keeps a file from being written into a diagnostic that names it."""
+    try:
+        yield
+    except OSError as fault:
+        reason = fault.strerror or str(fault)
+        raise error("E0732", f"`{path}` cannot be written: {reason}") from None
+
+
+def _processor() -> str:
+    """The processor's name, which Linux tells in a file and other systems in `platform`."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(names, platform.processor() or platform.machine())
 
 
 def _finite(value: Any) -> Any:
