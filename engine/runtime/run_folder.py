@@ -136,12 +136,11 @@ class RunFolder:
         )
         path = self.path / "metrics.csv"
         with _writing(path), path.open("r+b") as file:
-            # A kill may have cut off the line that was written last.
-            size = file.seek(0, os.SEEK_END)
-            if size and (file.seek(size - 1), file.read(1))[1] != b"\n":
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # a kill has cut off the line that was written last
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
-            file.seek(0, os.SEEK_END)
+                file.seek(0, os.SEEK_END)
             file.write(text.getvalue().encode())
 
     def finish(
