@@ -1,0 +1,1 @@
+"""The grammar of the language, and the tables made of it."""

@@ -11,7 +11,7 @@ from fml.engine.ops.record import Array, OpTypeError
 from fml.engine.ops.table import OPS
 
 
-class InvalidGraph(Exception):  # noqa: N818  # what it is called
+class InvalidGraph(Exception):
     """A graph that some stage of ours made wrongly; lists every fault."""
 
     def __init__(self, name: str, faults: tuple[str, ...]) -> None:
