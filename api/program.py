@@ -138,12 +138,17 @@ class Program:
     def summary(self, plan: str | None = None, **options: object) -> "Summary":
         """Return the layers of a plan with their shapes, parameters and costs.
 
+        The costs are those of one batch; where a batch is a whole split that cannot be read here,
+        those of one sample.
+
         Raises:
             FmlError: as `lower` raises.
         """
         from fml.engine.summary import summarise
+        from fml.training import split_sizes
 
-        return summarise(self.lower(plan, **options))
+        training = self.lower(plan, **options)
+        return summarise(training, split_sizes(self, training))
 
     def __repr__(self) -> str:
         """Name the file, its plans and its options."""

@@ -99,3 +99,19 @@ def read_data(
                 help=did_you_mean(name, takers) or listed,
             )
     return {name: load(d, given.get(name), program.base) for name, d in training.datasets.items()}
+
+
+def split_sizes(program: "Program", training: Training) -> dict[tuple[str, str], int]:
+    """Count the samples of the splits that a plan feeds whole, as far as they can be read."""
+    sizes: dict[tuple[str, str], int] = {}
+    for feed in training.feeds:
+        dataset = training.datasets[feed.data]
+        if feed.batch is not None or dataset.source == "given":
+            continue
+        try:
+            split = load(dataset, None, program.base).splits.get(feed.split)
+        except FmlError:
+            continue
+        if split:
+            sizes[feed.data, feed.split] = len(next(iter(split.values())))
+    return sizes

@@ -7,7 +7,8 @@ from fml.engine.ir.graph import Graph, Node, Phase, substitute_attribute
 from fml.engine.ir.training import LEARNERS, STEPS_PER_EPOCH, Role, Training, Variable
 from fml.engine.ir.types import TensorType
 from fml.engine.ops.table import OPS
-from fml.engine.passes.pipeline import readable
+from fml.engine.passes.pipeline import optimise, readable
+from fml.engine.plan.planner import lay_out, make_plan
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,6 +32,8 @@ class Summary:
 
     `sizes` are the numbers of samples that the costs are for, by dimension name. `step_flops`
     counts one iteration: forward, backward and update, without the blocks under a condition.
+    `variables_nbytes` is what outlives a step (parameters, slots, states), `peak_nbytes` the most
+    that lives at once within one, by the plan that will be run.
     """
 
     plan: str
@@ -41,6 +44,8 @@ class Summary:
     forward_flops: int
     step_flops: int
     nodes: int
+    variables_nbytes: int
+    peak_nbytes: int
 
 
 def summarise(training: Training, split_sizes: Mapping[tuple[str, str], int] = {}) -> Summary:
@@ -54,6 +59,8 @@ def summarise(training: Training, split_sizes: Mapping[tuple[str, str], int] = {
         for feed in training.feeds
     }
     step = readable(training.step)
+    layout = lay_out(training.variables.values())
+    plan = make_plan(optimise(training.step, {**_ONCE, **sizes}), layout)
     layers = _layers(training, step, sizes)
     parameters = _parameters(training)
     return Summary(
@@ -65,6 +72,8 @@ def summarise(training: Training, split_sizes: Mapping[tuple[str, str], int] = {
         sum(layer.flops for layer in layers),
         sum(_flops(step, node, sizes) for node in step if node.guard is None),
         len(step),
+        layout.nbytes,
+        plan.peak,
     )
 
 
@@ -83,7 +92,7 @@ def _layers(training: Training, step: Graph, sizes: Mapping[str, int]) -> tuple[
     return tuple(
         Layer(
             scope,
-            nodes[-1].type if nodes else None,
+            _last(step, nodes),
             counts.get(scope, 0),
             sum(_flops(step, node, sizes) for node in nodes),
             sum(_sized(node.type, sizes).nbytes for node in nodes if node.op != "constant"),
@@ -91,6 +100,18 @@ def _layers(training: Training, step: Graph, sizes: Mapping[str, int]) -> tuple[
         for scope, nodes in made.items()
         if nodes or scope in counts
     )
+
+
+def _last(step: Graph, nodes: list[Node]) -> TensorType | None:
+    """Return the type of the last value that leaves a scope."""
+    results = set(step.outputs.values())
+    for node in reversed(nodes):
+        users = (step[number] for number in step.users(node.id))
+        if node.id in results or any(
+            u.scope != node.scope and u.phase is Phase.FORWARD for u in users
+        ):
+            return node.type
+    return nodes[-1].type if nodes else None
 
 
 def _parameters(training: Training) -> list[Variable]:

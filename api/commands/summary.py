@@ -54,10 +54,14 @@ def _totals(summary: "Summary") -> list[str]:
     sizes = ", ".join(f"{name} = {size:,}" for name, size in summary.sizes.items())
     frozen = summary.parameters - summary.trained
     parameters = f"{summary.parameters:,} parameters"
+    variables, peak = (
+        quantity(n, 1024, "B") for n in (summary.variables_nbytes, summary.peak_nbytes)
+    )
     return [
         parameters + (f", {frozen:,} of them frozen" if frozen else ""),
         f"one forward pass: {quantity(summary.forward_flops, 1000, 'flop')} at {sizes}",
         f"one step: {quantity(summary.step_flops, 1000, 'flop')} in {summary.nodes:,} operations",
+        f"memory: {variables} of variables, and at most {peak} within a step",
     ]
 
 

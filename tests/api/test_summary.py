@@ -1,0 +1,92 @@
+"""What `fml summary` says, against numbers worked out by hand."""
+
+from pathlib import Path
+
+import pytest
+
+import fml
+from fml.commands.summary import quantity
+from tests.api.programs import CLASSIFIER, LINE, line_csv
+
+
+def test_a_dense_network_by_hand() -> None:
+    summary = fml.loads(CLASSIFIER).summary(width=16)
+    layers = {layer.scope: layer for layer in summary.layers}
+    first, last = layers["m.dense_0"], layers["m.dense_1"]
+    assert summary.sizes == {"N": 8}
+    assert (first.parameters, last.parameters) == (2 * 16 + 16, 16 * 3 + 3)
+    # A product of [8, k] and [k, u] takes 2 * 8 * k * u operations, and its bias 8 * u.
+    assert first.flops == 2 * 8 * 2 * 16 + 8 * 16
+    assert last.flops == 2 * 8 * 16 * 3 + 8 * 3
+    # Both the product and the sum with the bias are values of 4 bytes an entry.
+    assert first.nbytes == 2 * 8 * 16 * 4
+    assert str(first.output) == "f32[N, 16]"
+    assert str(last.output) == "f32[N, 3]"
+    assert summary.parameters == summary.trained == 48 + 51
+    assert summary.forward_flops == sum(layer.flops for layer in summary.layers)
+    # Behind the forward pass come two products for each layer's gradients, the first one's input
+    # left out.
+    products = 2 * 8 * (2 * 16 * 2 + 16 * 3 * 3)
+    assert summary.step_flops > products
+    assert summary.variables_nbytes >= 4 * summary.parameters
+
+
+def test_shared_parameters_count_once_and_their_work_twice() -> None:
+    text = """
+        data d = given { x: f32[4]; y: f32[4] }
+        model twice(x: f32[N, 4]) -> f32[N, 4] {
+          shared = dense(4)
+          x |> shared |> shared
+        }
+        train { m = twice(); feed x, y from d.train |> batch(2)
+          minimize loss = mean((m(x) - y)^2); using sgd(0.1); stop after 1 epoch }
+    """
+    summary = fml.loads(text).summary()
+    (layer,) = (layer for layer in summary.layers if layer.scope.endswith("shared"))
+    assert layer.parameters == summary.parameters == 4 * 4 + 4
+    assert layer.flops == 2 * (2 * 2 * 4 * 4 + 2 * 4)
+
+
+def test_a_whole_split_is_counted_where_it_can_be_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    Path("line.fml").write_text(LINE)
+    program = fml.load("line.fml")
+    assert program.summary().sizes == {"N": 1}
+    Path("line.csv").write_text(line_csv(30))
+    assert program.summary().sizes == {"N": 30}
+
+
+def test_frozen_parameters_are_told_apart() -> None:
+    text = """
+        data d = given { x: f32[2]; y: f32 }
+        model m(x: f32[N, D]) -> f32[N] {
+          param w: f32[D] ~ ones where frozen
+          param b: f32 ~ zeros
+          x @ w + b
+        }
+        train { n = m(); feed x, y from d.train |> batch(2)
+          minimize loss = mean((n(x) - y)^2); using sgd(0.1); stop after 1 epoch }
+    """
+    summary = fml.loads(text).summary()
+    assert (summary.parameters, summary.trained) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("number", "base", "unit", "words"),
+    [
+        (0, 1000, "flop", "0 flop"),
+        (999, 1000, "flop", "999 flop"),
+        (1000, 1000, "flop", "1 kflop"),
+        (1_234_567, 1000, "", "1.23 M"),
+        (1023, 1024, "B", "1,023 B"),
+        (1536, 1024, "B", "1.5 KiB"),
+        (5 * 1024**3, 1024, "B", "5 GiB"),
+    ],
+)
+def test_quantities_have_three_digits_and_a_prefix(
+    number: int, base: int, unit: str, words: str
+) -> None:
+    assert quantity(number, base, unit) == words
