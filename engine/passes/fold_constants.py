@@ -15,8 +15,8 @@ from fml.engine.passes.constants import array_of
 class FoldConstants:
     """Replace nodes whose inputs are all constants by their value.
 
-    Leaves alone: random draws, effects, what the runtime provides, guarded nodes, and values
-    above `limit` bytes. Needs definite sizes.
+    Leaves alone: random draws, effects, what the runtime provides, guarded nodes, reductions over
+    learners, and values above `limit` bytes. Needs definite sizes.
     """
 
     limit: int = 1 << 12
@@ -31,7 +31,8 @@ class FoldConstants:
         known = all(i.op == "constant" for i in inputs) and node.op != "constant"
         if not known or op.runtime or op.effect or op.compute is None or node.guard is not None:
             return builder.keep(node)
-        if not inputs or node.type.nbytes > self.limit:
+        # Across learners a value has as many entries as there are learners.
+        if not inputs or op.across_learners or node.type.nbytes > self.limit:
             return builder.keep(node)
         with np.errstate(all="ignore"):
             value = op.compute([array_of(i) for i in inputs], node.attributes, node.type)

@@ -34,21 +34,26 @@ def _simplify(node: Node, builder: GraphBuilder) -> int:
     if _is_neutral(node, inputs, _NEUTRAL_LEFT, 0):
         return inputs[1].id
     if node.op == "negate" and inputs[0].op == "negate":
-        return inputs[0].inputs[0]
-    if node.op == "power" and inputs[0].type == node.type and is_filled_with(inputs[1], 2):
+        x = builder[inputs[0].inputs[0]]
+        return x.id if _is_alike(x, node) else builder.keep(node)
+    if node.op == "power" and _is_alike(inputs[0], node) and is_filled_with(inputs[1], 2):
         return _square(node, builder)
-    # A broadcast that gives a value to every learner is not idle: it changes the axis.
-    idle = inputs[0].type == node.type and inputs[0].mapped == node.mapped if inputs else False
-    if node.op in _SHAPING and idle:
+    if node.op in _SHAPING and _is_alike(inputs[0], node):
         return inputs[0].id
-    if node.op == "transpose" and node.attributes["order"] == tuple(range(node.type.rank)):
+    is_idle = node.op == "transpose" and node.attributes["order"] == tuple(range(node.type.rank))
+    if is_idle and _is_alike(inputs[0], node):
         return inputs[0].id
     return builder.keep(node)
 
 
+def _is_alike(one: Node, other: Node) -> bool:
+    """Whether one may stand for the other: what gives a value to every learner is not idle."""
+    return one.type == other.type and one.mapped == other.mapped
+
+
 def _is_neutral(node: Node, inputs: list[Node], numbers: dict[str, int], place: int) -> bool:
     """Whether the operand at a place is the number that changes nothing of the other."""
-    if node.op not in numbers or inputs[1 - place].type != node.type:
+    if node.op not in numbers or not _is_alike(inputs[1 - place], node):
         return False
     return is_filled_with(inputs[place], numbers[node.op])
 
