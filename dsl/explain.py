@@ -83,9 +83,25 @@ class Fault:
         last = self.last
         if last is None or last.type != "NAME" or last not in DECLARATION_WORDS:
             return None
-        position = last.start_pos or 0
-        before = self.text[self.text.rfind("\n", 0, position) + 1 : position]
-        return None if before.strip() else last
+        return last if self._begins_line(last) else None
+
+    @property
+    def next_statement(self) -> Token | None:
+        """The name before an unexpected `=` or `<-` if it begins a line, in the middle of this."""
+        last = self.last
+        if last is None or last is self.first or last.type != "NAME" or self.in_bracket:
+            return None
+        follows = self.token.type in {"_EQUALS", "_PUT"} and self._begins_line(last)
+        return last if follows else None
+
+    @property
+    def in_bracket(self) -> bool:
+        """The innermost open bracket is no brace."""
+        return bool(self.opened) and self.opened[-1].type in BRACKETS
+
+    def _begins_line(self, token: Token) -> bool:
+        position = token.start_pos or 0
+        return not self.text[self.text.rfind("\n", 0, position) + 1 : position].strip()
 
 
 def explain(fault: Fault) -> Diagnostic:
@@ -103,7 +119,7 @@ def explain(fault: Fault) -> Diagnostic:
             "E0102", f"`{token}` is a word of the language, and no name",
             (Mark(_span(fault, token)),), (), f"call it `{token}_`",
         )  # fmt: skip
-    return _misplaced(fault) or _inside_bracket(fault) or _unexpected(fault)
+    return _misplaced(fault) or _run_on(fault) or _inside_bracket(fault) or _unexpected(fault)
 
 
 def too_deep(source: Source, bracket: Token) -> Diagnostic:
@@ -161,7 +177,7 @@ def _character(fault: Fault, position: int) -> Diagnostic:
 def _misplaced(fault: Fault) -> Diagnostic | None:
     """The statement's first word was taken for a name, but is (nearly) a word that begins one."""
     braces = [b for b in fault.opened if b.type == "_LBRACE"]
-    if braces and fault.declaration and not _in_bracket(fault):
+    if braces and fault.declaration and not fault.in_bracket:
         return Diagnostic(
             "E0103", f"`{{` is not closed before `{fault.declaration}`",
             (Mark(_span(fault, braces[-1]), "opened here"),
@@ -169,7 +185,7 @@ def _misplaced(fault: Fault) -> Diagnostic | None:
             "close it with `}`",
         )  # fmt: skip
     first = fault.first
-    if first is None or first.type != "NAME" or fault.last is not first or _in_bracket(fault):
+    if first is None or first.type != "NAME" or fault.last is not first or fault.in_bracket:
         return None
     words = _words(fault.beginnings)
     near = did_you_mean(str(first), words)
@@ -183,8 +199,20 @@ def _misplaced(fault: Fault) -> Diagnostic | None:
     )
 
 
+def _run_on(fault: Fault) -> Diagnostic | None:
+    """A statement that was not complete when the next began."""
+    following = fault.next_statement
+    if following is None:
+        return None
+    return Diagnostic(
+        "E0102", f"the statement before `{following}` is not complete",
+        (Mark(_span(fault, following)),), (),
+        "behind an operator, `=` or `,` a statement goes on on the next line",
+    )  # fmt: skip
+
+
 def _inside_bracket(fault: Fault) -> Diagnostic | None:
-    if not _in_bracket(fault):
+    if not fault.in_bracket:
         return None
     bracket = fault.opened[-1]
     closable = OPENS[bracket.type] in fault.expected and "NAME" not in fault.expected
@@ -262,10 +290,6 @@ def _named(terminal: str) -> str:
 
 def _shown(token: Token) -> str:
     return f"`{token}`" if token.strip() else "the end of the line"
-
-
-def _in_bracket(fault: Fault) -> bool:
-    return bool(fault.opened) and fault.opened[-1].type in BRACKETS
 
 
 # --- places --------------------------------------------------------------------------------------

@@ -31,6 +31,7 @@ MAX_FAULTS = 50
 
 _WORD_ENDS = r"(?!\w|[ \t]*(?:=(?!=)|<-))"
 _DECLARES = re.compile(rf"(?:{'|'.join(DECLARATION_WORDS)}){_WORD_ENDS}")
+_BINDS = re.compile(r"\w+[ \t]*=(?!=)")
 _BEGINS = re.compile(
     rf"[ \t]*(?:\}}|(?:{'|'.join((*DECLARATION_WORDS, *STATEMENT_WORDS))}){_WORD_ENDS})"
 )
@@ -160,6 +161,10 @@ class Reader:
         inside = len(self._checkpoints) > 1
         if inside and fault.declaration is not None:
             position, top = fault.declaration.start_pos or 0, True
+        elif fault.next_statement is not None:
+            position, top = fault.next_statement.start_pos or 0, False
+        elif self.text[start - 1 : start] == "\n" and _DECLARES.match(self.text, start):
+            position, top = start, True
         else:
             brackets = len(self._nesting.opened) - self._checkpoints[-1].depth
             position, top = statement_end(self.text, start, brackets, inside)
@@ -210,6 +215,8 @@ def statement_end(text: str, start: int, brackets: int, inside: bool) -> tuple[i
                 end = piece.end()
                 if piece[0] == "\n" and _DECLARES.match(text, end):
                     return end, True
+                if piece[0] == "\n" and not inside and not depth and _BINDS.match(text, end):
+                    return end, False
                 ends = not goes_on or piece[0] == ";"
                 ends = ends and not depth and not _GOES_ON.match(text, end)
                 if ends and (not brackets or _BEGINS.match(text, end)):
