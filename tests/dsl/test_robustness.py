@@ -1,5 +1,6 @@
 """No input whatever crashes the parser: there is a tree, or there are diagnostics."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -9,129 +10,43 @@ from hypothesis import strategies as st
 from fml.dsl import ast
 from fml.dsl.parse import parse, parse_expression
 from fml.dsl.report import render, render_github, render_json
-from fml.engine.ir.diagnostics import FmlError
+from fml.engine.ir.diagnostics import Diagnostic, FmlError
 from fml.engine.ir.source import Source
 
 HERE = Path(__file__).parent
 TEXTS = [p.read_text(encoding="utf-8") for p in sorted((HERE / "corpus").glob("*.fml"))]
-TOKENS = [
-    "option",
-    "import",
-    "from",
-    "as",
-    "in",
-    "data",
-    "split",
-    "by",
-    "fn",
-    "layer",
-    "model",
-    "optimizer",
-    "strategy",
-    "train",
-    "param",
-    "state",
-    "where",
-    "feed",
-    "minimize",
-    "over",
-    "using",
-    "descend",
-    "along",
-    "measure",
-    "on",
-    "every",
-    "at",
-    "end",
-    "stop",
-    "after",
-    "when",
-    "stops",
-    "falling",
-    "rising",
-    "for",
-    "keep",
-    "lowest",
-    "highest",
-    "log",
-    "seed",
-    "precision",
-    "each",
-    "use",
-    "learners",
-    "per",
-    "device",
-    "if",
-    "then",
-    "else",
-    "and",
-    "or",
-    "not",
-    "true",
-    "false",
-    "steps",
-    "epoch",
-    "x",
-    "y",
-    "net",
-    "1",
-    "0.5",
-    "10%",
-    '"s"',
-    "f32",
-    "label",
-    "<-",
-    "->",
-    "|>",
-    "..",
-    "...",
-    "=",
-    ",",
-    ":",
-    "~",
-    ".",
-    "(",
-    ")",
-    "[",
-    "]",
-    "{",
-    "}",
-    "==",
-    "<",
-    "+",
-    "-",
-    "*",
-    "/",
-    "@",
-    "^",
-    "**",
-    ";",
-    "\n",
-    "#",
-    "##",
-    '"',
-    "%",
-    "η",
+TOKENS = (
+    "option", "import", "from", "as", "in", "data", "split", "by", "fn", "layer", "model",
+    "optimizer", "strategy", "train", "param", "state", "where", "feed", "minimize", "over",
+    "using", "descend", "along", "measure", "on", "every", "at", "end", "stop", "after", "when",
+    "stops", "falling", "rising", "for", "keep", "lowest", "highest", "log", "seed",
+    "precision", "each", "use", "learners", "per", "device", "if", "then", "else", "and", "or",
+    "not", "true", "false", "steps", "epoch", "x", "y", "net", "1", "0.5", "10%", '"s"', "f32",
+    "label", "<-", "->", "|>", "..", "...", "=", ",", ":", "~", ".", "(", ")", "[", "]", "{",
+    "}", "==", "<", "+", "-", "*", "/", "@", "^", "**", ";", "\n", "#", "##", '"', "%", "η",
     "ŷ",
-]
+)  # fmt: skip
 
 
 def survives(text: str) -> None:
     """A tree, or diagnostics of syntax, each with a place inside the text, that can be shown."""
-    source = Source("test.fml", text)
     for read in (parse, parse_expression):
         try:
-            assert isinstance(read(source), ast.Syntax)
+            assert isinstance(read(Source("test.fml", text)), ast.Syntax)
         except FmlError as error:
-            assert error.diagnostics
-            lines = text.split("\n")
-            for found in error.diagnostics:
-                assert found.code.startswith("E01")
-                assert found.span
-                assert 1 <= found.span.line <= len(lines)
-                assert 1 <= found.span.column <= len(lines[found.span.line - 1]) + 1
-            for show in (render, render_json, render_github):
-                assert show(error.diagnostics)
+            check(text, error.diagnostics)
+
+
+def check(text: str, diagnostics: Sequence[Diagnostic]) -> None:
+    assert diagnostics
+    lines = text.split("\n")
+    for found in diagnostics:
+        assert found.code.startswith("E01")
+        assert found.span
+        assert 1 <= found.span.line <= len(lines)
+        assert 1 <= found.span.column <= len(lines[found.span.line - 1]) + 1
+    for show in (render, render_json, render_github):
+        assert show(diagnostics)
 
 
 @settings(max_examples=400, deadline=None)
