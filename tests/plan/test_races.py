@@ -133,12 +133,13 @@ def test_the_smallest_races(what: str, first: Task, second: Task) -> None:
     assert found((first, replace(second, stream=0)), 2) == set(), what
 
 
+OTHER, THIRD = Region(Space.ARENA, 64, 8), Region(Space.ARENA, 128, 8)
 HARMLESS = [
-    ("two reads", Task(0, 0, (WRITE,), Region(Space.ARENA, 64, 8)), Task(1, 1, (WRITE,), Region(Space.ARENA, 128, 8))),
+    ("two reads", Task(0, 0, (WRITE,), OTHER), Task(1, 1, (WRITE,), THIRD)),
     ("neighbours", Task(0, 0, (), Region(Space.ARENA, 8, 8)), Task(1, 1, (), WRITE)),
     ("no bytes", Task(0, 0, (), Region(Space.ARENA, 4, 0)), Task(1, 1, (), WRITE)),
     ("other spaces", Task(0, 0, (), Region(Space.VARIABLES, 0, 8)), Task(1, 1, (), WRITE)),
-]  # fmt: skip
+]
 
 
 @pytest.mark.parametrize(("what", "first", "second"), HARMLESS)
