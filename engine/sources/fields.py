@@ -15,7 +15,7 @@ from fml.engine.passes.pipeline import optimise
 from fml.engine.plan.planner import make_plan
 from fml.engine.runtime.executor import Executable, VariableStore
 from fml.engine.sources.labels import Classes, class_count, numbered, texts_of
-from fml.engine.sources.table import Table, is_number, is_text
+from fml.engine.sources.table import Table, declared_at, is_number, is_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +47,8 @@ class Columns:
         executable = Executable(make_plan(graph, store.layout), backend, store)
         for node in graph.of_op("column"):
             name, is_label = node.attributes["name"], isinstance(node.type.element, Label)
-            values = self._classed(name, rows) if is_label else self._numeric(name, rows)
+            with declared_at(node.span):
+                values = self._classed(name, rows) if is_label else self._numeric(name, rows)
             executable.upload(node.id, values)
         executable.run()
         return {name: executable.output(name) for name in outputs}
@@ -112,7 +113,8 @@ def columns_of(dataset: Dataset, table: Table) -> Columns:
     """
     classes: dict[str, tuple[str, ...]] = {}
     for field in label_fields(dataset):
-        column = table.column(source_column(dataset, field))
+        with declared_at(field.span):
+            column = table.column(source_column(dataset, field))
         if is_text(column):
             classes[field.name] = texts_of(field, column, table)
     return Columns(dataset, table, classes)

@@ -13,7 +13,7 @@ from fml.engine.sources.fields import Columns, columns_of, source_column
 from fml.engine.sources.labels import Classes
 from fml.engine.sources.read import read_table
 from fml.engine.sources.split import cut
-from fml.engine.sources.table import Table, is_text
+from fml.engine.sources.table import Table, declared_at, is_text
 
 TRAIN = "train"
 
@@ -89,7 +89,8 @@ def _rows(dataset: Dataset, table: Table) -> dict[str, Array]:
         field = next(f for f in dataset.fields if f.name == split.by)
         labels = table.column(source_column(dataset, field))[rows]
     kept = {} if split.of is None else {n: r for n, r in table.splits.items() if n != split.of}
-    return {**kept, **cut(split, rows, labels, dataset.name)}
+    with declared_at(dataset.span):
+        return {**kept, **cut(split, rows, labels, dataset.name)}
 
 
 def _statistics(

@@ -11,7 +11,7 @@ from fml.engine.sources.csv import CSV
 from fml.engine.sources.given import table_of
 from fml.engine.sources.line import LINE
 from fml.engine.sources.spirals import SPIRALS
-from fml.engine.sources.table import Argument, Source, Table
+from fml.engine.sources.table import Argument, Source, Table, declared_at
 
 SOURCES: Mapping[str, Source] = MappingProxyType(
     {source.name: source for source in (CSV, BLOBS, SPIRALS, LINE)}
@@ -32,7 +32,8 @@ def read_table(dataset: Dataset, given: object, base: Path) -> Table:
             dataset, "E0902", f"the source `{dataset.source}` is not available yet",
             f"there are {', '.join([*SOURCES, 'given'])}",
         )  # fmt: skip
-    return source.read(_arguments(dataset, source), base)
+    with declared_at(dataset.span):
+        return source.read(_arguments(dataset, source), base)
 
 
 def _arguments(dataset: Dataset, source: Source) -> dict[str, bool | float | str]:

@@ -1,13 +1,15 @@
 """What a source is, and what it gives: columns, and perhaps splits of its own."""
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Callable, Generator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TypeAlias, TypeGuard
 
 import numpy as np
 
-from fml.engine.ir.diagnostics import did_you_mean, error
+from fml.engine.ir.diagnostics import FmlError, Mark, did_you_mean, error
+from fml.engine.ir.source import Span
 from fml.engine.ops.record import Array
 
 _LISTED = 12
@@ -68,6 +70,18 @@ class Table:
         if all(is_number(name) for name in self.columns):
             return "without a line of names: `header = false`, and `columns[0]` for the first one"
         return 'a name that is no word of the language is written `columns["the name"]`'
+
+
+@contextmanager
+def declared_at(span: Span | None) -> Generator[None]:
+    """Mark what the text has to do with faults of the data that are found meanwhile."""
+    try:
+        yield
+    except FmlError as found:
+        marks = (Mark(span),) if span else ()
+        raise FmlError(
+            d if d.marks else replace(d, marks=marks) for d in found.diagnostics
+        ) from None
 
 
 def is_text(column: Array) -> bool:

@@ -112,6 +112,27 @@ def test_labels_that_are_no_classes_are_reported(
 
 
 @pytest.mark.parametrize(
+    ("text", "marked"),
+    [
+        ('data d = csv("t.csv") { x: f32 = 2 * petal_lenght }', "petal_lenght"),
+        ('data d = csv("t.csv") { x: f32 = 2 * word }', "word"),
+        ('data d = csv("t.csv") { x: f32 = log(a) }', "x: f32 = log(a)"),
+        ('data d = csv("t.csv") { y: label[2] = other }', "y: label[2] = other"),
+        ('data d = csv("t.csv") { y: label[2] = word }', "y: label[2] = word"),
+        ('data d = csv("u.csv") { x: f32 = a }', 'data d = csv("u.csv") { x: f32 = a }'),
+        ("data d = given { x: f32 }", "data d = given { x: f32 }"),
+    ],
+)
+def test_faults_of_the_data_stand_where_they_are_declared(
+    tmp_path: Path, text: str, marked: str
+) -> None:
+    (tmp_path / "t.csv").write_text("a,word\n0,one\n")
+    span = fault(text, base=tmp_path).span
+    assert span is not None
+    assert span.text == marked
+
+
+@pytest.mark.parametrize(
     ("expression", "line"), [("log(a)", 3), ("1 / (a - 4)", 4), ("exp(100 * a)", 2)]
 )
 def test_a_field_that_is_not_finite_names_its_line(
