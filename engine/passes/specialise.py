@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
-from fml.engine.ir.diagnostics import error
+from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Graph, GraphBuilder, Node, substitute_attribute
 
@@ -31,24 +31,29 @@ class Specialise:
             dim = attributes["dim"]
             value = dim.constant if isinstance(dim, Dim) else None
             if value is None:
-                raise self._unbound(node, str(dim))
+                raise _unbound(node, dim)
             op, attributes = "constant", {"value": float(value)}
         return builder.keep(replace(node, op=op, type=type, attributes=attributes))
 
     def _require_sizes(self, node: Node, shape: tuple[object, ...]) -> None:
         for axis in shape:
             if not isinstance(axis, Dim) or axis.constant is None:
-                raise self._unbound(node, str(axis))
+                raise _unbound(node, axis)
             if axis.size is None or axis.size < 0:
-                raise error(
+                raise _fault(
+                    node,
                     "E0324",
-                    f"a dimension of {node.scope or node.op} would be {axis}: {node.type}",
-                    help="choose sizes that divide, or round with `floor(...)` or `ceil(...)`",
+                    f"a dimension would be {axis}",
+                    "choose sizes that divide, or round with `floor(...)` or `ceil(...)`",
                 )
 
-    def _unbound(self, node: Node, name: str) -> Exception:
-        return error(
-            "E0329",
-            f"the dimension `{name}` of {node.scope or node.op} has no size here: {node.type}",
-            help="it must come from the data, an option or the batch",
-        )
+
+def _unbound(node: Node, dim: object) -> FmlError:
+    message = f"the dimension `{dim}` has no size here"
+    return _fault(node, "E0329", message, "it must come from the data, an option or the batch")
+
+
+def _fault(node: Node, code: str, message: str, help: str) -> FmlError:
+    marks = (Mark(node.span, str(node.type)),) if node.span else ()
+    notes = () if marks else (f"of `{node.op}`, which is {node.type}",)
+    return FmlError([Diagnostic(code, message, marks, notes, help)])

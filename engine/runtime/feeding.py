@@ -55,8 +55,7 @@ class Batches:
 
 def has_samples(data: Data, name: str, split: str) -> bool:
     """Whether a split exists and is not empty."""
-    fields = data.get(name, {}).get(split)
-    return bool(fields) and len(next(iter(fields.values()))) > 0
+    return _count(data.get(name, {}).get(split, {})) > 0
 
 
 def samples_in(
@@ -70,15 +69,19 @@ def samples_in(
     """
     if has_samples(data, name, split):
         return data[name][split]
-    splits = data.get(name, {})
-    listed = ", ".join(f"`{known}`" for known in splits)
+    counts = {known: _count(fields) for known, fields in data.get(name, {}).items()}
+    listed = ", ".join(f"`{known}` has {count}" for known, count in counts.items())
     raise FmlError([Diagnostic(
         "E0521",
         f"`{name}` has no samples in the split `{split}` to {purpose}",
         (Mark(span),) if span else (),
-        (f"its splits are {listed}",) if listed else ("it has no splits",),
-        did_you_mean(split, splits.keys() - {split}),
+        (f"of its samples, {listed}",) if listed else (),
+        "give it a larger share" if split in counts else did_you_mean(split, counts),
     )])  # fmt: skip
+
+
+def _count(fields: Mapping[str, Array]) -> int:
+    return len(next(iter(fields.values()))) if fields else 0
 
 
 def _too_few(feed: Feed, samples: int) -> Diagnostic:

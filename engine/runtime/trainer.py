@@ -70,10 +70,12 @@ def train(
     return trainer.run()
 
 
-def new_store(training: Training, backend: Backend, seed: int) -> VariableStore:
+def new_store(
+    training: Training, backend: Backend, seed: int, sizes: Mapping[str, int]
+) -> VariableStore:
     """Make the variables of a training and give each its first value."""
     store = VariableStore(training.variables, backend)
-    first = Section(training.init, {}, backend, store)
+    first = Section(training.init, sizes, backend, store)
     first.provide(Moment(-1, 1, 1, seed))
     first.run()
     for name in training.init.outputs:
@@ -106,8 +108,8 @@ class Trainer:
         first = self.batches[0] if self.batches else None
         per_epoch, batch = (first.per_epoch, first.size) if first else (1, 1)
         self.moment = Moment(0, per_epoch, batch, self.seed)
-        self.store = store = new_store(training, backend, self.seed)
         sizes = {"steps_per_epoch": per_epoch}
+        self.store = store = new_store(training, backend, self.seed, sizes)
         fed = {batches.feed.dim: batches.size for batches in self.batches}
         self.step = Section(training.step, sizes | fed, backend, store)
         self.measurements = measurements(training, data, sizes, backend, store)
