@@ -122,10 +122,10 @@ def explain(fault: Fault) -> Diagnostic:
     return _misplaced(fault) or _run_on(fault) or _inside_bracket(fault) or _unexpected(fault)
 
 
-def too_deep(source: Source, bracket: Token) -> Diagnostic:
-    """Say that brackets are nested beyond all reading."""
-    span = Span(source, bracket.line or 1, bracket.column or 1, bracket.end_line or 1, 0)
-    span = Span(source, span.line, span.column, span.line, span.column + 1)
+def too_deep(source: Source, token: Token) -> Diagnostic:
+    """Say that what begins with a token is nested beyond all reading."""
+    line, column = token.line or 1, token.column or 1
+    span = Span(source, line, column, line, column + 1)
     return Diagnostic(
         "E0107", "this is nested too deeply", (Mark(span),), (), "bind an inner part to a name"
     )

@@ -27,18 +27,17 @@ from fml.engine.ir.diagnostics import Diagnostic
 from fml.engine.ir.source import Source
 
 MAX_NESTING = 100
+MAX_STACK = 4000  # of the parser: more than any text within the other limits needs
 MAX_FAULTS = 50
 
 _WORD_ENDS = r"(?!\w|[ \t]*(?:=(?!=)|<-))"
 _DECLARES = re.compile(rf"(?:{'|'.join(DECLARATION_WORDS)}){_WORD_ENDS}")
 _BINDS = re.compile(r"\w+[ \t]*=(?!=)")
-_BEGINS = re.compile(
-    rf"[ \t]*(?:\}}|(?:{'|'.join((*DECLARATION_WORDS, *STATEMENT_WORDS))}){_WORD_ENDS})"
-)
-_GOES_ON = re.compile(r"(?:\s|#[^\n]*)*(?:\|>|(?:then|else)\b)")
+_BEGINS = re.compile(rf"(?:\}}|(?:{'|'.join((*DECLARATION_WORDS, *STATEMENT_WORDS))}){_WORD_ENDS})")
+_GOES_ON = re.compile(r"(?:\s|#[^\n]*\n)*(?:\|>|(?:then|else)\b)")
 _PIECES = re.compile(
     r'(?P<blank>"(?:[^"\\\n]|\\.)*"|#[^\n]*)|(?P<begin>\{)|(?P<end>\})|(?P<open>[(\[])'
-    r"|(?P<close>[)\]])|(?P<separator>[\n;])|(?P<operator>[-+*/@^=<>,~:|])|(?P<other>[^\s])"
+    r"|(?P<close>[)\]])|(?P<separator>\n\s*|;)|(?P<operator>[-+*/@^=<>,~:|])|(?P<other>[^\s])"
 )
 
 
@@ -82,7 +81,7 @@ class Reader:
                     return None
                 self._recover(fault)
             except _TooDeepError as deep:
-                self.found.append(too_deep(self.source, deep.bracket))
+                self.found.append(too_deep(self.source, deep.token))
                 return None
 
     # --- forward ---------------------------------------------------------------------------------
@@ -90,7 +89,8 @@ class Reader:
     def _take(self, token: Token) -> None:
         if not self._nesting.passes(token):
             return
-        if token.type in OPENS and len(self._nesting.opened) == MAX_NESTING:
+        opens = token.type in OPENS and len(self._nesting.opened) == MAX_NESTING
+        if opens or len(self._parser.state_stack) > MAX_STACK:
             raise _TooDeepError(token)
         if token.type == "NAME" and (not token.isidentifier() or token in EXPRESSION_WORDS):
             raise UnexpectedToken(token, frozenset[str]())
@@ -181,9 +181,9 @@ class Reader:
 
 
 class _TooDeepError(Exception):
-    def __init__(self, bracket: Token) -> None:
-        super().__init__(bracket)
-        self.bracket = bracket
+    def __init__(self, token: Token) -> None:
+        super().__init__(token)
+        self.token = token
 
 
 def readable(text: str) -> str:
@@ -213,13 +213,14 @@ def statement_end(text: str, start: int, brackets: int, inside: bool) -> tuple[i
                 brackets = max(0, brackets - 1)
             case "separator":
                 end = piece.end()
-                if piece[0] == "\n" and _DECLARES.match(text, end):
+                in_first_column = text[end - 1] == "\n"
+                if in_first_column and _DECLARES.match(text, end):
                     return end, True
-                if piece[0] == "\n" and not inside and not depth and _BINDS.match(text, end):
+                if in_first_column and not inside and not depth and _BINDS.match(text, end):
                     return end, False
-                ends = not goes_on or piece[0] == ";"
-                ends = ends and not depth and not _GOES_ON.match(text, end)
-                if ends and (not brackets or _BEGINS.match(text, end)):
+                ends = not depth and (not goes_on or piece[0] == ";")
+                ends = ends and (not brackets or bool(_BEGINS.match(text, end)))
+                if ends and not _GOES_ON.match(text, end):
                     return end, False
                 continue
             case _:
