@@ -1,5 +1,8 @@
 """A checkpoint holds everything: a resumed run has the bits of one that never stopped."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -116,3 +119,38 @@ def test_half_a_checkpoint_is_a_diagnostic(tmp_path: Path) -> None:
         path.write_bytes(content[:length])
         with pytest.raises(FmlError, match="E0710"):
             read_checkpoint(path)
+
+
+@pytest.mark.parametrize("fails", ["fsync", "replace"])
+def test_a_write_that_fails_leaves_the_file_before_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
+) -> None:
+    path = tmp_path / "last.safetensors"
+    write_checkpoint(path, Checkpoint({"w": np.zeros(3)}, {}, {"step": 1}))
+    before = path.read_bytes()
+
+    def full(*arguments: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(*{"fsync": (os, "fsync", full), "replace": (Path, "replace", full)}[fails])
+    with pytest.raises(OSError, match="No space"):
+        write_checkpoint(path, Checkpoint({"w": np.ones(3)}, {}, {"step": 2}))
+    assert path.read_bytes() == before
+    assert list(tmp_path.iterdir()) == [path]
+
+
+def test_what_a_kill_leaves_behind_is_ignored(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    write_checkpoint(path, Checkpoint({"w": np.zeros(3)}, {}, {"step": 1}))
+    code = (
+        "import os, sys; from pathlib import Path; import numpy as np\n"
+        "from fml.engine.runtime.checkpoint import Checkpoint, write_checkpoint\n"
+        "os.fsync = lambda file: os.kill(os.getpid(), 9)\n"
+        "write_checkpoint(Path(sys.argv[1]), Checkpoint({'w': np.ones(3)}, {}, {'step': 2}))\n"
+    )
+    killed = subprocess.run([sys.executable, "-c", code, path], check=False)
+    assert killed.returncode == -9
+    assert len(list(tmp_path.iterdir())) == 2
+    assert read_checkpoint(path).state["step"] == 1
+    write_checkpoint(path, Checkpoint({"w": np.ones(3)}, {}, {"step": 3}))
+    assert read_checkpoint(path).state["step"] == 3

@@ -1,0 +1,298 @@
+"""The rules of a plan (language, section 5, Time) against loops written by hand."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from fml.engine.backends.null import NullBackend
+from fml.engine.backends.numpy import NumpyBackend
+from fml.engine.ir.diagnostics import FmlError
+from fml.engine.ir.training import Duration, Feed, Unit
+from fml.engine.runtime.feeding import Batches
+from fml.engine.runtime.section import Moment, is_due
+from fml.engine.runtime.trainer import Outcome, train
+from fml.engine.sources.load import load
+from tests.dsl.programs import EXAMPLES, example, lowered
+
+# A plan without descent: `c` counts, and series are made of it as a case likes.
+COUNTING = """
+data points = given {{ x: f32 }}
+model net(x: f32[N]) -> f32[N] {{
+  param c: f32 ~ zeros
+  c * x
+}}
+train {{
+  net = net()
+  feed x from points.train |> batch({batch})
+  ŷ = net(x)
+  {body}
+}}
+"""
+SAMPLES = 12
+
+
+def run(body: str, batch: int = 4, valid: int = 2, seed: int | None = None) -> Outcome:
+    training = lowered(COUNTING.format(body=body, batch=batch))
+    ones = {"x": np.ones(SAMPLES, np.float32)}
+    data = {"points": {"train": ones, "valid": {"x": np.ones(valid, np.float32)}}}
+    return train(training, data, NumpyBackend(), seed=seed)
+
+
+def count(outcome: Outcome) -> float:
+    return float(outcome.variables["net.c"])
+
+
+def series(outcome: Outcome, name: str) -> list[tuple[int, float]]:
+    return [(p.step, p.value) for p in outcome.history if p.series == name]
+
+
+# --- every, when, previous, before ---------------------------------------------------------------
+
+PROGRAMS: list[tuple[str, str, list[float]]] = [
+    # What c is after each of 8 steps; an epoch is 3 steps.
+    ("the step itself", "net.c <- net.c + 1", [1, 2, 3, 4, 5, 6, 7, 8]),
+    ("step is 0 in the first step", "net.c <- step", [0, 1, 2, 3, 4, 5, 6, 7]),
+    ("epoch is a fraction", "net.c <- 3 * epoch", [0, 1, 2, 3, 4, 5, 6, 7]),
+    ("samples", "net.c <- samples", [0, 4, 8, 12, 16, 20, 24, 28]),
+    ("every 3 steps fires after steps 3, 6", "every 3 steps { net.c <- net.c + 1 }",
+     [0, 0, 1, 1, 1, 2, 2, 2]),
+    ("every 1 step", "every 1 step { net.c <- net.c + 1 }", [1, 2, 3, 4, 5, 6, 7, 8]),
+    ("every epoch", "every 1 epoch { net.c <- net.c + 1 }", [0, 0, 1, 1, 1, 2, 2, 2]),
+    ("every two epochs", "every 2 epochs { net.c <- net.c + 1 }", [0, 0, 0, 0, 0, 1, 1, 1]),
+    ("every part of an epoch", "every 0.5 epochs { net.c <- net.c + 1 }",
+     [0, 1, 2, 2, 3, 4, 4, 5]),
+    ("every 9 samples", "every 9 samples { net.c <- net.c + 1 }", [0, 0, 1, 1, 2, 2, 3, 3]),
+    ("step has grown in a block", "every 1 step { net.c <- step }", [1, 2, 3, 4, 5, 6, 7, 8]),
+    ("when", "when step >= 3 { net.c <- net.c + 1 }", [0, 0, 1, 2, 3, 4, 5, 6]),
+    ("a block sees the step's update",
+     "net.c <- net.c + 1\n  every 2 steps { net.c <- 10 * net.c }",
+     [1, 20, 21, 220, 221, 2220, 2221, 22220]),
+    ("blocks in the order of the text",
+     "every 2 steps { net.c <- net.c + 1 }\n  every 2 steps { net.c <- 10 * net.c }",
+     [0, 10, 10, 110, 110, 1110, 1110, 11110]),
+    ("before is the start of the step",
+     "net.c <- net.c + 1\n  state s: f32 ~ zeros\n"
+     "  every 2 steps { s <- s + net.c - before(net.c) }\n"
+     "  every 4 steps { net.c <- net.c + 100 * s }",
+     [1, 2, 3, 204, 205, 206, 207, 608]),
+    ("previous is this place's last execution",
+     "state n: f32 ~ zeros\n  n <- n + 1\n  every 2 steps { net.c <- n - previous(n) }",
+     [0, 0, 0, 2, 2, 2, 2, 2]),
+    ("previous in the step", "state n: f32 ~ zeros\n  n <- n + 1\n  net.c <- n - previous(n)",
+     [0, 1, 1, 1, 1, 1, 1, 1]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "body", "expected"), PROGRAMS, ids=[p[0] for p in PROGRAMS])
+def test_when_things_happen(what: str, body: str, expected: list[float]) -> None:
+    found = [count(run(f"{body}\n  stop after {n} steps")) for n in range(1, 9)]
+    np.testing.assert_allclose(found, expected, rtol=1e-6)
+
+
+# --- stop ----------------------------------------------------------------------------------------
+
+# The series that `measure` takes each epoch is 10 - |6 - epoch|: it rises, peaks in epoch 6, falls.
+PEAK = """every 1 epoch { net.c <- 10 - abs(6 - epoch) }
+  measure mean(ŷ) as "c" on points.valid
+"""
+# It is 1, 2, 3, 3, 3, ... epoch by epoch.
+FLAT = """every 1 epoch { net.c <- min(epoch, 3) }
+  measure mean(ŷ) as "c" on points.valid
+"""
+
+STOPS: list[tuple[str, str, int, str]] = [
+    # A body, the step it stops after (an epoch is 3 steps), and why.
+    ("steps", "stop after 7 steps", 7, "after 7 steps"),
+    ("epochs", "stop after 2 epochs", 6, "after 2 epochs"),
+    ("an epoch", "stop after 1 epoch", 3, "after 1 epoch"),
+    ("samples, reached within a step", "stop after 17 samples", 5, "after 17 samples"),
+    ("no time at all", "stop after 0.000001 seconds", 1, "after 1e-06 seconds"),
+    ("the first of two", "stop after 2 epochs\n  stop after 5 steps", 5, "after 5 steps"),
+    ("when", PEAK + "stop when valid.c >= 8", 12, "valid.c >= 8"),
+    ("when, false until it is measured", PEAK + "stop when valid.c < 100", 3, "valid.c < 100"),
+    ("when both of two", PEAK + "stop when valid.c > 6 and step > 8", 9,
+     "valid.c > 6 and step > 8"),
+    ("no rise", PEAK + "stop when valid.c stops rising for 2 epochs", 24,
+     "valid.c stopped rising for 2 epochs"),
+    ("no fall", PEAK + "stop when valid.c stops falling for 3 epochs", 12,
+     "valid.c stopped falling for 3 epochs"),
+    ("no rise, in steps", PEAK + "stop when valid.c stops rising for 4 steps", 22,
+     "valid.c stopped rising for 4 steps"),
+    ("no rise, in samples", PEAK + "stop when valid.c stops rising for 12 samples", 21,
+     "valid.c stopped rising for 12 samples"),
+    ("a tie is no rise", FLAT + "stop when valid.c stops rising for 2 epochs", 15,
+     "valid.c stopped rising for 2 epochs"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "body", "step", "why"), STOPS, ids=[s[0] for s in STOPS])
+def test_stop(what: str, body: str, step: int, why: str) -> None:
+    outcome = run(body)
+    assert (outcome.progress.step, outcome.stopped_by) == (step, why)
+    assert not outcome.interrupted
+    assert outcome.failure is None
+
+
+# --- keep, measure, log --------------------------------------------------------------------------
+
+KEEPS = [
+    ("the highest", PEAK + "keep highest valid.c\n  stop after 9 epochs", 10.0),
+    ("the lowest", PEAK + "keep lowest valid.c\n  stop after 9 epochs", 5.0),
+    ("the last by default", PEAK + "stop after 9 epochs", 7.0),
+    ("the last if nothing was measured", PEAK + "keep highest valid.c\n  stop after 2 steps", 0.0),
+]
+
+
+@pytest.mark.parametrize(("what", "body", "kept"), KEEPS)
+def test_keep(what: str, body: str, kept: float) -> None:
+    outcome = run(body)
+    assert count(outcome) == kept, what
+    assert outcome.figures["valid.c"] == kept
+
+
+def test_ties_keep_the_first() -> None:
+    body = """every 1 epoch { net.c <- epoch }
+  measure min(mean(ŷ), 3) as "capped" on points.valid
+  keep highest valid.capped
+  stop after 8 epochs"""
+    assert count(run(body)) == 3
+
+
+def test_measures_are_taken_when_they_are_due_and_at_the_end() -> None:
+    body = """net.c <- step + 1
+  measure mean(ŷ) as "each" on points.valid
+  measure mean(ŷ) as "often" on points.train every 2 steps
+  measure sum(ŷ) as "once" on points.valid at end
+  log net.c as "logged" every 3 steps
+  stop after 7 steps"""
+    outcome = run(body, valid=5)
+    assert series(outcome, "valid.each") == [(3, 3), (6, 6)]
+    assert series(outcome, "train.often") == [(2, 2), (4, 4), (6, 6)]
+    assert series(outcome, "logged") == [(3, 3), (6, 6)]
+    assert series(outcome, "valid.once") == []
+    figures = {name: outcome.figures[name] for name in ("valid.each", "train.often", "valid.once")}
+    assert figures == {"valid.each": 7, "train.often": 7, "valid.once": 35}
+
+
+def test_what_is_minimised_is_averaged_over_the_epoch() -> None:
+    body = """net.c <- step + 1
+  minimize loss = mean((ŷ - 1)^2)
+  using sgd(0)
+  stop after 7 steps"""
+    # ŷ is bound before the assignment: in step s it is s.
+    losses = [(s - 1) ** 2 for s in range(7)]
+    expected = [(3, np.mean(losses[:3])), (6, np.mean(losses[3:6]))]
+    np.testing.assert_allclose(series(run(body), "train.loss"), expected, rtol=1e-6)
+
+
+TIMES = [
+    # Seconds at the step before and now, and whether `every 30 seconds` is due.
+    (0.0, 29.0, False), (29.0, 31.0, True), (31.0, 59.0, False), (59.0, 61.0, True),
+    (61.0, 200.0, True),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("before", "now", "due"), TIMES)
+def test_every_so_many_seconds(before: float, now: float, due: bool) -> None:
+    moment = Moment(5, 3, 4, seconds=now)
+    assert is_due(Duration(30, Unit.SECONDS), moment, 5, before) is due
+
+
+# --- batches -------------------------------------------------------------------------------------
+
+
+def batches(batch: int | None, seed: int = 0, shuffle: bool = True, samples: int = 10) -> Batches:
+    feed = Feed("d", "train", ("x",), batch, shuffle)
+    return Batches(feed, {"x": np.arange(samples), "z": np.zeros(samples)}, seed)
+
+
+def epoch(made: Batches, number: int) -> list[int]:
+    first = number * made.per_epoch
+    steps = range(first, first + made.per_epoch)
+    return [int(x) for step in steps for x in made.at(step)["d", "x"]]
+
+
+@pytest.mark.parametrize("batch", [None, 1, 2, 5, 10])
+def test_an_epoch_is_every_sample_once(batch: int | None) -> None:
+    made = batches(batch)
+    orders = [epoch(made, number) for number in range(5)]
+    assert all(sorted(order) == list(range(10)) for order in orders)
+    assert len({tuple(order) for order in orders}) == 5
+
+
+def test_the_last_short_batch_is_dropped() -> None:
+    made = batches(4)
+    assert made.per_epoch == 2
+    assert all(len(set(epoch(made, number))) == 8 for number in range(5))
+
+
+def test_without_shuffle_samples_come_in_order() -> None:
+    made = batches(4, shuffle=False)
+    assert epoch(made, 0) == epoch(made, 7) == list(range(8))
+
+
+def test_an_order_depends_on_seed_and_epoch_alone() -> None:
+    begun, other = batches(2, seed=5), batches(2, seed=6)
+    whole = [epoch(begun, number) for number in range(6)]
+    assert epoch(batches(2, seed=5), 4) == whole[4]
+    assert [epoch(begun, number) for number in (3, 1)] == [whole[3], whole[1]]
+    assert epoch(other, 0) != whole[0]
+
+
+@pytest.mark.parametrize(("batch", "samples"), [(11, 10), (1, 0), (None, 0)])
+def test_batches_that_cannot_be(batch: int | None, samples: int) -> None:
+    with pytest.raises(FmlError, match=r"E0520.*`train` of `d`"):
+        batches(batch, samples=samples)
+
+
+@pytest.mark.parametrize("split", ["train", "valid"])
+def test_splits_that_are_not_there(split: str) -> None:
+    body = 'net.c <- 1\n  measure mean(ŷ) as "c" on points.valid\n  stop after 1 step'
+    training = lowered(COUNTING.format(body=body, batch=4))
+    ones = {"x": np.ones(4, np.float32)}
+    data = {name: ones for name in ("train", "valid") if name != split}
+    with pytest.raises(FmlError, match=f"E0521.*`{split}`"):
+        train(training, {"points": data}, NumpyBackend())
+
+
+# --- seeds ---------------------------------------------------------------------------------------
+
+DRAWING = """state n: f32[40] ~ normal(0, 1)
+  net.c <- net.c + mean(dropout(0.5)(n))
+  stop after 3 steps"""
+
+
+def test_the_same_seed_gives_the_same_bits() -> None:
+    counts = [count(run(DRAWING, seed=seed)) for seed in (1, 1, 2, 2**63 + 1, -1)]
+    assert counts[0] == counts[1] == counts[3]  # seeds are words of 63 bits
+    assert len({*counts}) == 3
+
+
+def test_the_plan_s_own_seed_is_the_default() -> None:
+    assert count(run("seed 9\n  " + DRAWING)) == count(run(DRAWING, seed=9))
+
+
+# --- whole plans ---------------------------------------------------------------------------------
+
+EXAMPLE_PLANS = [
+    ("linear_regression.fml", None), ("logistic_regression.fml", None),
+    ("softmax_regression.fml", None), ("perceptron.fml", None),
+    ("mlp_regularised.fml", None), ("mlp_regularised.fml", "baseline"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("name", "plan"), EXAMPLE_PLANS)
+def test_examples_run_dry(name: str, plan: str | None) -> None:
+    training = example(name, plan)
+    stop = lowered(COUNTING.format(body="net.c <- 1\n  stop after 2 steps", batch=4)).stops
+    data = {n: load(d, None, EXAMPLES).splits for n, d in training.datasets.items()}
+    outcome = train(replace(training, stops=stop), data, NullBackend())
+    assert outcome.progress.step == 2
+    assert all(not np.any(value) for value in outcome.variables.values())  # nothing is computed
+
+
+def test_learners_are_not_run_yet() -> None:
+    training = example("lenet_crossbow.fml", "crossbow")
+    with pytest.raises(FmlError, match="E0901"):
+        train(training, {}, NumpyBackend())
