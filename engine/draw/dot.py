@@ -24,7 +24,7 @@ from fml.engine.ir.graph import Graph, Node, Phase
 
 # newrank lets clusters share one ranking, without which they could not be put one below another.
 _HEADER = """\
-  graph [newrank=true, nslimit=4, mclimit=0.5, fontname=Helvetica, fontsize=11,
+  graph [newrank=true, nslimit=0.5, mclimit=0.5, fontname=Helvetica, fontsize=11,
          fontcolor="#303030", labelloc=t, nodesep=0.18, ranksep=0.32, pad=0.2, bgcolor=white]
   node [shape=box, style=filled, fontname=Helvetica, fontsize=11, height=0.3, width=0.5,
         margin="0.09,0.04", penwidth=1.1]

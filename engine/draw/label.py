@@ -8,6 +8,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
+from itertools import count
 
 from fml.engine.draw.homes import homes
 from fml.engine.ir.graph import Attribute, Graph, Node, Phase
@@ -15,7 +16,10 @@ from fml.engine.ir.graph import Attribute, Graph, Node, Phase
 SYNCHRONISATION = "learners_reduce"
 _CONSTANTS = frozenset({"constant", "dim_value"})
 _LONGEST = 40
+# A number with so many readers is written into their labels by name in place of lines, and so
+# are the numbers that leave their layers if they are more than that: long lines hide a picture.
 _READERS = 5
+_LEAVING = 6
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,8 +96,8 @@ class Captions:
 
     `results` are the names under which a node's value leaves the graph. `mentions` are values
     written into the labels of their readers in place of a line: constants by their value, and
-    numbers with many readers (a learning rate) by a name. `homes` are the scopes that nodes are
-    drawn in.
+    numbers with many readers (a learning rate), or many numbers of layers, by a name. `homes`
+    are the scopes that nodes are drawn in.
     """
 
     graph: Graph
@@ -104,7 +108,8 @@ class Captions:
     @staticmethod
     def of(graph: Graph) -> "Captions":
         """Read the captions off a graph."""
-        return Captions(graph, _results(graph), _mentions(graph), homes(graph))
+        places = homes(graph)
+        return Captions(graph, _results(graph), _mentions(graph, places), places)
 
     def is_drawn(self, node: Node) -> bool:
         """Say whether a node has a box of its own: all but constants that are only read."""
@@ -167,18 +172,34 @@ def _results(graph: Graph) -> Mapping[int, tuple[str, ...]]:
     return results
 
 
-def _mentions(graph: Graph) -> Mapping[int, str]:
+def _mentions(graph: Graph, homes: Mapping[int, str]) -> Mapping[int, str]:
     mentions: dict[int, str] = {}
     readers = Counter(source for node in graph for source in node.inputs)
-    shared = 0
+    leaving = {node.id for node in graph if _leaves_layer(graph, node, homes)}
+    fixed: set[int] = set()  # depends on nothing but constants
+    names = (f"s{number}" for number in count(1))
     for node in graph:
+        if node.op in _CONSTANTS or (node.inputs and fixed.issuperset(node.inputs)):
+            fixed.add(node.id)
+        is_shared = readers[node.id] >= _READERS and (_is_number(node) or node.id in fixed)
         if node.op in _CONSTANTS:
             mentions[node.id] = _constant(node)
-        elif not node.type.shape and readers[node.id] >= _READERS:
-            shared += node.op != "counter"
-            name = node.attributes.get("name") if node.op == "counter" else f"s{shared}"
-            mentions[node.id] = str(name)
+        elif is_shared or (node.id in leaving and len(leaving) > _LEAVING):
+            is_counter = node.op == "counter"
+            mentions[node.id] = str(node.attributes["name"]) if is_counter else next(names)
     return mentions
+
+
+def _leaves_layer(graph: Graph, node: Node, homes: Mapping[int, str]) -> bool:
+    """Say whether a number of one layer, such as a penalty, is read outside it."""
+    here = homes[node.id]
+    return (
+        bool(here) and not node.type.shape and any(homes[u] != here for u in graph.users(node.id))
+    )
+
+
+def _is_number(node: Node) -> bool:
+    return all(dim.size == 1 for dim in node.type.dims)
 
 
 def _details(node: Node) -> str:

@@ -2,6 +2,7 @@
 
 import itertools
 import json
+import re
 import subprocess
 import xml.etree.ElementTree as ET
 from collections.abc import Callable
@@ -72,6 +73,11 @@ class Seen:
             (self.objects[e["tail"]]["name"], self.objects[e["head"]]["name"], e)
             for e in self.json.get("edges", ())
         ]
+
+    @property
+    def invisible(self) -> list[object]:
+        """The lines that only put layers below one another."""
+        return [e for _, _, e in self.edges if e.get("style") == "invis"]
 
     def node(self, words: str) -> str:
         """Name of the only node whose label says these words."""
@@ -145,6 +151,39 @@ def test_a_number_with_many_readers_is_named_instead_of_wired() -> None:
     assert seen.node("s1 = sqrt")
     assert [(tail, head) for tail, head, _ in seen.edges] == [("n0", "n1")]
     assert sum("<b>negate(s1)</b>" in o["label"] for o in seen.nodes.values()) == 6
+
+
+def penalised(layers: int) -> Seen:
+    """A sum of squares of each layer's parameters, as `l2(net)` makes it."""
+    b = GraphBuilder("step")
+    total = b.add("argument", SCALAR, (), {"name": "loss"})
+    for number in range(layers):
+        name = f"net.dense_{number}.W"
+        w = b.add(
+            "variable", tensor(F32, 3), (), {"name": name, "role": "param"},
+            scope=f"net.dense_{number}",
+        )  # fmt: skip
+        square = b.add("multiply", tensor(F32, 3), (w, w))
+        penalty = b.add("sum", SCALAR, (square,), {"axes": (0,), "keep": False})
+        total = b.add("add", SCALAR, (total, penalty))
+    return Seen(to_dot(b.finish({"loss": total})))
+
+
+def test_a_penalty_stands_with_its_layer_and_is_wired_to_the_loss() -> None:
+    seen = penalised(2)
+    for number in range(2):
+        held = sorted(re.findall("<b>(.*?)</b>", seen.nodes[name]["label"])[0]
+                      for name in seen.inside(f"dense_{number}"))  # fmt: skip
+        assert held == ["W", "multiply", "sum"]
+    # In each layer W twice into its square, that into the sum, that to the loss, and the loss on.
+    assert len(seen.edges) - len(seen.invisible) == 2 * (2 + 1 + 1 + 1)
+
+
+def test_penalties_of_many_layers_are_named_instead_of_wired() -> None:
+    seen = penalised(9)
+    for number in range(1, 10):
+        assert seen.node(f"s{number} = sum")
+    assert seen.node("loss = add(·, s9)")
 
 
 def test_phases_have_different_colours_and_a_legend_of_those_that_occur() -> None:
