@@ -140,7 +140,7 @@ class Run:
         return predictions(self, rows)
 
     def save(self, path: str | Path) -> None:
-        """Write parameters and states of layers to a safetensors file, which `load(...)` reads.
+        """Write parameters and states of layers, by path, to a safetensors file.
 
         Raises:
             FmlError: E0732, it cannot be written.
