@@ -39,11 +39,16 @@ class ParamEntry:
     scope: "Scope"
     make: "Callable[[ParamEntry], Place]"
     made: Place | None = None
+    in_making: bool = False
 
     def place(self) -> Place:
         """Return the variable, made now if this is the first time."""
         if self.made is None:
-            self.made = self.make(self)
+            self.in_making = True
+            try:
+                self.made = self.make(self)
+            finally:
+                self.in_making = False
         return self.made
 
 

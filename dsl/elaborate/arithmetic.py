@@ -272,6 +272,16 @@ def parameters(s: Session, instance: Instance) -> Tree:
     return Tree({place.name[cut:]: s.read(place) for place in instance.trained()})
 
 
+def no_parameters(s: Session, at: ast.Syntax) -> Failed:
+    """Say that a layer value has no parameters; silent where an error elsewhere is the reason."""
+    if s.broken:
+        return Failed()
+    return s.report(
+        "E0402", "there are no parameters here yet", [at],
+        help="a layer value gets its parameters when it is first applied",
+    )  # fmt: skip
+
+
 def tree_map(
     s: Session, at: ast.Syntax, function: Callable[[Any_, Any_], Any_], left: Any_, right: Any_
 ) -> Any_:

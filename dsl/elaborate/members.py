@@ -5,7 +5,7 @@ from typing import cast
 from fml.dsl import ast
 from fml.dsl.elaborate import datasets, expressions, names
 from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
-from fml.dsl.elaborate.session import Session
+from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.scope import Scope
 from fml.dsl.values import (
     POISON,
@@ -108,6 +108,8 @@ def _of_instance(s: Session, e: ast.Attribute, value: Instance) -> Any_:
     if isinstance(e.value, ast.Attribute) and e.value.name in {"*", "**"}:
         return POISON
     known = [*value.places, *(c.name for c in value.children.values())]
+    if not known and s.broken:
+        raise Failed
     if not known:
         raise s.report(
             "E0203", f"`{value.path}` has no parameters yet", [e],

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING
 
 from fml.dsl import ast
 from fml.dsl.elaborate import expressions, gradients, layers, optimizers
-from fml.dsl.elaborate.arithmetic import as_tensor, read
+from fml.dsl.elaborate.arithmetic import as_tensor, no_parameters, read
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.scope import Bound, Scope
 from fml.dsl.values import (
@@ -43,15 +43,28 @@ class Minimized:
 def minimize(s: Session, work: "PlanWork", written: ast.Minimize, scope: Scope) -> None:
     """Take `minimize NAME = e over net.head`."""
     value = expressions.evaluate(s, written.value, scope)
-    name = written.name or "loss"
-    closure = Closure(written.value, scope)
-    if written.name is not None:
-        layers.claim(s, written, scope)
-        scope.names[name] = Bound(closure, value, s.region.moment)
-    if isinstance(value, Poison | Unknown):
-        work.minimized.append(Minimized(written, name, None, closure, [], used=True))
-        return
-    loss = gradients.scalar_loss(s, value, written.value)
+    made = Minimized(written, written.name or "loss", None, Closure(written.value, scope), [])
+    try:
+        _name(s, work, made, value, scope)
+        if isinstance(value, Poison | Unknown):
+            raise Failed
+        made.loss = gradients.scalar_loss(s, value, written.value)
+        made.trained = _trained(s, made.loss, written, scope)
+    except Failed:
+        made.used = True  # an error was reported: its `using` is not to blame
+    work.minimized.append(made)
+
+
+def _name(s: Session, work: "PlanWork", made: Minimized, value: Any_, scope: Scope) -> None:
+    if made.written.name is not None:
+        layers.claim(s, made.written, scope)
+        scope.names[made.name] = Bound(made.closure, value, s.region.moment)
+    if any(m.name == made.name for m in work.minimized):
+        raise s.report("E0202", f"two `minimize` are called `{made.name}`", [made.written])
+
+
+def _trained(s: Session, loss: Value, written: ast.Minimize, scope: Scope) -> list[Place]:
+    """The parameters that the loss reaches, or those of them that `over` names."""
     trained = gradients.reached(s, loss)
     if written.over is not None:
         wanted = expressions.evaluate(s, written.over, scope)
@@ -61,9 +74,7 @@ def minimize(s: Session, work: "PlanWork", written: ast.Minimize, scope: Scope) 
             "E0603", "this does not depend on any trained parameter", [written.value],
             help="apply a model in it, or check `where frozen` and `stop_gradient`",
         )  # fmt: skip
-    if any(m.name == name for m in work.minimized):
-        raise s.report("E0202", f"two `minimize` are called `{name}`", [written])
-    work.minimized.append(Minimized(written, name, loss, closure, trained))
+    return trained
 
 
 def _only(s: Session, wanted: Any_, trained: list[Place], at: ast.Syntax) -> list[Place]:
@@ -147,5 +158,7 @@ def descend(s: Session, work: "PlanWork", written: ast.Descend, scope: Scope) ->
         found = {p.name: along.items[p.name[cut:]] for p in trained}
     else:
         raise s.report("E0407", "`descend` takes a place and a tree of its form", [written])
+    if not found:
+        raise no_parameters(s, written.place)
     first = next(iter(found.values())).value
     update_with(s, optimizer, written.optimizer, first, trained, found, written)

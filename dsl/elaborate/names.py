@@ -60,28 +60,35 @@ def look_up(s: Session, e: ast.Name, scope: Scope) -> Any_:
 def _entry(s: Session, entry: object, scope: Scope, e: ast.Name) -> Any_:
     match entry:
         case ParamEntry():
+            if entry.in_making:
+                raise s.report("E0207", f"`{e.name}` is defined by itself", [e])
             return entry.place()
         case Closure():
             return expressions.evaluate(s, entry.expression, entry.scope)
-        case FedField(data, field):
-            fields = s.region.fields
-            if not s.region.apart:
-                return s.region.fed[data, field]
-            if fields is None:
-                raise s.report(
-                    "E0607", f"`{e.name}` is the batch of a step, and there is none here", [e],
-                    help="`measure ... on` a split, or `log` what does not depend on the batch",
-                )  # fmt: skip
-            if field in fields:
-                return fields[field]
-            raise s.report(
-                "E0607", f"`{e.name}` is not a field of the split that is measured", [e],
-                help=did_you_mean(field, fields),
-            )  # fmt: skip
+        case FedField():
+            return _fed(s, entry, e)
         case Bound():
             return _bound(s, entry)
         case _:
             return entry  # pyright: ignore[reportReturnType]
+
+
+def _fed(s: Session, entry: FedField, e: ast.Name) -> Tensor:
+    """A field of the batch in the step; of the whole split where one is measured."""
+    fields = s.region.fields
+    if fields is None:
+        if (entry.data, entry.field) in s.region.fed:
+            return s.region.fed[entry.data, entry.field]
+        raise s.report(
+            "E0607", f"`{e.name}` is the batch of a step, and there is none here", [e],
+            help="the statements of the step see a batch, and `measure ... on` sees a whole split",
+        )  # fmt: skip
+    if entry.field not in fields:
+        raise s.report(
+            "E0607", f"`{e.name}` is not a field of the split that is measured", [e],
+            help=did_you_mean(entry.field, fields),
+        )  # fmt: skip
+    return fields[entry.field]
 
 
 def _bound(s: Session, bound: Bound) -> Any_:

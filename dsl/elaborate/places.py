@@ -4,7 +4,7 @@ from dataclasses import replace
 
 from fml.dsl import ast
 from fml.dsl.elaborate import calls, expressions, signatures
-from fml.dsl.elaborate.arithmetic import as_tensor, parameters, read
+from fml.dsl.elaborate.arithmetic import as_tensor, no_parameters, parameters, read
 from fml.dsl.elaborate.session import Failed, Origin, Session
 from fml.dsl.scope import Scope
 from fml.dsl.values import (
@@ -151,7 +151,10 @@ def _leaves(s: Session, target: Instance | Tree, written: ast.Assign) -> list[tu
     if s.region.apart and target.central:
         target = target.central
     cut = len(target.path) + 1 if target.path else 0
-    return [(place.name[cut:], place) for place in target.trained()]
+    leaves = [(place.name[cut:], place) for place in target.trained()]
+    if not leaves:
+        raise no_parameters(s, written.place)
+    return leaves
 
 
 def _tree_for(s: Session, keys: list[str], value: Any_, written: ast.Assign) -> dict[str, Tensor]:

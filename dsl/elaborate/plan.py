@@ -63,6 +63,7 @@ class PlanWork:
     watched: list[tuple[ast.Statement, Scope]] = field(
         default_factory=list[tuple[ast.Statement, Scope]]
     )
+    unmeasured: set[str] = field(default_factory=set[str])  # figures whose error was reported
     measures: list[Measure] = field(default_factory=list[Measure])
     logs: list[Log] = field(default_factory=list[Log])
     stops: list[Stop] = field(default_factory=list[Stop])

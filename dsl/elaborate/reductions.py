@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from typing import cast
 
 from fml.dsl import ast
-from fml.dsl.elaborate.arithmetic import as_tensor, read
+from fml.dsl.elaborate.arithmetic import as_tensor, no_parameters, read
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.values import (
     POISON,
@@ -65,15 +65,8 @@ def _tree(s: Session, op: str, tree: Tree, over: Any_ | None, e: ast.Expression)
             "E0305", "a tree of tensors has no axes of its own", [e],
             help="leave `over` out: the result is one scalar",
         )  # fmt: skip
-    if not tree.items and s.broken:
-        return POISON
     if not tree.items:
-        raise s.report(
-            "E0402",
-            "there are no parameters here yet",
-            [e],
-            help="a layer value gets its parameters when it is first applied",
-        )
+        raise no_parameters(s, e)
     if op == "mean":
         raise s.report("E0903", "the mean of a tree cannot be lowered yet", [e], help="use `sum`")
     parts = [reduce(s, op, leaf, None, False, e) for leaf in tree.items.values()]

@@ -9,7 +9,7 @@ from fml.dsl.elaborate import expressions, plan
 from fml.dsl.elaborate.arithmetic import as_tensor, read
 from fml.dsl.elaborate.session import Failed, Origin, Session
 from fml.dsl.scope import Scope
-from fml.dsl.values import DataValue, Poison, SplitValue, Tensor, describe
+from fml.dsl.values import Any_, DataValue, Poison, SplitValue, Tensor, describe
 from fml.engine.ir import training
 from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.dims import Dim
@@ -66,8 +66,10 @@ def _measure(
     scope: Scope,
     measured: dict[str, list[Watched]],
 ) -> None:
+    watched = [Watched(m.name or name_of(s, m.value), m.value, scope) for m in written.measured]
     split = expressions.evaluate(s, written.on, scope)
     if isinstance(split, Poison):
+        work.unmeasured |= {w.name for w in watched}
         raise Failed
     if isinstance(split, DataValue) or not isinstance(split, SplitValue):
         raise s.report(
@@ -77,7 +79,6 @@ def _measure(
             help="`on iris.valid`",
         )
     dataset = plan.dataset_of(s, work, split.data)
-    watched = [Watched(m.name or name_of(s, m.value), m.value, scope) for m in written.measured]
     _no_clash(s, work, split.split, watched, written)
     known = measured.setdefault(dataset.name, [])
     known += [w for w in watched if w.name not in {k.name for k in known}]
@@ -134,21 +135,25 @@ def _lower(
         outputs: dict[str, Tensor] = {}
         for one in [*watched, *_losses(work, dataset, watched)]:
             value = read(s, expressions.evaluate(s, one.value, one.scope))
-            if isinstance(value, Poison):
-                continue
-            tensor = as_tensor(s, value, one.value)
-            if tensor.type.rank or not tensor.type.is_float:
-                s.report(
-                    "E0328",
-                    f"a measured figure is a scalar, found {tensor.type}",
-                    [one.value],
-                    help="reduce it with `mean(...)` or `sum(...)`",
-                )
-                continue
-            outputs[one.name] = tensor
+            try:
+                outputs[one.name] = _figure(s, value, one.value)
+            except Failed:
+                work.unmeasured.add(one.name)
         graph = finish(s, outputs)
     series = tuple(Series(f"{split}.{name}", name) for name in outputs)
     return Measure(dataset.name, split, graph, series, every, "N", optional)
+
+
+def _figure(s: Session, value: Any_, at: ast.Expression) -> Tensor:
+    tensor = as_tensor(s, value, at)
+    if tensor.type.rank or not tensor.type.is_float:
+        raise s.report(
+            "E0328",
+            f"a measured figure is a scalar, found {tensor.type}",
+            [at],
+            help="reduce it with `mean(...)` or `sum(...)`",
+        )
+    return tensor
 
 
 def split_fields(s: Session, dataset: Dataset, split: str) -> Mapping[str, Tensor]:
@@ -292,9 +297,11 @@ def _series_name(s: Session, work: "PlanWork", e: ast.Expression) -> str:
 
 def _known_series(s: Session, work: "PlanWork", name: str, span: training.Span) -> None:
     known = {f"train.{m.name}" for m in work.minimized}
+    # What a fault leaves unmeasured is no fault of those who ask for it.
+    broken = {m.name for m in work.minimized if m.loss is None} | work.unmeasured
     known |= {series.name for m in work.measures for series in m.series}
     known |= {log.series.name for log in work.logs}
-    if name not in known and all(m.trained for m in work.minimized):
+    if name not in known and name.rpartition(".")[2] not in broken:
         listed = ", ".join(f"`{k}`" for k in sorted(known)) or "none"
         raise s.report(
             "E0607",
