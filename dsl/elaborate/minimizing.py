@@ -125,8 +125,8 @@ def update_with(
 
 def must_be_used(s: Session, work: "PlanWork", waiting: Minimized) -> None:
     """A `minimize` without `using` is fine where the plan updates the parameters itself."""
-    if waiting.used:
-        return
+    if waiting.used or s.diagnostics:
+        return  # the update may be what failed
     names = {p.name for p in waiting.trained}
     replicas = {p.variable.replica_of for p in waiting.trained}
     if not any(v in s.region.versions for v in names | replicas):

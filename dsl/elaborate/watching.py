@@ -133,7 +133,10 @@ def _lower(
     with s.within(region):
         region.fields = split_fields(s, dataset, split)
         outputs: dict[str, Tensor] = {}
-        for one in [*watched, *_losses(work, dataset, watched)]:
+        # While a plan runs, what it minimises has a series for the split that is fed: the mean of
+        # its steps. The whole split is measured at the end.
+        fed = every is not None and split in {f.split for f in work.feeds if f.data == dataset.name}
+        for one in [*watched, *([] if fed else _losses(work, dataset, watched))]:
             value = read(s, expressions.evaluate(s, one.value, one.scope))
             try:
                 outputs[one.name] = _figure(s, value, one.value)
@@ -193,9 +196,10 @@ def _final(s: Session, work: "PlanWork", measured: dict[str, list[Watched]]) -> 
         dataset = work.datasets[feed.data]
         done = {(m.data, m.split) for m in work.measures}
         for split in FINAL_SPLITS:
-            if (feed.data, split) in done or not _may_have(dataset, split):
+            measured_already = (feed.data, split) in done
+            if (measured_already and split != feed.split) or not _may_have(dataset, split):
                 continue
-            watched = measured.get(feed.data, [])
+            watched = [] if measured_already else measured.get(feed.data, [])
             measure = _lower(s, work, dataset, split, watched, None, optional=True)
             if measure.series:
                 work.measures.append(measure)
