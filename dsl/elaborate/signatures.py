@@ -184,7 +184,8 @@ def _check_axes(
     expected = written_type(s, p.type, matched)
     if expected is None or expected == type:
         return
-    names = [a.name for a in p.type.axes or () if isinstance(a, ast.Name)]
+    written = (*(p.type.axes or ()), p.type.classes)
+    names = [a.name for a in written if isinstance(a, ast.Name)]
     others = [
         matched.sources[n] for n in names if n in matched.sources and matched.sources[n] is not at
     ]
