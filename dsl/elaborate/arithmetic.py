@@ -42,12 +42,14 @@ OPERATIONS = {
     "and": "logical_and",
     "or": "logical_or",
 }
+_MAX_BITS = 4096
+_MAX_TERMS, _MAX_POWER = 1000, 100
 _FOLD: Mapping[str, Callable[[float, float], float | bool]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,
     "/": lambda a, b: a / b,
-    "^": pow,
+    "^": lambda a, b: _power(a, b),
     "<": lambda a, b: a < b,
     "<=": lambda a, b: a <= b,
     ">": lambda a, b: a > b,
@@ -139,13 +141,11 @@ def _equal(left: Any_, right: Any_, sign: str) -> Any_:
 def _fold_duration(s: Session, e: ast.Binary, left: Any_, right: Any_) -> Any_:
     match left, e.operator, right:
         case Duration(a, unit), "*" | "/", int() | float():
-            if e.operator == "/" and right == 0:
-                raise s.report("E0408", "division by zero", [e.right])
-            return Duration(a * right if e.operator == "*" else a / right, unit)
+            return Duration(_fold_plain(s, e, a, right), unit)
         case int() | float(), "*", Duration(a, unit):
-            return Duration(left * a, unit)
+            return Duration(_fold_plain(s, e, left, a), unit)
         case Duration(a, u), "+" | "-", Duration(b, v) if u is v:
-            return Duration(a + b if e.operator == "+" else a - b, u)
+            return Duration(_fold_plain(s, e, a, b), u)
         case _:
             raise s.report(
                 "E0401",
@@ -166,15 +166,27 @@ def _fold_numbers(
         return Unknown()  # a quotient by a sum, such as 6 / (D + K): a number once both are known
     except ZeroDivisionError:
         raise s.report("E0408", "division by zero", [e.right]) from None
+    return _fold_plain(s, e, left, right)
+
+
+def _fold_plain(s: Session, e: ast.Binary, left: float, right: float) -> int | float:
+    """Compute with two numbers; what no f64 can hold has no value."""
     try:
-        result = _FOLD[sign](left, right)
+        result = _FOLD[e.operator](left, right)
+        if isinstance(result, complex) or not math.isfinite(result):
+            raise OverflowError
     except ZeroDivisionError:
         raise s.report("E0408", "division by zero", [e.right]) from None
     except (OverflowError, ValueError):
-        raise s.report("E0408", f"`{sign}` has no finite value here", [e]) from None
-    if isinstance(result, complex) or (isinstance(result, float) and not math.isfinite(result)):
-        raise s.report("E0408", f"`{sign}` has no finite value here", [e])
+        raise s.report("E0408", f"`{e.operator}` has no finite value here", [e]) from None
     return result
+
+
+def _power(a: float, b: float) -> float:
+    """`a ^ b`; whole numbers beyond all measure are refused before they are computed."""
+    if isinstance(a, int) and isinstance(b, int) and a.bit_length() * b > _MAX_BITS:
+        raise OverflowError
+    return pow(a, b)
 
 
 def _fold_dims(sign: str, left: int | float | Dim, right: int | float | Dim) -> Any_:
@@ -184,6 +196,8 @@ def _fold_dims(sign: str, left: int | float | Dim, right: int | float | Dim) -> 
         return Unknown()
     a = Dim.of(left if isinstance(left, Dim) else int(left))
     b = Dim.of(right if isinstance(right, Dim) else int(right))
+    if len(a.terms) * len(b.terms) > _MAX_TERMS:
+        return Unknown()  # a number once the sizes are known
     match sign:
         case "+":
             return simplest(a + b)
@@ -193,7 +207,7 @@ def _fold_dims(sign: str, left: int | float | Dim, right: int | float | Dim) -> 
             return simplest(a * b)
         case "/":
             return simplest(a / b)
-        case "^" if b.size is not None and b.size >= 0:
+        case "^" if b.size in range(_MAX_POWER + 1) and len(a.terms) ** b.size <= _MAX_TERMS:
             return simplest(a**b.size)
         case _:
             return Unknown()

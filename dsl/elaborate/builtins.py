@@ -238,7 +238,9 @@ def _take(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_
 
 
 def _iota(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
-    (size,) = _shape(s, bound["n"].value, bound["n"].at)
+    size = to_dim(s, bound["n"].value, bound["n"].at)
+    if isinstance(size, Poison):
+        return POISON
     return s.op("iota", (), (e,), size=size, element=Element.I32)
 
 

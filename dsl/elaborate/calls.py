@@ -145,7 +145,12 @@ def pipe_into(
 def followed(s: Session, name: str, module: Module, e: ast.Expression) -> Generator[None]:
     """Remember the call while its body is followed; refuse recursion without end."""
     if len(s.frames) >= MAX_CALLS:
-        raise s.report("E0207", f"`{name}` calls itself without end", [e])
+        if any(frame.name == name and frame.module is module for frame in s.frames):
+            raise s.report("E0207", f"`{name}` calls itself without end", [e])
+        raise s.report(
+            "E0107", f"these calls are nested too deeply: more than {MAX_CALLS}", [e],
+            help="let one declaration do what several hand on",
+        )  # fmt: skip
     s.frames.append(CallFrame(e.span, name, module))
     try:
         yield

@@ -44,6 +44,7 @@ SOURCES = (
     "spirals",
     "line",
 )
+MAX_COLUMNS = 100_000
 _ROWS = Dim.of("N")
 
 
@@ -226,6 +227,10 @@ def columns(s: Session, e: ast.Index, scope: Scope) -> Any_:
     value = expressions.evaluate_static(s, e.items[0], scope, "a column")
     type = tensor(F32, _ROWS)
     if isinstance(value, RangeOf):
+        if not value.low <= value.high <= value.low + MAX_COLUMNS:
+            raise s.report(
+                "E0542", f"`columns[a .. b]` goes up, over at most {MAX_COLUMNS} columns", [e]
+            )
         return tuple(_column(s, n, type) for n in range(int(value.low), int(value.high) + 1))
     if isinstance(value, str) or (isinstance(value, int) and not isinstance(value, bool)):
         return _column(s, value, type)

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
     Arguments = Mapping[str, Given]
 
+MAX_COPIES = 10_000
 _KEY = tensor(Element.I64, 3)
 
 
@@ -194,9 +195,12 @@ def repeat(s: Session, e: ast.Call, scope: Scope) -> Any_:
         isinstance(count, bool)
         or not isinstance(count, int | float)
         or count != int(count)
-        or count < 0
+        or not 0 <= count <= MAX_COPIES
     ):
-        raise s.report("E0401", "a whole number of copies is needed", [e.arguments[0].value])
+        raise s.report(
+            "E0401", f"a whole number of copies is needed, found {describe(count)}",
+            [e.arguments[0].value], help=f"at most {MAX_COPIES} copies can be made",
+        )  # fmt: skip
     written = e.arguments[1].value
     callee = written.function if isinstance(written, ast.Call) else written
     factory = expressions.evaluate(s, callee, scope)
@@ -259,6 +263,13 @@ def conv2d(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) ->
     w = as_tensor(s, bound["w"].value, bound["w"].at)
     numbers = [bound[n].value for n in ("stride", "dilation", "groups")]
     pad = bound["pad"].value
+    for name, value in zip(("stride", "dilation", "groups"), numbers, strict=True):
+        is_number = isinstance(value, int) and not isinstance(value, bool) and value > 0
+        if not is_number and not isinstance(value, Unknown | Dim):
+            raise s.report(
+                "E0401", f"`{name}` is a whole number of at least 1, found {describe(value)}",
+                [bound[name].at],
+            )  # fmt: skip
     sizes = [*x.type.dims[1:3], *w.type.dims[:2]]
     if (
         x.type.rank == 4
@@ -287,12 +298,12 @@ def _padding(
     s: Session, x: Tensor, w: Tensor, stride: int, pad: Any_, dilation: int, bound: "Arguments"
 ) -> tuple[tuple[int, int], tuple[int, int]]:
     """Zeros before and behind each axis; `same` gives ceil(H / stride), the odd one behind."""
-    if isinstance(pad, int):
+    if isinstance(pad, int) and not isinstance(pad, bool) and pad >= 0:
         return ((pad, pad), (pad, pad))
     if pad == "valid" or x.type.rank != 4 or w.type.rank != 4:
         return ((0, 0), (0, 0))
     if pad != "same":
-        raise s.report("E0401", "`pad` is `same`, `valid` or a number", [bound["pad"].at])
+        raise s.report("E0401", "`pad` is `same`, `valid` or a whole number", [bound["pad"].at])
     ends: list[tuple[int, int]] = []
     for size, k in zip(x.type.dims[1:3], w.type.dims[:2], strict=True):
         reach = dilation * (cast(int, k.size) - 1) + 1

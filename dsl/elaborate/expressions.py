@@ -39,6 +39,9 @@ def evaluate(s: Session, e: ast.Expression, scope: Scope) -> Any_:
             return _evaluators()[type(e)](s, e, scope)
     except Failed:
         return POISON
+    except RecursionError:
+        s.report("E0107", "this is nested too deeply", [e], help="bind an inner part to a name")
+        return POISON
 
 
 def settled(s: Session, value: Any_) -> Any_:

@@ -158,6 +158,8 @@ def _slice(s: Session, e: ast.Index, value: Tensor, scope: Scope) -> Any_:
     type: TensorType = value.type
     dots = [i for i, item in enumerate(e.items) if isinstance(item, ast.Dots)]
     given = len(e.items) - len(dots)
+    if len(dots) > 1:
+        raise s.report("E0305", "`...` stands once in an index: for the axes left over", [e])
     if given > type.rank:
         raise s.report("E0305", f"{type} has {type.rank} axes, found {given} indices", [e])
     items = list(e.items)
