@@ -28,8 +28,8 @@ def make(
     owner = scope.owner
     if owner is None:
         raise s.report(
-            "E0406", f"an `fn` owns nothing, so it cannot make the layer `{declaration.name}`", [e],
-            help="make it a `layer`, or hand the layer value over as an argument",
+            "E0406", f"nothing here can own the parameters of the layer `{declaration.name}`", [e],
+            help="make it in a `layer`, a `model` or a plan, and hand an `fn` the layer value",
         )  # fmt: skip
     declarations.ensure_checked(s, declaration, factory.module)
     key = (id(e), turn)
@@ -66,9 +66,12 @@ def _name(s: Session, owner: Instance, layer: str, e: ast.Expression, turn: int 
     if s.naming is not None and s.naming[0] == id(e):
         return s.naming[1]
     count = owner.counts.get(layer, 0)
+    taken = {child.name for child in owner.children.values()}
+    while f"{layer}_{count}" in taken:  # by a bound name
+        count += 1
     owner.counts[layer] = count + 1
     body = owner.layer.declaration.body if owner.layer else s.plan.written
-    if turn is None and _mentions(body, layer) < 2:
+    if turn is None and layer not in taken and _mentions(body, layer) < 2:
         return layer
     return f"{layer}_{count}"
 
@@ -86,14 +89,19 @@ def _weight(node: object, layer: str) -> int:
     if isinstance(node, ast.Bind) and _made_by(node.value) == layer:
         return -1
     if isinstance(node, ast.Call) and _made_by(node.function) == "repeat":
-        return sum(isinstance(n, ast.Name) and n.name == layer for n in walk(node.arguments))
-    return int(isinstance(node, ast.Name) and node.name == layer)
+        return sum(_is_called(n, layer) for n in walk(node.arguments))
+    return int(_is_called(node, layer))
+
+
+def _is_called(node: object, layer: str) -> bool:
+    """Whether it is a layer's name, or that of an imported one (`blocks.residual`)."""
+    return isinstance(node, ast.Name | ast.Attribute) and node.name == layer
 
 
 def _made_by(e: object) -> str:
     if isinstance(e, ast.Call):
         e = e.function
-    return e.name if isinstance(e, ast.Name) else ""
+    return e.name if isinstance(e, ast.Name | ast.Attribute) else ""
 
 
 # --- applying ------------------------------------------------------------------------------------
@@ -137,11 +145,17 @@ def statement(s: Session, written: ast.Statement, scope: Scope) -> None:
             scope.names[written.name] = entry
             if s.region.rigid:
                 entry.place()
+        case ast.Param() | ast.State():
+            scope.names[written.name] = POISON
+            raise s.report(
+                "E0406", f"an `fn` owns nothing, so it cannot keep `{written.name}`", [written],
+                help="make it a `layer`",
+            )  # fmt: skip
         case ast.Assign():
             places.assign(s, written, scope)
         case _:
             raise s.report(
-                "E0601", "this statement belongs in a `train` block", [written],
+                "E0601", "this statement does not stand in a body", [written],
                 help="a body has `name = ...`, `param`, `state` and `<-`, and ends with its value",
             )  # fmt: skip
 

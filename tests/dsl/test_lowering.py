@@ -6,6 +6,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from fml.dsl.program import check, lower
+from fml.engine.ir.source import Source
 from fml.engine.ir.text import dump, read
 from fml.engine.ir.training import Role, Training
 from fml.engine.ops.verify import verify
@@ -273,3 +275,23 @@ def test_measuring_turns_dropout_off_and_assigns_nothing() -> None:
     exact = np.mean((data["x"].sum(1) - data["y"]) ** 2)
     np.testing.assert_allclose(outcome.figures["train.J2"], exact, rtol=1e-5)
     assert outcome.variables["net.w"].tolist() == [1, 1, 1]
+
+
+def test_imported_layers_and_their_names(tmp_path: Path) -> None:
+    (tmp_path / "blocks.fml").write_text(
+        "width = 4\n"
+        "layer twice(units: dim)(x: f32[N, D]) -> f32[N, units] =\n"
+        "  x |> dense(units) |> tanh |> dense(units)\n",
+        encoding="utf-8",
+    )
+    text = MODEL.replace("first(x) |> block(5) |> block(5)", "x |> twice(b.width) |> b.twice(5)")
+    text = text.replace("  first = block(4)\n", "")
+    text = f'import "blocks.fml" as b\nfrom "blocks.fml" import twice\n{text}'
+    names = {n for n in lower(check(Source("main.fml", text), tmp_path)).variables if "W" in n}
+    assert names == {f"net.twice_{i}.dense_{j}.W" for i in (0, 1) for j in (0, 1)}
+
+
+def test_a_bound_name_never_meets_a_numbered_one() -> None:
+    text = MODEL.replace("first = block(4)", "block_0 = block(4)").replace("first(x)", "block_0(x)")
+    names = {n for n in lowered(text).variables if n.endswith("W")}
+    assert names == {f"net.block_{n}.dense.W" for n in range(3)}
