@@ -52,6 +52,7 @@ class Loader:
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
         self.sources: list[Source] = []
+        self._first: dict[tuple[int, str], ast.Syntax] = {}
         self._modules: dict[Path, Module] = {}
         self._open: list[Path] = []
 
@@ -73,9 +74,14 @@ class Loader:
         return module
 
     def _declare(self, module: Module, name: str, declaration: ast.Declaration) -> None:
-        first = module.names.setdefault(name, declaration)
+        first = self._first.get((id(module), name)) or module.names.setdefault(name, declaration)
         if first is not declaration:
             self._duplicate(name, declaration, first)
+        known: dict[str, ast.Parameter] = {}
+        for parameter in _parameters(declaration):
+            earlier = known.setdefault(parameter.name, parameter)
+            if earlier is not parameter:
+                self._duplicate(parameter.name, parameter, earlier)
 
     def _duplicate(self, name: str, second: ast.Syntax, first: ast.Syntax) -> None:
         marks = (Mark(second.span, "again here"), Mark(first.span, "first here"))
@@ -102,9 +108,10 @@ class Loader:
                 )
             )
             return
-        if name in module.names or name in module.imports:
-            first = module.names.get(name, declaration)
-            self._duplicate(name, declaration, first)
+        second = wanted or declaration
+        first = module.names.get(name) or self._first.setdefault((id(module), name), second)
+        if first is not second:
+            self._duplicate(name, second, first)
         module.imports[name] = (imported, wanted.name if wanted else None)
 
     def _imported(self, module: Module, declaration: ast.Import | ast.ImportFrom) -> Module | None:
@@ -147,6 +154,16 @@ class Loader:
             finally:
                 self._open.pop()
         return self._modules[path]
+
+
+def _parameters(declaration: ast.Declaration) -> tuple[ast.Parameter, ...]:
+    match declaration:
+        case ast.Layer():
+            return (*declaration.attributes, *declaration.parameters)
+        case ast.Function() | ast.Optimizer() | ast.Strategy():
+            return declaration.parameters
+        case _:
+            return ()
 
 
 def load_module(source: Source, base: Path) -> tuple[Module, tuple[Source, ...]]:

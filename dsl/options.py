@@ -37,6 +37,11 @@ def options_of(s: Session, module: Module) -> tuple[OptionInfo, ...]:
         if not isinstance(declaration, ast.Option):
             continue
         default = expressions.evaluate_static(s, declaration.default, scope, "a static value")
+        if not isinstance(default, bool | int | float | str | Duration | tuple):
+            raise s.report(
+                "E0405", f"an option has a static value, found {describe(default)}",
+                [declaration.default], help="a number, string, boolean, duration or list",
+            )  # fmt: skip
         bounds: Any_ | None = None
         if declaration.allowed is not None:
             bounds = expressions.evaluate_static(s, declaration.allowed, scope, "a range or a list")

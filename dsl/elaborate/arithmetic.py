@@ -44,12 +44,21 @@ OPERATIONS = {
 }
 _MAX_BITS = 4096
 _MAX_TERMS, _MAX_POWER = 1000, 100
+
+
+def _power(a: float, b: float) -> float:
+    """`a ^ b`; whole numbers beyond all measure are refused before they are computed."""
+    if isinstance(a, int) and isinstance(b, int) and a.bit_length() * b > _MAX_BITS:
+        raise OverflowError
+    return pow(a, b)
+
+
 _FOLD: Mapping[str, Callable[[float, float], float | bool]] = {
     "+": lambda a, b: a + b,
     "-": lambda a, b: a - b,
     "*": lambda a, b: a * b,
     "/": lambda a, b: a / b,
-    "^": lambda a, b: _power(a, b),
+    "^": _power,
     "<": lambda a, b: a < b,
     "<=": lambda a, b: a <= b,
     ">": lambda a, b: a > b,
@@ -69,14 +78,6 @@ def binary(s: Session, e: ast.Binary, left: Any_, right: Any_) -> Any_:
     if isinstance(left, Unknown) or isinstance(right, Unknown):
         return POISON
     a, b = as_pair(s, left, right, e.left, e.right)
-    if e.operator in {"and", "or"} and {a.type.element, b.type.element} != {BOOL}:
-        raise s.report(
-            "E0402",
-            f"`{e.operator}` takes booleans",
-            [e],
-            notes=[f"found {describe(left)} and {describe(right)}"],
-            help="compare with `==`, `<` or `>` first",
-        )
     return s.op(OPERATIONS[e.operator], (a, b), (e.left, e.right))
 
 
@@ -182,13 +183,6 @@ def _fold_plain(s: Session, e: ast.Binary, left: float, right: float) -> int | f
     return result
 
 
-def _power(a: float, b: float) -> float:
-    """`a ^ b`; whole numbers beyond all measure are refused before they are computed."""
-    if isinstance(a, int) and isinstance(b, int) and a.bit_length() * b > _MAX_BITS:
-        raise OverflowError
-    return pow(a, b)
-
-
 def _fold_dims(sign: str, left: int | float | Dim, right: int | float | Dim) -> Any_:
     if isinstance(left, float) and not left.is_integer():
         return Unknown()
@@ -207,8 +201,8 @@ def _fold_dims(sign: str, left: int | float | Dim, right: int | float | Dim) -> 
             return simplest(a * b)
         case "/":
             return simplest(a / b)
-        case "^" if b.size in range(_MAX_POWER + 1) and len(a.terms) ** b.size <= _MAX_TERMS:
-            return simplest(a**b.size)
+        case "^" if b.size is not None and 0 <= b.size <= _MAX_POWER:
+            return simplest(a**b.size) if len(a.terms) ** b.size <= _MAX_TERMS else Unknown()
         case _:
             return Unknown()
 

@@ -232,7 +232,7 @@ def _one_hot(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> A
 
 def _take(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
     tensor = as_tensor(s, bound["x"].value, bound["x"].at)
-    indices = as_tensor(s, bound["indices"].value, bound["indices"].at)
+    indices = as_tensor(s, bound["indices"].value, bound["indices"].at, Element.I32)
     axis = reductions.axis_of(s, tensor, bound["over"].value if "over" in bound else 0, e)
     return s.op("take", (tensor.value, indices.value), (e,), axis=axis)
 

@@ -28,6 +28,7 @@ from fml.dsl.values import (
     StrategyFactory,
     Tensor,
     Tree,
+    Unknown,
     describe,
 )  # fmt: skip
 from fml.engine.ir.diagnostics import did_you_mean
@@ -83,7 +84,7 @@ def evaluate_arguments(s: Session, arguments: Sequence[ast.Argument], scope: Sco
 def apply(s: Session, callee: Any_, given: list[Given], e: ast.Expression, scope: Scope) -> Any_:
     """Apply a value to arguments."""
     match callee:
-        case Poison():
+        case Poison() | Unknown():
             return POISON
         case FunctionValue():
             return function(s, callee, given, e)
@@ -230,9 +231,13 @@ def _too_many(
     argument: Given,
 ) -> Failed:
     return s.report(
-        "E0205", f"`{name}` takes {len(parameters)} arguments, found {len(given)}",
+        "E0205", f"`{name}` takes {_count(len(parameters))}, found {len(given)}",
         [argument.at], notes=[f"it is declared as {signature_text(name, parameters)}"],
     )  # fmt: skip
+
+
+def _count(arguments: int) -> str:
+    return f"{arguments or 'no'} argument{'' if arguments == 1 else 's'}"
 
 
 def signature_text(name: str, parameters: Sequence[ast.Parameter]) -> str:

@@ -74,7 +74,7 @@ def lower(s: Session, value: DataValue) -> Dataset:
     if name not in SOURCES:
         raise s.report(
             "E0541",
-            f"`{name}` is not a source of data",
+            f"{f'`{name}`' if name else 'this'} is not a source of data",
             [declaration.source],
             help=did_you_mean(name, SOURCES) or f"there are {', '.join(SOURCES)}",
         )
@@ -119,8 +119,15 @@ def _fields(
 ) -> tuple[tuple[Field, ...], dict[str, Tensor]]:
     fields: list[Field] = []
     outputs: dict[str, Tensor] = {}
+    if not declaration.fields:
+        raise s.report(
+            "E0542", f"the data set `{declaration.name}` has no fields", [declaration],
+            help="`x: f32 = column`",
+        )  # fmt: skip
     for written in declaration.fields:
         try:
+            if written.name in outputs:
+                raise s.report("E0202", f"the field `{written.name}` is named twice", [written])
             type = signatures.written_type(s, written.type, signatures.Matched(Scope(module, None)))
             if type is None:
                 continue
@@ -169,6 +176,11 @@ def _field(
     if isinstance(value, Poison):
         raise Failed
     made = as_tensor(s, value, written.value)
+    if not made.type.rank or made.type.dims[0] != _ROWS:
+        raise s.report(
+            "E0323", f"the field `{written.name}` has one value for all samples", [written.value],
+            notes=[f"it is {made.type}, and a field has a value for each sample"],
+        )  # fmt: skip
     if made.type != batch:
         found = made.type.with_shape(made.type.shape[1:]) if made.type.rank else made.type
         raise s.report(
@@ -312,8 +324,10 @@ def _method(
             if isinstance(value, bool) or not isinstance(value, int):
                 raise s.report("E0543", "a seed is a whole number", [argument.value])
             seed = value
-        elif isinstance(argument.value, ast.Name):
+        elif argument.name is None and by is None and isinstance(argument.value, ast.Name):
             by = argument.value.name
+        else:
+            raise s.report("E0205", f"`{method}` does not take this argument", [argument])
     labels = [f.name for f in declaration.fields if f.type.name == "label"]
     if method == "stratified" and by not in labels:
         raise s.report(

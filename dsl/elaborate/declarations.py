@@ -11,6 +11,7 @@ from fml.dsl.modules import Module
 from fml.dsl.scope import Entry, Scope
 from fml.dsl.values import POISON, Any_, Instance, LayerFactory, Poison, Tensor, Unknown
 from fml.engine.ir.dims import Dim
+from fml.engine.ir.source import Span
 from fml.engine.ir.types import TensorType
 
 
@@ -53,7 +54,7 @@ def _on_its_own(s: Session) -> Generator[None]:
 def _check_function(s: Session, f: ast.Function, module: Module) -> None:
     matched = _rigid(s, f.parameters, signatures.Matched(Scope(module, None)))
     _result_is_known(s, f.result, matched)
-    scope = Scope(module, None, None, dict(matched.names))
+    scope = Scope(module, None, None, dict(matched.names), _places(f.parameters))
     result = calls.body(s, f.body, scope)
     signatures.check_result(s, f.result, result, matched, f, f)
 
@@ -65,9 +66,15 @@ def _check_layer(s: Session, layer: ast.Layer, module: Module) -> None:
     matched = _rigid(s, layer.parameters, start)
     _result_is_known(s, layer.result, matched)
     owner = Instance(LayerFactory(layer, module), attributes, None, layer.name)
-    scope = Scope(module, owner, None, dict(matched.names))
+    taken = _places((*layer.attributes, *layer.parameters))
+    scope = Scope(module, owner, None, dict(matched.names), taken)
     result = calls.body(s, layer.body, scope)
     signatures.check_result(s, layer.result, result, matched, layer, layer)
+
+
+def _places(parameters: Sequence[ast.Parameter]) -> dict[str, Span]:
+    """The names that a body cannot bind again."""
+    return {p.name: p.span for p in parameters}
 
 
 def _rigid_static(parameter: ast.Parameter) -> Any_:

@@ -13,6 +13,7 @@ from fml.dsl.values import (
     Any_,
     Instance,
     LayerFactory,
+    LearnersValue,
     Place,
     Poison,
     Stack,
@@ -243,14 +244,22 @@ def roll(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> A
     value, by = read(s, bound["x"].value), bound["by"].value
     if not isinstance(by, int):
         raise s.report("E0401", "a whole number of places is needed", [bound["by"].at])
+    if not isinstance(bound["over"].value, LearnersValue):
+        raise s.report(
+            "E0903", "`roll` along an axis cannot be lowered yet", [e],
+            help="`over = learners` shifts what the learners have",
+        )  # fmt: skip
     if isinstance(value, Tree):
-        shifted = {
-            k: s.op("learners_roll", (t.value,), (e,), shift=by) for k, t in value.items.items()
-        }
-        return Tree(shifted)
-    tensor = as_tensor(s, value, e)
+        return Tree({k: _rolled(s, t, by, e) for k, t in value.items.items()})
+    return _rolled(s, as_tensor(s, value, e), by, e)
+
+
+def _rolled(s: Session, tensor: Tensor, by: int, e: ast.Expression) -> Tensor:
     if not tensor.value.node.mapped:
-        raise s.report("E0903", "`roll` goes over the learners only, so far", [e])
+        raise s.report(
+            "E0606", "every learner has the same value of this, so there is nothing to shift", [e],
+            help="`over = learners` goes with `learners.NAME`",
+        )  # fmt: skip
     return s.op("learners_roll", (tensor.value,), (e,), shift=by)
 
 
@@ -277,7 +286,7 @@ def conv2d(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) ->
         and (
             any(not isinstance(v, int) for v in numbers)
             or any(d.size is None for d in sizes)
-            or not isinstance(pad, int | str)
+            or isinstance(pad, Unknown | Dim)
         )
     ):
         return _unknown_conv(s, x, w, numbers, pad, e)

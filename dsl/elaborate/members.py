@@ -82,10 +82,10 @@ def _split(s: Session, e: ast.Attribute, value: DataValue) -> SplitValue:
 
 
 def _of_learners(s: Session, e: ast.Attribute) -> Any_:
-    if e.name == "index":
+    inside = s.plan.learners
+    if e.name == "index" and (inside is not None or s.region.rigid):
         with s.marked(mapped=True):
             return Tensor(s.builder.call("learners_index"))
-    inside = s.plan.learners
     if inside is None:
         raise s.report("E0606", "this plan has no block `learners` before this", [e])
     if e.name not in inside.names:
@@ -128,7 +128,8 @@ def _tree(s: Session, value: Instance, places: list[Place]) -> Tree:
 
 def index(s: Session, e: ast.Index, scope: Scope) -> Any_:
     """Evaluate `x[i, 1:3]` and `columns["name"]`."""
-    value = read(s, expressions.evaluate(s, e.value, scope))
+    written = expressions.evaluate(s, e.value, scope)
+    value = read(s, written)
     match value:
         case Poison() | Unknown():
             return POISON
@@ -139,7 +140,7 @@ def index(s: Session, e: ast.Index, scope: Scope) -> Any_:
         case Tensor():
             return _slice(s, e, value, scope)
         case _:
-            raise s.report("E0203", f"{describe(value)} cannot be indexed", [e])
+            raise s.report("E0203", f"{describe(written)} cannot be indexed", [e])
 
 
 def _item(s: Session, e: ast.Index, value: tuple[Any_, ...], scope: Scope) -> Any_:
@@ -150,7 +151,8 @@ def _item(s: Session, e: ast.Index, value: tuple[Any_, ...], scope: Scope) -> An
             return value[place]
         if isinstance(place, Unknown):
             return place
-    raise s.report("E0305", f"this list has the places 0 to {len(value) - 1}", [e])
+    places = f"has the places 0 to {len(value) - 1}" if value else "is empty"
+    raise s.report("E0305", f"this list {places}", [e])
 
 
 def _slice(s: Session, e: ast.Index, value: Tensor, scope: Scope) -> Any_:

@@ -34,6 +34,12 @@ def declared_type(s: Session, written: ast.Param | ast.State, scope: Scope) -> T
             [written],
             help=f"`state {written.name}: f32 ~ zeros`",
         )
+    dots = [axis for axis in written.type.axes or () if isinstance(axis, ast.Dots)]
+    if dots:
+        raise s.report(
+            "E0325", "`...` stands for axes in a signature only", [dots[0]],
+            help="give the axes of the argument names, and write them here",
+        )  # fmt: skip
     type = signatures.written_type(s, written.type, signatures.Matched(scope))
     if type is None:
         raise Failed

@@ -243,7 +243,7 @@ def duration_of(s: Session, e: ast.Expression, scope: Scope) -> Duration:
             help="with its unit: `5 epochs`, `100 steps`, `30 seconds`",
         )  # fmt: skip
     if value.amount <= 0:
-        raise s.report("E0605", f"a duration is longer than {value}", [e])
+        raise s.report("E0605", f"a duration is longer than 0, found {value}", [e])
     return value
 
 
@@ -285,12 +285,16 @@ def _seed(s: Session, work: PlanWork, written: ast.Seed, scope: Scope) -> None:
     value = expressions.evaluate_static(s, written.value, scope, "a whole number")
     if isinstance(value, bool) or not isinstance(value, int) or value < 0:
         raise s.report(
-            "E0401", f"a seed is a whole number, found {describe(value)}", [written.value]
+            "E0401",
+            f"a seed is a whole number of at least 0, found {describe(value)}",
+            [written.value],
         )
     work.seed = value
 
 
 def _precision(s: Session, work: PlanWork, written: ast.Precision, scope: Scope) -> None:
+    if written.element.name not in {"f32", "f16", "bf16"}:
+        raise s.report("E0326", "a precision is f32, f16 or bf16", [written.element])
     if written.element.name != "f32":
         raise s.report(
             "E0903", f"`precision {written.element.name}` cannot be lowered yet", [written],

@@ -5,9 +5,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from fml.dsl import ast
-from fml.dsl.elaborate import expressions
+from fml.dsl.elaborate import expressions, names
 from fml.dsl.elaborate.arithmetic import as_tensor, read, simplest, to_dim
 from fml.dsl.elaborate.session import Failed, Origin, Session
+from fml.dsl.elaborate.syntax import walk
 from fml.dsl.scope import Entry, Scope
 from fml.dsl.values import Any_, Poison, Size, Tensor, Tree, Unknown, describe
 from fml.engine.ir.diagnostics import Mark, did_you_mean
@@ -55,7 +56,7 @@ def match(
     module = s.frames[-1].module if s.frames else s.module
     matched = Matched(Scope(module, None, None, dict(attributes or {})))
     matched.names = dict(attributes or {})
-    later: list[tuple[ast.Parameter, TensorType, ast.Syntax]] = []
+    later: list[tuple[ast.Parameter, Tensor, ast.Syntax]] = []
     for parameter in parameters:
         given = bound[parameter.name]
         value = read(s, given.value)
@@ -67,9 +68,9 @@ def match(
             tensor = _tensor_argument(s, parameter, value, given.at, name)
             matched.names[parameter.name] = tensor
             _bind_axes(s, parameter, tensor, given.at, matched, name)
-            later.append((parameter, tensor.type, given.at))
-    for parameter, type, at in later:
-        _check_axes(s, parameter, type, at, matched, name)
+            later.append((parameter, tensor, given.at))
+    for parameter, tensor, at in later:
+        _check_axes(s, parameter, tensor, at, matched, name)
     for dim, value in matched.dims.items():
         size = value.size
         matched.names.setdefault(dim, value if size is None else Size(size, dim))
@@ -177,10 +178,11 @@ def _bind_axes(
 
 
 def _check_axes(
-    s: Session, p: ast.Parameter, type: TensorType, at: ast.Syntax, matched: Matched, name: str
+    s: Session, p: ast.Parameter, tensor: Tensor, at: ast.Syntax, matched: Matched, name: str
 ) -> None:
     """Compare a type with what the signature says of it, all names bound by now."""
     assert p.type is not None
+    type = tensor.type
     expected = written_type(s, p.type, matched)
     if expected is None or expected == type:
         return
@@ -194,7 +196,7 @@ def _check_axes(
         "E0321",
         f"`{name}` takes {p.type.span.text} for `{p.name}`: expected {expected}, found {type}",
         marks,
-        notes=_dim_notes(matched, names),
+        notes=[*_dim_notes(matched, names), *s.origin_notes(tensor.value)],
     )
 
 
@@ -241,8 +243,19 @@ def dimension(s: Session, e: ast.Expression, scope: Scope) -> Dim | Poison:
             [e],
             help=near or "name it in a parameter's type, or make it an attribute",
         )
-    value = expressions.evaluate(s, e, scope)
-    return to_dim(s, value, e)
+    for part in walk(e):
+        if isinstance(part, ast.Name) and not _is_known(part.name, scope):
+            raise s.report(
+                "E0325",
+                f"the dimension `{part.name}` is not known here",
+                [part],
+                help="only a name that is an axis by itself stands for whatever size is found",
+            )
+    return to_dim(s, expressions.evaluate(s, e, scope), e)
+
+
+def _is_known(name: str, scope: Scope) -> bool:
+    return scope.find(name) is not None or names.is_global(scope.module, name)
 
 
 def _element(s: Session, type: ast.Type, scope: Scope) -> ElementType | None:
@@ -253,6 +266,11 @@ def _element(s: Session, type: ast.Type, scope: Scope) -> ElementType | None:
             )
         classes = dimension(s, type.classes, scope)
         return None if isinstance(classes, Poison) else Label(classes)
+    if type.name in STATIC_TYPES:
+        raise s.report(
+            "E0326", f"`{type.name}` is the type of a static value, and this is a tensor's", [type],
+            help="`f32[N, 4]`, `label[10]`",
+        )  # fmt: skip
     if type.name not in _ELEMENTS:
         near = did_you_mean(type.name, [*_ELEMENTS, "label", *STATIC_TYPES])
         raise s.report("E0326", f"`{type.name}` is not a type", [type], help=near)
