@@ -266,7 +266,7 @@ def _element(s: Session, type: ast.Type, scope: Scope) -> ElementType | None:
             )
         classes = dimension(s, type.classes, scope)
         return None if isinstance(classes, Poison) else Label(classes)
-    if type.name in STATIC_TYPES:
+    if type.name in STATIC_TYPES and type.name not in _ELEMENTS:
         raise s.report(
             "E0326", f"`{type.name}` is the type of a static value, and this is a tensor's", [type],
             help="`f32[N, 4]`, `label[10]`",
