@@ -84,7 +84,7 @@ def momentum_into_the_trace(schedule: optax.Schedule) -> optax.GradientTransform
     return optax.chain(optax.scale_by_schedule(schedule), optax.trace(0.9), optax.scale(-1.0))
 
 
-# 1 - 0.999^t loses five digits in float32 while t is small, and Adam's early steps with it.
+# 1 - 0.999^t has only five digits right in float32 while t is small, and so have Adam's steps.
 EXACT, CANCELLING = 2e-6, 2e-5
 
 OPTIMIZERS: list[tuple[str, optax.GradientTransformation, float]] = [
