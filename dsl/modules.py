@@ -134,7 +134,7 @@ class Loader:
                 text = path.read_text(encoding="utf-8")
             except (OSError, UnicodeDecodeError) as reason:
                 why = "is not UTF-8 text" if isinstance(reason, UnicodeDecodeError) else "not found"
-                near = did_you_mean(path.name, (p.name for p in path.parent.glob("*.fml")))
+                near = did_you_mean(path.stem, (p.stem for p in path.parent.glob("*.fml")))
                 self.diagnostics.append(
                     Diagnostic(
                         "E0206",
@@ -147,7 +147,9 @@ class Loader:
                 return None
             self._open.append(path)
             try:
-                self._modules[path] = self.load(Source(declaration.path.value, text), path.parent)
+                # Named as seen from where the importing file was named from.
+                name = (Path(module.source.name).parent / declaration.path.value).as_posix()
+                self._modules[path] = self.load(Source(name, text), path.parent)
             except FmlError as errors:
                 self.diagnostics.extend(errors.diagnostics)
                 return None

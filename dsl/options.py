@@ -7,7 +7,7 @@ from typing import cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import expressions
-from fml.dsl.elaborate.session import Session
+from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.modules import Module
 from fml.dsl.parse import parse_expression
 from fml.dsl.scope import Scope
@@ -30,40 +30,46 @@ class OptionInfo:
 
 
 def options_of(s: Session, module: Module) -> tuple[OptionInfo, ...]:
-    """Evaluate the options of a file; each default must be among what is allowed."""
+    """Evaluate the options of a file; faults are reported, and such options left out."""
     found: list[OptionInfo] = []
-    scope = Scope(module, None)
     for declaration in module.file.declarations:
-        if not isinstance(declaration, ast.Option):
-            continue
-        default = expressions.evaluate_static(s, declaration.default, scope, "a static value")
-        if not isinstance(default, bool | int | float | str | Duration | tuple):
-            raise s.report(
-                "E0405", f"an option has a static value, found {describe(default)}",
-                [declaration.default], help="a number, string, boolean, duration or list",
-            )  # fmt: skip
-        bounds: Any_ | None = None
-        if declaration.allowed is not None:
-            bounds = expressions.evaluate_static(s, declaration.allowed, scope, "a range or a list")
-            if not isinstance(bounds, RangeOf | tuple):
-                raise s.report(
-                    "E0405",
-                    f"`in` takes a range or a list, found {describe(bounds)}",
-                    [declaration.allowed],
-                )
-        info = OptionInfo(
-            declaration.name,
-            default,
-            declaration.allowed.span.text if declaration.allowed else "",
-            declaration.doc,
-            declaration.span,
-            cast("RangeOf | tuple[object, ...] | None", bounds),
-        )
-        problem = _not_allowed(info, default)
-        if problem:
-            raise s.report("E0405", problem, [declaration.default])
-        found.append(info)
+        if isinstance(declaration, ast.Option):
+            try:
+                found.append(_option(s, declaration, Scope(module, None)))
+            except Failed:
+                continue
     return tuple(found)
+
+
+def _option(s: Session, declaration: ast.Option, scope: Scope) -> OptionInfo:
+    """Evaluate an option; its default must be among what is allowed."""
+    default = expressions.evaluate_static(s, declaration.default, scope, "a static value")
+    if not isinstance(default, bool | int | float | str | Duration | tuple):
+        raise s.report(
+            "E0405", f"an option has a static value, found {describe(default)}",
+            [declaration.default], help="a number, string, boolean, duration or list",
+        )  # fmt: skip
+    bounds: RangeOf | tuple[object, ...] | None = None
+    if declaration.allowed is not None:
+        allowed = expressions.evaluate_static(s, declaration.allowed, scope, "a range or a list")
+        if not isinstance(allowed, RangeOf | tuple):
+            raise s.report(
+                "E0405", f"`in` takes a range or a list, found {describe(allowed)}",
+                [declaration.allowed],
+            )  # fmt: skip
+        bounds = cast("RangeOf | tuple[object, ...]", allowed)
+    info = OptionInfo(
+        declaration.name,
+        default,
+        declaration.allowed.span.text if declaration.allowed else "",
+        declaration.doc,
+        declaration.span,
+        bounds,
+    )
+    problem = _not_allowed(info, default)
+    if problem:
+        raise s.report("E0405", problem, [declaration.default])
+    return info
 
 
 def option_values(

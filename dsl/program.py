@@ -55,7 +55,7 @@ def check(source: Source, base: Path) -> CheckedProgram:
     module, sources = load_module(source, base)
     found: list[Diagnostic] = []
     session = Session(module, {})
-    options = _checked(session, lambda: options_of(session, module)) or ()
+    options = options_of(session, module)
     _check_declarations(session, module)
     found += session.diagnostics
     broken, first = bool(found), session
@@ -73,13 +73,6 @@ def check(source: Source, base: Path) -> CheckedProgram:
 
 def _known(diagnostic: Diagnostic, found: list[Diagnostic]) -> bool:
     return any(d.code == diagnostic.code and d.marks[:1] == diagnostic.marks[:1] for d in found)
-
-
-def _checked(session: Session, take: "object") -> "tuple[OptionInfo, ...] | None":
-    try:
-        return take()  # pyright: ignore
-    except Failed:
-        return None
 
 
 def _check_declarations(session: Session, module: Module) -> None:

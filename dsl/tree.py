@@ -253,7 +253,7 @@ class ToSyntax(ToExpressions):
 
     def setting(self, meta: Meta, c: list[Any]) -> ast.Argument:
         """`staleness = 2`."""
-        return ast.Argument(self.word(c[0]), c[1], span=self.span(meta))
+        return ast.Argument(self.word(c[0]), c[1], span=self.span(c[0]).to(c[1].span))
 
 
 def _end(span: Span) -> tuple[int, int]:

@@ -71,7 +71,7 @@ def _bind(
             raise s.report(
                 "E0205",
                 f"`{primitive.name}` does not take this argument",
-                [argument.at],
+                [argument.whole],
                 notes=[f"it is {takes}"],
             )
         bound[key] = argument

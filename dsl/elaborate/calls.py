@@ -36,11 +36,20 @@ from fml.engine.ir.diagnostics import did_you_mean
 
 @dataclass(frozen=True, slots=True)
 class Given:
-    """An argument: its name if it was given by name, its value, and where it was written."""
+    """An argument: its name if it was given by name, its value, and where it was written.
+
+    `at` is the place of the value, `written` that of the name, too.
+    """
 
     name: str | None
     value: Any_
     at: ast.Expression
+    written: ast.Argument | None = None
+
+    @property
+    def whole(self) -> ast.Syntax:
+        """What was written: the name and the value."""
+        return self.written or self.at
 
 
 def call(s: Session, e: ast.Call, scope: Scope) -> Any_:
@@ -78,7 +87,7 @@ def _call_layer(s: Session, e: ast.Call, factory: LayerFactory, scope: Scope) ->
 
 def evaluate_arguments(s: Session, arguments: Sequence[ast.Argument], scope: Scope) -> list[Given]:
     """Evaluate what stands between the parentheses of a call."""
-    return [Given(a.name, expressions.evaluate(s, a.value, scope), a.value) for a in arguments]
+    return [Given(a.name, expressions.evaluate(s, a.value, scope), a.value, a) for a in arguments]
 
 
 def apply(s: Session, callee: Any_, given: list[Given], e: ast.Expression, scope: Scope) -> Any_:
@@ -204,9 +213,9 @@ def bind(
             raise _too_many(s, parameters, given, name, argument)
         if key not in {p.name for p in parameters}:
             near = did_you_mean(key, (p.name for p in parameters))
-            raise s.report("E0205", f"`{name}` has no `{key}`", [argument.at], help=near)
+            raise s.report("E0205", f"`{name}` has no `{key}`", [argument.whole], help=near)
         if key in bound:
-            raise s.report("E0205", f"`{key}` is given twice to `{name}`", [argument.at])
+            raise s.report("E0205", f"`{key}` is given twice to `{name}`", [argument.whole])
         bound[key] = argument
         free.remove(key)
     for parameter in parameters:

@@ -25,6 +25,7 @@ def ensure_checked(
     before = len(s.diagnostics)
     with _on_its_own(s):
         try:
+            _attributes_are_static(s, declaration)
             match declaration:
                 case ast.Function():
                     _check_function(s, declaration, module)
@@ -36,6 +37,23 @@ def ensure_checked(
             pass
     if len(s.diagnostics) > before:
         s.broken.add(id(declaration))
+
+
+def _attributes_are_static(
+    s: Session, declaration: ast.Function | ast.Layer | ast.Optimizer
+) -> None:
+    written: tuple[ast.Parameter, ...] = ()
+    if isinstance(declaration, ast.Layer):
+        written = declaration.attributes
+    elif isinstance(declaration, ast.Optimizer):
+        written = declaration.parameters
+    for parameter in written:
+        if parameter.type is not None and not signatures.is_static(parameter.type):
+            text = parameter.type.span.text
+            raise s.report(
+                "E0326", f"`{text}` is not the type of a static value", [parameter.type],
+                help=f"an attribute is a {', '.join(signatures.STATIC_TYPES)}, or has no type",
+            )  # fmt: skip
 
 
 @contextmanager

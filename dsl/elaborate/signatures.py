@@ -128,11 +128,15 @@ def _tensor_argument(
             f"`{name}` takes {parameter.type.name} for `{parameter.name}`, found {found}",
             [Mark(at.span, s.type_text(tensor.value))],
             notes=s.origin_notes(tensor.value),
-            help=""
-            if isinstance(found, Label)
-            else f"convert with `cast(x, {parameter.type.name})`",
+            help=_conversion(found, parameter.type.name),
         )
     return tensor
+
+
+def _conversion(found: ElementType, wanted: str) -> str:
+    if wanted == "label":
+        return "declare it as a label, for instance `label[10]`"
+    return "" if isinstance(found, Label) else f"convert with `cast(x, {wanted})`"
 
 
 def _bind_axes(
@@ -241,7 +245,7 @@ def dimension(s: Session, e: ast.Expression, scope: Scope) -> Dim | Poison:
             "E0325",
             f"the dimension `{e.name}` is not known here",
             [e],
-            help=near or "name it in a parameter's type, or make it an attribute",
+            help=near or "write a number, an attribute, or an axis of a parameter",
         )
     for part in walk(e):
         if isinstance(part, ast.Name) and not _is_known(part.name, scope):

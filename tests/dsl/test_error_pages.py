@@ -8,6 +8,7 @@ import pytest
 from fml.dsl.program import check
 from fml.engine.ir.diagnostics import FmlError
 from fml.engine.ir.source import Source
+from tests.dsl.programs import trained
 
 ROOT = Path(__file__).parent.parent.parent
 PAGES = {
@@ -23,6 +24,7 @@ def example(page: str, heading: str) -> str | None:
     return found[1] if found else None
 
 
+RUN = ("E0520", "E0521", "E0901")
 CHECKED = sorted(PAGES.keys() - LATER)
 
 
@@ -61,3 +63,18 @@ def test_the_right_example_checks(code: str) -> None:
     right = example(PAGES[code], "Right")
     assert right is not None
     assert codes_of(right) == []
+
+
+def codes_of_run(text: str | None) -> list[str]:
+    assert text is not None
+    try:
+        trained(text, {})
+    except FmlError as errors:
+        return [d.code for d in errors.diagnostics]
+    return []
+
+
+@pytest.mark.parametrize("code", RUN)
+def test_a_run_tells_wrong_from_right(code: str) -> None:
+    assert codes_of_run(example(PAGES[code], "Wrong")) == [code]
+    assert codes_of_run(example(PAGES[code], "Right")) == []
