@@ -45,8 +45,8 @@ class FoldConstants:
 def as_attribute(value: Array) -> Attribute:
     """Return an array as the number that fills it, or else as nested tuples."""
     flat = value.reshape(-1)
-    same = flat.size > 0 and bool(np.all((flat == flat[0]) | np.isnan(flat.astype(np.float64))))
-    if same and not (np.isnan(flat.astype(np.float64)).any() and flat.size > 1):
+    # By their bits: the two zeros are equal, and NaN is not equal to itself.
+    if flat.size and flat.tobytes() == flat[:1].tobytes() * flat.size:
         return cast(Attribute, flat[0].item())
     return _nested(value.tolist())
 

@@ -39,7 +39,7 @@ def _shuffled(seed: int, count: int) -> Array:
 
 
 def _counts(parts: tuple[Part, ...], total: int, name: str) -> list[int]:
-    # 0.7 * 150 is 104.99999999999999: a share of whole percents is meant exactly.
+    # 0.29 * 100 is 28.999999999999996: a share of whole percents is meant exactly.
     counts = [
         math.floor(round(p.amount * total, 6)) if p.is_share else int(p.amount) for p in parts
     ]

@@ -191,6 +191,13 @@ VARIABLES = [
         {"old": A, "new": A + B, "product": A * (A + B)}, (A + B, B),
     ),
     (
+        "an old value is returned, and much is computed after it was put aside",
+        '%3 = negate(%1) : f32\n%4 = assign(%0, %3) {name = "a"} : f32\n'
+        "%5 = multiply(%4, %4) : f32\n%6 = add(%5, %1) : f32\n"
+        "return old = %0, sum = %6",
+        {"old": A, "sum": B * B + B}, (-B, B),
+    ),
+    (
         "assignments one after another",
         '%3 = assign(%0, %1) {name = "a"} : f32\n%4 = add(%3, %0) : f32\n'
         '%5 = assign(%3, %4) {name = "a"} : f32\n%6 = subtract(%5, %3) : f32\n'

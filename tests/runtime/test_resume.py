@@ -4,6 +4,8 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,9 +13,11 @@ import pytest
 from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.ir.diagnostics import FmlError
 from fml.engine.ir.training import Training
+from fml.engine.runtime import trainer
 from fml.engine.runtime.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fml.engine.runtime.feeding import Data
 from fml.engine.runtime.trainer import Outcome, train
+from fml.engine.runtime.watch import Progress, Silent
 from tests.dsl.programs import lowered, points
 
 # All that a run can remember: slots, states, delays, draws, the order of samples, what is best.
@@ -67,6 +71,31 @@ def test_a_resumed_run_has_the_same_bits(tmp_path: Path, stopped_at: int) -> Non
     assert series(begun) + series(resumed) == series(whole)
     assert (resumed.figures, resumed.stopped_by) == (whole.figures, whole.stopped_by)
     assert len({value for _, _, value in series(whole)}) > 4  # something does change
+
+
+def test_a_resumed_run_goes_on_by_the_clock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Clock(Silent):
+        """Every step lasts a second; `time` begins anywhere."""
+
+        def __init__(self, time: float) -> None:
+            self.time = time
+
+        def stepped(self, progress: Progress) -> None:
+            self.time += 1
+
+    def run(steps: int, clock: Clock, **places: Any) -> Outcome:
+        monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: clock.time))
+        text = TEXT.format(steps=steps).replace("every 4 steps", "every 4 seconds")
+        return train(lowered(text), data(), NumpyBackend(), listener=clock, **places)
+
+    path = tmp_path / "last.safetensors"
+    whole = run(13, Clock(7))
+    run(6, Clock(1000), checkpoint=path)
+    resumed = run(13, Clock(50), resume=read_checkpoint(path))
+    assert resumed.variables["drift"] == whole.variables["drift"] != 0
+    assert resumed.progress.seconds == whole.progress.seconds == 13
 
 
 def test_a_checkpoint_reads_back(tmp_path: Path) -> None:

@@ -128,7 +128,7 @@ STOPS: list[tuple[str, str, int, str]] = [
 
 @pytest.mark.parametrize(("what", "body", "step", "why"), STOPS, ids=[s[0] for s in STOPS])
 def test_stop(what: str, body: str, step: int, why: str) -> None:
-    outcome = run(body)
+    outcome = run(body + "\n  stop after 60 steps")
     assert (outcome.progress.step, outcome.stopped_by) == (step, why)
     assert not outcome.interrupted
     assert outcome.failure is None
@@ -151,12 +151,24 @@ def test_keep(what: str, body: str, kept: float) -> None:
     assert outcome.figures["valid.c"] == kept
 
 
-def test_ties_keep_the_first() -> None:
-    body = """every 1 epoch { net.c <- epoch }
-  measure min(mean(ŷ), 3) as "capped" on points.valid
-  keep highest valid.capped
+@pytest.mark.parametrize(
+    ("keep", "figure"), [("highest", "min(mean(ŷ), 3)"), ("lowest", "max(-mean(ŷ), -3)")]
+)
+def test_ties_keep_the_first(keep: str, figure: str) -> None:
+    body = f"""every 1 epoch {{ net.c <- epoch }}
+  measure {figure} as "capped" on points.valid
+  keep {keep} valid.capped
   stop after 8 epochs"""
     assert count(run(body)) == 3
+
+
+@pytest.mark.parametrize(("keep", "kept"), [("highest", 5), ("lowest", 2)])
+def test_a_figure_that_is_no_number_is_not_kept(keep: str, kept: float) -> None:
+    body = f"""every 1 epoch {{ net.c <- epoch }}
+  measure sqrt(mean(ŷ) - 1.5) as "root" on points.valid
+  keep {keep} valid.root
+  stop after 5 epochs"""
+    assert count(run(body)) == kept
 
 
 def test_measures_are_taken_when_they_are_due_and_at_the_end() -> None:
@@ -191,6 +203,15 @@ TIMES = [
     (0.0, 29.0, False), (29.0, 31.0, True), (31.0, 59.0, False), (59.0, 61.0, True),
     (61.0, 200.0, True),
 ]  # fmt: skip
+
+
+def test_rounding_neither_delays_nor_doubles() -> None:
+    """3 / 10 / 0.1 is 2.9999999999999996: `every 0.1 epochs` is every step of ten all the same."""
+    for steps_per_epoch in range(1, 40):
+        moment, tenth = Moment(0, steps_per_epoch, 4), Duration(1 / steps_per_epoch, Unit.EPOCHS)
+        assert all(is_due(tenth, moment, step) for step in range(1, 200))
+        half = replace(tenth, amount=2 / steps_per_epoch)
+        assert [n for n in range(1, 200) if is_due(half, moment, n)] == [*range(2, 200, 2)]
 
 
 @pytest.mark.parametrize(("before", "now", "due"), TIMES)

@@ -34,7 +34,7 @@ def sizes(total: int, *amounts: float, method: str = "given_order") -> list[int]
             [106, 22, 22],
         ),  # 22.5 and 22.5 rounded down, the rest to the first
         (100, (0.7, 0.3), [70, 30]),
-        (150, (0.7, 0.3), [105, 45]),  # 0.7 * 150 is 104.99999999999999 in floating point
+        (100, (0.71, 0.29), [71, 29]),  # 0.29 * 100 is 28.999999999999996 in floating point
         (10, (0.33, 0.33, 0.33), [4, 3, 3]),
         (10, (0.1, 0.5), [5, 5]),
         (60, (50, 10), [50, 10]),
