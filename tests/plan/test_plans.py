@@ -193,9 +193,9 @@ VARIABLES = [
     (
         "an old value is returned, and much is computed after it was put aside",
         '%3 = negate(%1) : f32\n%4 = assign(%0, %3) {name = "a"} : f32\n'
-        "%5 = multiply(%4, %4) : f32\n%6 = add(%5, %1) : f32\n"
-        "return old = %0, sum = %6",
-        {"old": A, "sum": B * B + B}, (-B, B),
+        "%5 = multiply(%4, %4) : f32\n%6 = add(%5, %1) : f32\n%7 = subtract(%6, %5) : f32\n"
+        "return old = %0, square = %5, sum = %6, again = %7",
+        {"old": A, "square": B * B, "sum": B * B + B, "again": B}, (-B, B),
     ),
     (
         "assignments one after another",
