@@ -5,7 +5,6 @@ import cycles, and says nothing yet about what the declarations mean.
 """
 
 import re
-from collections.abc import Iterator
 from dataclasses import dataclass, field
 from functools import cache
 from importlib import resources
@@ -35,10 +34,6 @@ class Module:
         default_factory=dict[str, "tuple[Module, str | None]"]
     )
     is_std: bool = False
-
-    def of_kind(self, *kinds: type) -> Iterator[ast.Declaration]:
-        """All declarations of these kinds, in the order of the text."""
-        return (d for d in self.file.declarations if isinstance(d, kinds))
 
     @property
     def plans(self) -> tuple[ast.Train, ...]:

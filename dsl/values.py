@@ -127,6 +127,10 @@ class Instance:
         above = self.parent.path if self.parent else ""
         return f"{above}.{self.name}" if above and self.name else above or self.name
 
+    def below(self, name: str) -> str:
+        """The path from here of a variable that is owned here or below."""
+        return name.removeprefix(f"{self.path}.") if self.path else name
+
     def all_places(self) -> Iterator[Place]:
         """Every variable owned here and below, in the order of the text."""
         yield from self.places.values()

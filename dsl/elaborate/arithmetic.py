@@ -276,8 +276,7 @@ def parameters(s: Session, instance: Instance) -> Tree:
     """Return the tree of an instance's trained parameters, by their paths below it."""
     if s.region.fields is not None and instance.central:
         instance = instance.central
-    cut = len(instance.path) + 1 if instance.path else 0
-    return Tree({place.name[cut:]: s.read(place) for place in instance.trained()})
+    return Tree({instance.below(place.name): s.read(place) for place in instance.trained()})
 
 
 def no_parameters(s: Session, at: ast.Syntax) -> Failed:

@@ -70,8 +70,7 @@ def before(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) ->
         case Place():
             return s.at_start(value)
         case Instance():
-            cut = len(value.path) + 1
-            return Tree({place.name[cut:]: s.at_start(place) for place in value.trained()})
+            return Tree({value.below(place.name): s.at_start(place) for place in value.trained()})
         case _:
             raise s.report(
                 "E0407", f"`before` takes a place, found {describe(value)}", [bound["place"].at]

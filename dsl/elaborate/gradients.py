@@ -11,17 +11,6 @@ from fml.engine.ir.graph import Phase
 from fml.engine.ops.build import Value
 
 
-def ancestors(s: Session, roots: Iterable[int]) -> set[int]:
-    """All nodes that the roots are computed from."""
-    nodes, seen, stack = s.builder.nodes, set[int](), list(roots)
-    while stack:
-        number = stack.pop()
-        if number not in seen:
-            seen.add(number)
-            stack.extend(nodes[number].inputs)
-    return seen
-
-
 def scalar_loss(s: Session, value: Any_, at: ast.Syntax) -> Value:
     """Return what is to be differentiated: a floating-point scalar."""
     loss = as_tensor(s, value, at).value
@@ -38,7 +27,7 @@ def scalar_loss(s: Session, value: Any_, at: ast.Syntax) -> Value:
 
 def reached(s: Session, loss: Value) -> list[Place]:
     """The trained parameters that a loss depends on, in the order in which they were made."""
-    found = ancestors(s, [loss.id])
+    found = s.builder.nodes.ancestors([loss.id])
     nodes = s.builder.nodes
     names = {nodes[n].attributes["name"] for n in found if nodes[n].op in {"variable", "assign"}}
     return [
@@ -48,7 +37,7 @@ def reached(s: Session, loss: Value) -> list[Place]:
 
 def of_places(s: Session, loss: Value, places: Iterable[Place]) -> dict[str, Tensor]:
     """The gradient for each place, taken at the values of it that were used."""
-    found = ancestors(s, [loss.id])
+    found = s.builder.nodes.ancestors([loss.id])
     return {place.name: _of_place(s, loss, place, found) for place in places}
 
 
@@ -87,7 +76,7 @@ def at_shifted(
 def _copy(s: Session, root: Value, renamed: dict[int, Value]) -> Value:
     """Copy what depends on the renamed nodes; random draws keep their keys and stay the same."""
     nodes = s.builder.nodes
-    needed = sorted(ancestors(s, [root.id]))
+    needed = sorted(s.builder.nodes.ancestors([root.id]))
     for number in needed:
         node = nodes[number]
         if number in renamed or not any(i in renamed for i in node.inputs):
@@ -104,9 +93,8 @@ def grad(s: Session, value: Any_, by: Any_, at: tuple[ast.Syntax, ast.Syntax]) -
         case Place():
             return of_places(s, loss, [by])[by.name]
         case Instance():
-            cut = len(by.path) + 1 if by.path else 0
             found = of_places(s, loss, by.trained())
-            return Tree({name[cut:]: gradient for name, gradient in found.items()})
+            return Tree({by.below(name): gradient for name, gradient in found.items()})
         case Tree(items):
             return Tree({k: Tensor(_gradient(s, loss, t.value, "")) for k, t in items.items()})
         case Tensor(tensor):

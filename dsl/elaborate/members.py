@@ -95,9 +95,8 @@ def _of_learners(s: Session, e: ast.Attribute) -> Any_:
 
 def _of_instance(s: Session, e: ast.Attribute, value: Instance) -> Any_:
     if e.name == "state":
-        cut = len(value.path) + 1 if value.path else 0
         states = (p for p in value.all_places() if p.variable.role is Role.STATE)
-        return Tree({p.name[cut:]: s.read(p) for p in states})
+        return Tree({value.below(p.name): s.read(p) for p in states})
     if e.name in {"*", "**"}:
         return _tree(s, value, list(value.trained()))
     if e.name in value.places:
@@ -119,8 +118,7 @@ def _of_instance(s: Session, e: ast.Attribute, value: Instance) -> Any_:
 
 
 def _tree(s: Session, value: Instance, places: list[Place]) -> Tree:
-    cut = len(value.path) + 1 if value.path else 0
-    return Tree({p.name[cut:]: s.read(p) for p in places})
+    return Tree({value.below(p.name): s.read(p) for p in places})
 
 
 # --- square brackets -----------------------------------------------------------------------------

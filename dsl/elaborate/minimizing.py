@@ -148,14 +148,13 @@ def descend(s: Session, work: "PlanWork", written: ast.Descend, scope: Scope) ->
         trained = [target]
     elif isinstance(target, Instance) and isinstance(along, Tree):
         trained = list(target.trained())
-        cut = len(target.path) + 1 if target.path else 0
-        if {p.name[cut:] for p in trained} != set(along.items):
+        if {target.below(p.name) for p in trained} != set(along.items):
             raise s.report(
                 "E0327",
                 "these two are trees of different parameters",
                 [written.place, written.along],
             )
-        found = {p.name: along.items[p.name[cut:]] for p in trained}
+        found = {p.name: along.items[target.below(p.name)] for p in trained}
     else:
         raise s.report("E0407", "`descend` takes a place and a tree of its form", [written])
     if not found:

@@ -70,15 +70,9 @@ def _name_of(name: str, at: ast.Syntax) -> ast.Name:
 
 def _field_of(value: Value) -> str | None:
     """The one field of the batch that a value is computed from, if it is one."""
-    nodes, seen, stack = value.builder.nodes, set[int](), [value.id]
-    fields: set[str] = set()
-    while stack:
-        number = stack.pop()
-        if number not in seen:
-            seen.add(number)
-            stack.extend(nodes[number].inputs)
-            if nodes[number].op == "feed":
-                fields.add(str(nodes[number].attributes["field"]))
+    nodes = value.builder.nodes
+    behind = (nodes[number] for number in nodes.ancestors([value.id]))
+    fields = {str(node.attributes["field"]) for node in behind if node.op == "feed"}
     return fields.pop() if len(fields) == 1 else None
 
 

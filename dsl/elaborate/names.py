@@ -113,16 +113,8 @@ def is_fed(s: Session, value: Any_) -> bool:
         return any(is_fed(s, item) for item in value.items.values())
     if not isinstance(value, Tensor):
         return False
-    nodes, seen, stack = s.builder.nodes, set[int](), [value.value.id]
-    while stack:
-        number = stack.pop()
-        if number in seen:
-            continue
-        seen.add(number)
-        if nodes[number].op == "feed":
-            return True
-        stack.extend(nodes[number].inputs)
-    return False
+    nodes = s.builder.nodes
+    return any(nodes[number].op == "feed" for number in nodes.ancestors([value.value.id]))
 
 
 def global_value(s: Session, module: Module, name: str) -> Any_ | None:

@@ -156,8 +156,7 @@ def _leaves(s: Session, target: Instance | Tree, written: ast.Assign) -> list[tu
         )
     if s.region.apart and target.central:
         target = target.central
-    cut = len(target.path) + 1 if target.path else 0
-    leaves = [(place.name[cut:], place) for place in target.trained()]
+    leaves = [(target.below(place.name), place) for place in target.trained()]
     if not leaves:
         raise no_parameters(s, written.place)
     return leaves

@@ -218,13 +218,8 @@ def finish(s: Session, outputs: Mapping[str, Tensor]) -> training.Graph:
 
 def pruned(graph: training.Graph) -> training.Graph:
     """Drop the nodes that no output and no assignment needs."""
-    roots = [*graph.outputs.values(), *(n.id for n in graph.of_op("assign"))]
-    needed = graph.ancestors(roots)
-    return (
-        graph.rewrite(lambda node, builder: builder.keep(node) if node.id in needed else None)
-        if len(needed) < len(graph)
-        else graph
-    )
+    assigns = (node.id for node in graph.of_op("assign"))
+    return graph.restricted_to([*graph.outputs.values(), *assigns])
 
 
 # --- log, stop, keep -----------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fml.engine.autodiff.reverse import reverse_sweep
-from fml.engine.ir.graph import Graph, GraphBuilder, Node
+from fml.engine.ir.graph import Graph, Node
 from fml.engine.ops.build import Builder, Context, Value
 
 
@@ -37,23 +37,10 @@ def expand_gradients(graph: Graph) -> Graph:
         made = sweeps[key].get(inputs[1])
         renamed[node.id] = (made or _zeros(builder, moved)).id
     outputs = {name: renamed[number] for name, number in graph.outputs.items()}
-    return _without_dead(builder.nodes, set(renamed.values()), outputs)
+    return builder.nodes.finish(outputs).restricted_to(renamed.values())
 
 
 def _zeros(builder: Builder, node: Node) -> Value:
     context = Context(node.scope, node.phase, node.mapped, node.guard, node.span)
     with builder.under(context):
         return builder.constant(0.0, node.type)
-
-
-def _without_dead(nodes: GraphBuilder, roots: set[int], outputs: dict[str, int]) -> Graph:
-    whole = nodes.finish(outputs)
-    live = whole.ancestors(roots)
-    kept = GraphBuilder(nodes.name)
-    renamed: dict[int, int] = {}
-    for node in whole:
-        if node.id in live:
-            inputs = tuple(renamed[i] for i in node.inputs)
-            guard = None if node.guard is None else renamed[node.guard]
-            renamed[node.id] = kept.keep(replace(node, inputs=inputs, guard=guard))
-    return kept.finish({name: renamed[number] for name, number in outputs.items()})

@@ -52,11 +52,6 @@ class Backend(Protocol):
         """What users call it."""
         ...
 
-    @property
-    def computes(self) -> bool:
-        """Whether results mean anything; not so for dry runs."""
-        ...
-
     def allocate(self, nbytes: int) -> Memory:
         """Return bytes set to 0."""
         ...

@@ -42,7 +42,6 @@ class NumpyBackend:
     """Runs on the CPU, on numpy arrays."""
 
     name = "numpy"
-    computes = True
 
     def allocate(self, nbytes: int) -> Array:
         """Return zeroed bytes."""

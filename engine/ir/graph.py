@@ -127,6 +127,12 @@ class Graph:
                 stack.extend(self[number].needs)
         return found
 
+    def restricted_to(self, roots: Iterable[int]) -> "Graph":
+        """Return the graph of the roots and all that they need; the outputs must be among these."""
+        live = self.ancestors(roots)
+        # `rewrite` renumbers the inputs but hands each node over under its old number.
+        return self.rewrite(lambda node, builder: builder.keep(node) if node.id in live else None)
+
     def names(self) -> frozenset[str]:
         """All dimension names in the nodes' types and attributes."""
         found: set[str] = set()
@@ -192,6 +198,17 @@ class GraphBuilder:
         number = len(self.nodes)
         self.nodes.append(replace(node, id=number))
         return number
+
+    def ancestors(self, roots: Iterable[int]) -> set[int]:
+        """All nodes that the roots are computed from, the roots included; guards do not count."""
+        found: set[int] = set()
+        stack = list(roots)
+        while stack:
+            number = stack.pop()
+            if number not in found:
+                found.add(number)
+                stack.extend(self.nodes[number].inputs)
+        return found
 
     def finish(self, outputs: Mapping[str, int]) -> Graph:
         """Return the graph of all nodes added."""

@@ -13,6 +13,4 @@ class RemoveDead:
     def run(self, graph: Graph) -> Graph:
         """Return the graph without dead nodes."""
         effects = (node.id for node in graph if OPS[node.op].effect)
-        live = graph.ancestors([*graph.outputs.values(), *effects])
-        # `rewrite` renumbers the inputs but hands each node over under its old number.
-        return graph.rewrite(lambda node, builder: builder.keep(node) if node.id in live else None)
+        return graph.restricted_to([*graph.outputs.values(), *effects])
