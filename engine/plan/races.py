@@ -1,7 +1,8 @@
 """The race check: two tasks that touch the same bytes, one of them writing, must be ordered.
 
-Vector clocks over the streams (Fidge 1988, Mattern 1989), byte ranges instead of names, and two
-iterations, since what the next one writes may still be read by this one.
+Vector clocks over the streams (Fidge 1988, Mattern 1989), and byte ranges instead of names. Two
+iterations are unrolled; the executor joins all streams between them, and so does this, which
+orders any pair of the two. A plan whose iterations run on freely must not be joined here either.
 """
 
 from dataclasses import dataclass
