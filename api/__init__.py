@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from fml.engine.ir.diagnostics import FmlError
     from fml.program import Program, load, loads
-    from fml.run import Run, open_run
+    from fml.run import Run, open_run, resume
     from fml.version import __version__
 
-__all__ = ["FmlError", "Program", "Run", "__version__", "load", "loads", "open_run"]
+__all__ = ["FmlError", "Program", "Run", "__version__", "load", "loads", "open_run", "resume"]
 
 _HOMES = {
     "FmlError": "fml.engine.ir.diagnostics",
@@ -21,6 +21,7 @@ _HOMES = {
     "load": "fml.program",
     "loads": "fml.program",
     "open_run": "fml.run",
+    "resume": "fml.run",
 }
 
 

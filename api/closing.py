@@ -25,7 +25,20 @@ def print_closing(run: "Run", console: Console) -> None:
     if run.folder is not None:
         folder = shlex.quote(str(run.folder))
         console.print(f"run:     {run.folder}")
+        if run.interrupted:
+            console.print(f"go on:   fml train --resume {folder}", soft_wrap=True)
         console.print(f"next:    fml predict {folder} DATA.csv -o predictions.csv", soft_wrap=True)
+
+
+def print_if_killed(run: "Run", console: Console) -> None:
+    """Say that the parameters of a run that has no end are those of its last checkpoint."""
+    if run.figures or run.folder is None or run.stopped_by != "killed":
+        return
+    console.print(
+        f"note: the run was killed; this is its last checkpoint, of step {run.steps:,}. "
+        f"`fml train --resume {shlex.quote(str(run.folder))}` goes on from there.",
+        soft_wrap=True,
+    )
 
 
 def figures_table(figures: Mapping[str, float]) -> Table:

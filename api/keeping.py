@@ -12,8 +12,10 @@ import numpy as np
 
 from fml.dsl import program as language
 from fml.dsl.modules import Module
+from fml.engine.ir.diagnostics import error
 from fml.engine.ir.source import Source
 from fml.engine.ir.training import Duration, Role, Training
+from fml.engine.runtime.checkpoint import Checkpoint, read_checkpoint
 from fml.engine.runtime.run_folder import Encoding, Ending, Origin, RunFolder
 from fml.engine.runtime.trainer import Outcome
 from fml.engine.runtime.watch import Listener, Point, Progress
@@ -29,13 +31,19 @@ _MAIN = "source.fml"
 
 @dataclass(frozen=True, slots=True)
 class Recorder:
-    """A listener that appends figures to the folder of the run, and passes everything on."""
+    """A listener that appends figures to the folder of the run, and passes everything on.
+
+    `earlier` are the figures of a run that goes on; those after its checkpoint are taken anew.
+    """
 
     folder: RunFolder
     next: Listener
+    earlier: tuple[Point, ...] | None = None
 
     def started(self, progress: Progress, steps_per_epoch: int) -> None:
-        """Pass it on."""
+        """Make a run that goes on one that has not ended, now that nothing keeps it from it."""
+        if self.earlier is not None:
+            self.folder.go_back(self.earlier)
         self.next.started(progress, steps_per_epoch)
 
     def stepped(self, progress: Progress) -> None:
@@ -52,7 +60,12 @@ class Recorder:
         self.next.stopped(progress, why)
 
 
-def begin(program: "Program", training: Training, request: "Request") -> RunFolder:
+def begin(
+    program: "Program",
+    training: Training,
+    data: Mapping[str, LoadedData],
+    request: "Request",
+) -> RunFolder:
     """Make the folder of a run and write what is known before its first step."""
     path = Path(program.name)
     stem = path.stem if path.suffix == ".fml" else "run"
@@ -69,29 +82,38 @@ def begin(program: "Program", training: Training, request: "Request") -> RunFold
         seed=training.seed if request.seed is None else request.seed,
         device=request.device,
     )
-    folder.begin(origin, {"fml": __version__, "numpy": np.__version__}, sys.argv)
+    encodings = {name: Encoding(d.statistics, d.classes) for name, d in data.items()}
+    versions = {"fml": __version__, "numpy": np.__version__}
+    folder.begin(origin, encodings, versions, sys.argv)
     return folder
 
 
-def finish(
-    folder: RunFolder, training: Training, data: Mapping[str, LoadedData], outcome: Outcome
-) -> None:
+def finish(folder: RunFolder, training: Training, outcome: Outcome) -> None:
     """Write what a run has come to."""
     roles = {Role.PARAM, Role.STATE}
     kept = {n: v for n, v in outcome.variables.items() if training.variables[n].role in roles}
-    encodings = {name: Encoding(d.statistics, d.classes) for name, d in data.items()}
     failure = outcome.failure.message if outcome.failure else ""
     ending = Ending(
         outcome.figures, outcome.stopped_by, outcome.progress, outcome.interrupted, failure
     )
-    folder.finish(kept, encodings, ending)
+    folder.finish(kept, ending)
 
 
-def reopen(path: Path) -> "tuple[Program, Training, dict[str, LoadedData], Outcome]":
-    """Read a finished run; its data come without their splits.
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """A run that was kept: what it was made of, and its folder."""
+
+    folder: RunFolder
+    origin: Origin
+    program: "Program"
+    training: Training
+
+
+def reopen(path: Path) -> Kept:
+    """Read what a run was made of.
 
     Raises:
-        FmlError: E0706 and E0707, it is not the folder of a finished run, or is damaged.
+        FmlError: E0706 and E0707, it is not the folder of a run, or is damaged.
     """
     from fml.program import Program
 
@@ -100,16 +122,51 @@ def reopen(path: Path) -> "tuple[Program, Training, dict[str, LoadedData], Outco
     main = folder.path / origin.main
     checked = language.check(Source(str(main), origin.sources[origin.main]), main.parent)
     training = language.lower(checked, origin.plan or None, origin.options)
-    data = {
-        name: LoadedData({}, one.statistics, one.classes)
-        for name, one in folder.encodings().items()
-    }
-    ending = folder.ending()
-    outcome = Outcome(
-        folder.parameters(), folder.points(), ending.figures, ending.stopped_by, ending.progress,
-        ending.interrupted,
-    )  # fmt: skip
-    return Program(checked, Path(origin.base)), training, data, outcome
+    return Kept(folder, origin, Program(checked, Path(origin.base)), training)
+
+
+def outcome_of(folder: RunFolder) -> Outcome:
+    """Read what a run came to: at its end, or else by its last checkpoint.
+
+    Raises:
+        FmlError: E0707 and E0710, its files are damaged.
+    """
+    if folder.has_ended:
+        ending = folder.ending()
+        return Outcome(
+            folder.parameters(), folder.points(), ending.figures, ending.stopped_by,
+            ending.progress, ending.interrupted,
+        )  # fmt: skip
+    checkpoint = read_checkpoint(folder.checkpoint)
+    variables = {**checkpoint.variables, **checkpoint.kept}
+    points = tuple(filter(checkpoint.covers, folder.points()))
+    return Outcome(variables, points, {}, "killed", checkpoint.progress, interrupted=True)
+
+
+def encodings_of(folder: RunFolder) -> dict[str, LoadedData]:
+    """Read what encodes new rows; the samples themselves are not read.
+
+    Raises:
+        FmlError: E0707, the file is damaged.
+    """
+    encodings = folder.encodings().items()
+    return {name: LoadedData({}, one.statistics, one.classes) for name, one in encodings}
+
+
+def place_to_go_on(folder: RunFolder) -> tuple[Checkpoint, tuple[Point, ...]]:
+    """Return the last checkpoint of a run that can go on, and its figures until then.
+
+    Raises:
+        FmlError: E0712, the run came to its end; E0707 and E0710, its files are damaged.
+    """
+    if folder.has_ended and not (ending := folder.ending()).interrupted:
+        why = ending.failure or f"stopped {ending.stopped_by}"
+        raise error(
+            "E0712", f"the run `{folder.path}` has ended: {why}",
+            help="only a run that was interrupted or killed can go on; train a new one",
+        )  # fmt: skip
+    checkpoint = read_checkpoint(folder.checkpoint)
+    return checkpoint, tuple(filter(checkpoint.covers, folder.points()))
 
 
 def _sources(checked: language.CheckedProgram) -> dict[str, str]:

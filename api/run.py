@@ -17,22 +17,47 @@ from fml.metrics import Metrics, metrics_of
 from fml.model import Model, read_only
 
 if TYPE_CHECKING:
+    from fml.engine.runtime.watch import Listener
     from fml.program import Program
 
 
 def open_run(path: str | Path) -> "Run":
-    """Open the folder of a finished run, `runs/...`.
+    """Open the folder of a run, `runs/...`.
+
+    A run that was killed has the parameters of its last checkpoint, and no final figures.
 
     Raises:
-        FmlError: E0706 and E0707, it is not the folder of a finished run, or is damaged.
+        FmlError: E0706, E0707 and E0710, it is not the folder of a run, or is damaged.
     """
-    from fml.keeping import reopen
+    from fml.keeping import encodings_of, outcome_of, reopen
 
-    return Run(*reopen(Path(path)), Path(path))
+    kept = reopen(Path(path))
+    data, outcome = encodings_of(kept.folder), outcome_of(kept.folder)
+    return Run(kept.program, kept.training, data, outcome, Path(path))
+
+
+def resume(
+    path: str | Path,
+    data: Mapping[str, object] | None = None,
+    *,
+    on_event: "Listener | None" = None,
+) -> "Run":
+    """Go on with a run that was interrupted or killed, from its last checkpoint, to its end.
+
+    What comes of it has the bits of a run that was never stopped. `data` are arrays for `given`
+    data, as `Program.train` takes them, and the same as before.
+
+    Raises:
+        FmlError: E0706, E0707 and E0710, the folder is not that of a run, or is damaged; E0711,
+            the data have changed; E0712, the run has ended.
+    """
+    from fml import training
+
+    return training.resume(Path(path), data or {}, lambda _: on_event)
 
 
 class Run:
-    """A finished run: `run.model(x)`, `run.metrics`, `run.figures`, `run.save(path)`."""
+    """What training came to: `run.model(x)`, `run.metrics`, `run.figures`, `run.save(path)`."""
 
     def __init__(
         self,
@@ -102,7 +127,7 @@ class Run:
 
     @property
     def interrupted(self) -> bool:
-        """Whether it was ended by Ctrl-C."""
+        """Whether Ctrl-C or a signal ended it, or it was killed, so that it can go on."""
         return self._outcome.interrupted
 
     @property

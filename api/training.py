@@ -1,7 +1,8 @@
 """A program's plan, trained: data read, the loop run, the run kept in its folder."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from fml import keeping
@@ -48,7 +49,7 @@ def train(program: "Program", request: Request) -> Run:
     if request.folder is False:
         outcome = trainer.train(training, splits, backend, seed=request.seed, listener=listener)
         return Run(program, training, data, outcome)
-    folder = keeping.begin(program, training, request)
+    folder = keeping.begin(program, training, data, request)
     try:
         outcome = trainer.train(
             training,
@@ -59,10 +60,39 @@ def train(program: "Program", request: Request) -> Run:
             checkpoint=folder.checkpoint,
         )
     except FmlError:
-        folder.discard()  # nothing has run
+        if not folder.checkpoint.exists():
+            folder.discard()  # it could not begin
         raise
-    keeping.finish(folder, training, data, outcome)
+    keeping.finish(folder, training, outcome)
     return Run(program, training, data, outcome, folder.path)
+
+
+def resume(
+    path: Path, data: Mapping[str, object], watch: Callable[[Training], Listener | None]
+) -> Run:
+    """Go on with a run that was interrupted or killed, from its last checkpoint.
+
+    Raises:
+        FmlError: E0706, E0707 and E0710, the folder is not that of a run, or is damaged; E0711,
+            the data have changed; E0712, the run has ended.
+    """
+    kept = keeping.reopen(path)
+    folder, training = kept.folder, kept.training
+    backend = backend_of(kept.origin.device)
+    loaded = read_data(kept.program, training, data)
+    checkpoint, earlier = keeping.place_to_go_on(folder)
+    outcome = trainer.train(
+        training,
+        {name: one.splits for name, one in loaded.items()},
+        backend,
+        seed=kept.origin.seed,
+        listener=keeping.Recorder(folder, watch(training) or Silent(), earlier),
+        checkpoint=folder.checkpoint,
+        resume=checkpoint,
+    )
+    outcome = replace(outcome, history=(*earlier, *outcome.history))
+    keeping.finish(folder, training, outcome)
+    return Run(kept.program, training, loaded, outcome, folder.path)
 
 
 def backend_of(device: str) -> Backend:

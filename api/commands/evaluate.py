@@ -9,8 +9,10 @@ import click
 @click.argument("run", type=click.Path(path_type=Path))
 def command(run: Path) -> None:
     """Measure the parameters that RUN ended with again, on all splits of its data."""
-    from fml.closing import figures_table
-    from fml.console import output
+    from fml.closing import figures_table, print_if_killed
+    from fml.console import messages, output
     from fml.run import open_run
 
-    output().print(figures_table(open_run(run).evaluate()))
+    opened = open_run(run)
+    print_if_killed(opened, messages())
+    output().print(figures_table(opened.evaluate()))

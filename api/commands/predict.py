@@ -22,11 +22,15 @@ def command(run: Path, data: Path, output: Path | None) -> None:
     the answer may be missing. A classifier writes `prediction` and a column `score_CLASS` for
     each class with the outputs of the model; any other model writes `prediction`.
     """
+    from fml.closing import print_if_killed
+    from fml.console import messages
     from fml.engine.ir.diagnostics import error
     from fml.predictions import predictions, write_csv
     from fml.run import open_run
 
-    columns = predictions(open_run(run), data)
+    opened = open_run(run)
+    print_if_killed(opened, messages())
+    columns = predictions(opened, data)
     if output is None:
         write_csv(columns, sys.stdout)
         return

@@ -30,6 +30,12 @@ if TYPE_CHECKING:
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of the plan's `seed`.")
 @click.option("--run", "name", metavar="NAME", help="Name of the run's folder in runs/.")
+@click.option(
+    "--resume",
+    metavar="RUN",
+    type=click.Path(path_type=Path),
+    help="Go on with the run in this folder, which was interrupted or killed.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("-h", "--help", "wants_help", is_flag=True, help="Show this, and FILE's options.")
 @click.pass_context
@@ -42,19 +48,24 @@ def command(
     device: str,
     seed: int | None,
     name: str | None,
+    resume: Path | None,
     quiet: bool,
     wants_help: bool,
 ) -> None:
     """Train a plan of FILE, and keep the run in a folder of runs/.
 
     NAME=VALUE sets an option of the file: `fml train model.fml lr=0.1`.
-    `fml train FILE --help` lists them.
+    `fml train FILE --help` lists them. `fml train --resume RUN` goes on with a run that was
+    stopped, with the same result as if it had not been.
     """
     if wants_help:
         click.echo(ctx.get_help())
         if file is not None:
             _print_options(file)
         return
+    if resume is not None:
+        _require_nothing_else(ctx)
+        ctx.exit(_resume(resume, quiet))
     if file is None:
         raise click.UsageError("Missing argument 'FILE'.", ctx)
     from fml.console import messages, print_diagnostics
@@ -69,6 +80,34 @@ def command(
     if not quiet:
         request = replace(request, watch=partial(listener_for, console=messages()))
     ctx.exit(_close(train(program, request), quiet))
+
+
+def _require_nothing_else(ctx: click.Context) -> None:
+    """A run that goes on has its file, plan, options, seed and device already."""
+    allowed = {"resume", "quiet"}
+    given = [
+        name
+        for name in ctx.params
+        if name not in allowed
+        and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+    ]
+    if given:
+        raise click.UsageError(
+            "--resume takes the folder of a run and nothing else: file, plan, options, seed and "
+            "device are those that the run was begun with",
+            ctx,
+        )
+
+
+def _resume(path: Path, quiet: bool) -> int:
+    from fml.console import messages
+    from fml.progress import listener_for
+    from fml.training import resume
+
+    console = messages()
+    return _close(
+        resume(path, {}, lambda plan: None if quiet else listener_for(plan, console)), quiet
+    )
 
 
 def _close(run: "Run", quiet: bool) -> int:

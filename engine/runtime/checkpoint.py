@@ -6,7 +6,8 @@ moment leaves the one before it whole.
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Generator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,8 +17,10 @@ from safetensors.numpy import load, save
 
 from fml.engine.ir.diagnostics import error
 from fml.engine.ops.record import Array
+from fml.engine.runtime.watch import Point, Progress
 
-FORMAT = 1
+FORMAT = 2
+GO_ON = "make room, then go on with `fml train --resume`: nothing written before is lost"
 _COUNTERS = "fml"
 
 
@@ -28,6 +31,23 @@ class Checkpoint:
     variables: Mapping[str, Array]
     kept: Mapping[str, Array]
     state: Mapping[str, Any]
+
+    @property
+    def progress(self) -> Progress:
+        """Where the run stood."""
+        step: int = self.state["step"]
+        return Progress(
+            step,
+            step / self.state["steps_per_epoch"],
+            step * self.state["batch"],
+            self.state["seconds"],
+            self.state["record"]["latest"],
+        )
+
+    def covers(self, point: Point) -> bool:
+        """Whether a figure had been taken when this was written."""
+        step: int = self.state["step"]
+        return point.step < step or (point.step == step and self.state["looked"])
 
 
 def write_atomically(path: Path, content: bytes) -> None:
@@ -44,12 +64,27 @@ def write_atomically(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
+@contextmanager
+def writing(path: Path, help: str = "") -> Generator[None]:
+    """Turn what keeps a file from being written into a diagnostic that names it, E0732."""
+    try:
+        yield
+    except OSError as fault:
+        reason = fault.strerror or str(fault)
+        raise error("E0732", f"`{path}` cannot be written: {reason}", help=help) from None
+
+
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write one file: arrays as `variables/...` and `kept/...`, all else as JSON in its header."""
+    """Write one file: arrays as `variables/...` and `kept/...`, all else as JSON in its header.
+
+    Raises:
+        FmlError: E0732, it cannot be written; the checkpoint before it is still there.
+    """
     arrays = {f"variables/{name}": value for name, value in checkpoint.variables.items()}
     arrays |= {f"kept/{name}": value for name, value in checkpoint.kept.items()}
     state = json.dumps({"format": FORMAT, **checkpoint.state})
-    write_atomically(path, save(arrays, {_COUNTERS: state}))
+    with writing(path, GO_ON):
+        write_atomically(path, save(arrays, {_COUNTERS: state}))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:

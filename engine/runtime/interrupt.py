@@ -1,23 +1,29 @@
-"""Ctrl-C between steps: a step is finished, then the run ends as if it had been told to."""
+"""Being told to stop between steps: a step is finished, then the run ends as if by a rule."""
 
 import signal
 import threading
 from types import FrameType, TracebackType
 
+# Ctrl-C; what `kill`, job schedulers and containers send; the closing of a terminal.
+_SIGNALS = tuple(
+    getattr(signal, name) for name in ("SIGINT", "SIGTERM", "SIGHUP") if hasattr(signal, name)
+)
+
 
 class Interrupt:
-    """Takes the first SIGINT as a request; the second one is a `KeyboardInterrupt` as ever."""
+    """Takes the first signal as a request; the second one is a `KeyboardInterrupt`."""
 
     def __init__(self) -> None:
         self.requested = False
-        self._before: object = None
-        self._installed = False
+        self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupt":
         """Begin to listen; signals reach the main thread only."""
         if threading.current_thread() is threading.main_thread():
-            self._before = signal.signal(signal.SIGINT, self._take)
-            self._installed = True
+            for number in _SIGNALS:
+                # Ignored on purpose (nohup, a shell's background job) stays ignored.
+                if signal.getsignal(number) is not signal.SIG_IGN:
+                    self._before[number] = signal.signal(number, self._take)
         return self
 
     def _take(self, number: int, frame: FrameType | None) -> None:
@@ -31,6 +37,6 @@ class Interrupt:
         value: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        """Give the signal back."""
-        if self._installed:
-            signal.signal(signal.SIGINT, self._before)  # pyright: ignore[reportArgumentType]
+        """Give the signals back."""
+        for number, before in self._before.items():
+            signal.signal(number, before)  # pyright: ignore[reportArgumentType]

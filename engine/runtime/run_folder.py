@@ -11,8 +11,7 @@ import math
 import os
 import platform
 import shutil
-from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -24,7 +23,7 @@ from safetensors.numpy import load, save
 
 from fml.engine.ir.diagnostics import FmlError, error
 from fml.engine.ops.record import Array
-from fml.engine.runtime.checkpoint import write_atomically
+from fml.engine.runtime.checkpoint import GO_ON, write_atomically, writing
 from fml.engine.runtime.watch import Point, Progress
 
 T = TypeVar("T")
@@ -91,7 +90,7 @@ class RunFolder:
                         help="use letters, digits, `-`, `_` and `.`")  # fmt: skip
         now = datetime.now().astimezone()
         stamped = f"{stem}-{now:%Y-%m-%d-%H%M%S}"
-        with _writing(root):
+        with writing(root):
             root.mkdir(parents=True, exist_ok=True)
             for number in range(1, 1000):
                 path = root / (name or (stamped if number == 1 else f"{stamped}-{number}"))
@@ -101,7 +100,7 @@ class RunFolder:
                     if name is not None:
                         raise error(
                             "E0704", f"there is a run `{path}` already",
-                            help="give another name, or move the old run away",
+                            help=f"give another name, or go on with `fml train --resume {path}`",
                         ) from None  # fmt: skip
                     continue
                 return RunFolder(path, now)
@@ -114,7 +113,13 @@ class RunFolder:
 
     # --- writing -----------------------------------------------------------------------------
 
-    def begin(self, origin: Origin, versions: Mapping[str, str], command: Iterable[str]) -> None:
+    def begin(
+        self,
+        origin: Origin,
+        encodings: Mapping[str, Encoding],
+        versions: Mapping[str, str],
+        command: Iterable[str],
+    ) -> None:
         """Write what is known before the first step.
 
         Raises:
@@ -123,31 +128,6 @@ class RunFolder:
         for name, text in origin.sources.items():
             self._write(name, text.encode("utf-8", errors="surrogateescape"))
         described = {k: v for k, v in asdict(origin).items() if k != "sources"}
-        self._write_json("options.json", described)
-        self._write_json("environment.json", self._environment(versions, command))
-        self._write("metrics.csv", (",".join(_COLUMNS) + "\n").encode())
-
-    def append(self, points: Iterable[Point]) -> None:
-        """Add figures, a line each, in one write behind the last whole line."""
-        text = io.StringIO()
-        csv.writer(text, lineterminator="\n").writerows(
-            (p.step, repr(p.epoch), p.samples, f"{p.seconds:.6f}", p.series, repr(p.value))
-            for p in points
-        )
-        path = self.path / "metrics.csv"
-        with _writing(path), path.open("r+b") as file:
-            file.seek(-1, os.SEEK_END)
-            if file.read(1) != b"\n":  # a kill has cut off the line that was written last
-                file.seek(0)
-                file.truncate(file.read().rfind(b"\n") + 1)
-                file.seek(0, os.SEEK_END)
-            file.write(text.getvalue().encode())
-
-    def finish(
-        self, parameters: Mapping[str, Array], encodings: Mapping[str, Encoding], ending: Ending
-    ) -> None:
-        """Write what the run has come to; `figures.json` comes last and says that it is whole."""
-        self._write("model.safetensors", save(dict(parameters), {"format": "fml"}))
         data = {
             name: {
                 "statistics": {k: np.asarray(v).tolist() for k, v in e.statistics.items()},
@@ -156,10 +136,36 @@ class RunFolder:
             for name, e in encodings.items()
         }
         self._write_json("data.json", data)
+        self._write_json("environment.json", self._environment(versions, command))
+        self._write("metrics.csv", _table(()))
+        self._write_json("options.json", described)
+
+    def append(self, points: Iterable[Point]) -> None:
+        """Add figures, a line each, in one write behind the last whole line."""
+        path = self.path / "metrics.csv"
+        with writing(path, GO_ON), path.open("r+b") as file:
+            file.seek(-1, os.SEEK_END)
+            if file.read(1) != b"\n":  # a kill has cut off the line that was written last
+                file.seek(0)
+                file.truncate(file.read().rfind(b"\n") + 1)
+                file.seek(0, os.SEEK_END)
+            file.write(_lines(points).encode())
+
+    def finish(self, parameters: Mapping[str, Array], ending: Ending) -> None:
+        """Write what the run has come to; `figures.json` comes last and says that it is whole."""
+        self._write("model.safetensors", save(dict(parameters), {"format": "fml"}))
         environment: dict[str, Any] = self._read("environment.json", json.loads)
         finished = datetime.now().astimezone().isoformat(timespec="seconds")
         self._write_json("environment.json", {**environment, "finished": finished})
         self._write_json("figures.json", asdict(ending))
+
+    def go_back(self, points: Iterable[Point]) -> None:
+        """Make the run one that has not ended, with these figures and no others."""
+        with writing(self.path):
+            (self.path / "figures.json").unlink(missing_ok=True)
+            for part in self.path.rglob(".*.part"):  # a kill has left it half written
+                part.unlink(missing_ok=True)
+        self._write("metrics.csv", _table(points))
 
     def discard(self) -> None:
         """Remove the folder of a run that could not begin."""
@@ -181,27 +187,33 @@ class RunFolder:
         self._write(name, (text + "\n").encode("utf-8", errors="replace"))
 
     def _write(self, name: str, content: bytes) -> None:
-        with _writing(self.path / name):
+        with writing(self.path / name):
             write_atomically(self.path / name, content)
 
     # --- reading -----------------------------------------------------------------------------
 
     @staticmethod
     def open(path: Path) -> "RunFolder":
-        """Return the folder of a finished run.
+        """Return the folder of a run that has ended, or that has a checkpoint.
 
         Raises:
-            FmlError: E0706, there is none at that path, or it was not finished.
+            FmlError: E0706, there is none at that path, or it was killed before its first step.
         """
         if not (path / "options.json").is_file():
             what = "does not exist" if not path.exists() else "is not the folder of a run"
             raise error("E0706", f"`{path}` {what}", help="runs are in the folder runs/")
-        if not (path / "figures.json").is_file():
+        folder = RunFolder(path)
+        if not folder.has_ended and not folder.checkpoint.is_file():
             raise error(
-                "E0706", f"the run `{path}` did not end",
-                help="train again; what it came to by then is in its folder `checkpoints`",
+                "E0706", f"the run `{path}` was killed before its first step",
+                help="remove its folder, and train again",
             )  # fmt: skip
-        return RunFolder(path)
+        return folder
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether the run came to an end, by a rule or because it was told to."""
+        return (self.path / "figures.json").is_file()
 
     def origin(self) -> Origin:
         """Read what the run was made of; of its texts, the main one."""
@@ -281,18 +293,21 @@ def _points(text: str) -> tuple[Point, ...]:
     )  # fmt: skip
 
 
+def _lines(points: Iterable[Point]) -> str:
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(
+        (p.step, repr(p.epoch), p.samples, f"{p.seconds:.6f}", p.series, repr(p.value))
+        for p in points
+    )
+    return text.getvalue()
+
+
+def _table(points: Iterable[Point]) -> bytes:
+    return f"{','.join(_COLUMNS)}\n{_lines(points)}".encode()
+
+
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-@contextmanager
-def _writing(path: Path) -> Generator[None]:
-    """Turn what keeps a file from being written into a diagnostic that names it."""
-    try:
-        yield
-    except OSError as fault:
-        reason = fault.strerror or str(fault)
-        raise error("E0732", f"`{path}` cannot be written: {reason}") from None
 
 
 def _processor() -> str:

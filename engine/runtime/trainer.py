@@ -14,13 +14,17 @@ from fml.engine.ops.record import Array
 from fml.engine.runtime.checkpoint import Checkpoint, write_checkpoint
 from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.feeding import Batches, Data, samples_in
+from fml.engine.runtime.fingerprint import fingerprint
 from fml.engine.runtime.interrupt import Interrupt
 from fml.engine.runtime.measuring import measurements
 from fml.engine.runtime.section import Moment, Section, is_due
 from fml.engine.runtime.trail import Trail
 from fml.engine.runtime.watch import TOLERANCE, Listener, Point, Progress, Record, Silent
 
-SECONDS_BETWEEN_CHECKPOINTS = 10.0
+# After the first checkpoint, the next one comes when writing the one before it has taken no more
+# than this share of the time, and at most one a second.
+SHARE_FOR_CHECKPOINTS = 0.02
+LEAST_SECONDS_BETWEEN_CHECKPOINTS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,14 +56,15 @@ def train(
 ) -> Outcome:
     """Run a plan to its end.
 
-    `seed` stands in for the plan's own; `checkpoint` is a file that is written every few seconds
-    and at the end. With `resume` a run goes on where a checkpoint was written, with the bits it
-    would have had; its history begins there.
+    `seed` stands in for the plan's own; `checkpoint` is a file that is written before the first
+    step, every few seconds and at the end. With `resume` a run goes on where a checkpoint was
+    written, with the bits it would have had; its history begins there.
 
     Raises:
         FmlError: it cannot be begun: batches larger than their split (E0520), splits without
             samples (E0521), a checkpoint of another run (E0711), sizes that do not fit, or
-            learners, which are lowered but not run yet (E0901).
+            learners, which are lowered but not run yet (E0901). Or it cannot go on: the
+            checkpoint cannot be written (E0732).
     """
     _require_no_learners(training)
     trainer = Trainer(training, data, backend, training.seed if seed is None else seed)
@@ -122,16 +127,22 @@ class Trainer:
         self.trail = Trail(self.step, store)
         self.record = Record(training)
         self.failure: Diagnostic | None = None
+        self._fingerprint = fingerprint(data)
         self._stepping = False
-        self._began = self._saved = time.monotonic()
+        self._looked = True
+        self._began = time.monotonic()
+        self._next_save = 0.0
         self._seconds_before = 0.0
 
     # --- the loop --------------------------------------------------------------------------
 
     def run(self) -> Outcome:
         """Step until a rule, a person or a figure that is not finite says stop."""
+        if self.checkpoint and not self.moment.step:
+            self._save(self.checkpoint)  # a kill at any moment leaves something to go on from
         self.listener.started(self.progress(), self.moment.steps_per_epoch)
         with Interrupt() as interrupt:
+            why = "it could not go on"
             try:
                 why = self._step_until(interrupt)
             except KeyboardInterrupt:
@@ -139,10 +150,16 @@ class Trainer:
                 if self._stepping:
                     self.trail.undo()
                 interrupt.requested, why = True, "interrupted"
-            self.listener.stopped(self.progress(), why)
+            finally:
+                self.listener.stopped(self.progress(), why)
             return self._finish(why, interrupt.requested)
 
     def _step_until(self, interrupt: Interrupt) -> str:
+        if self.moment.step:
+            # Resumed: what was interrupted before it was looked at is looked at now.
+            why = self._stop_reason() if self._looked else self._look()
+            if why:
+                return why
         while True:
             self._one_step()
             if self.failure is not None:
@@ -168,14 +185,13 @@ class Trainer:
                 self.moment, self.failure = self.trail.find_fault(series.name, value)
                 return
             self.record.means[series.name].add(value)
-        self.moment = replace(self.moment, step=self.moment.step + 1)
+        self.moment, self._looked = replace(self.moment, step=self.moment.step + 1), False
         self.listener.stepped(self.progress())
 
     def _look(self) -> str:
         """What comes after a step; returns why to stop, if a rule says so."""
-        figures: dict[str, float] = {}
-        if self.moment.step % self.moment.steps_per_epoch == 0:
-            figures |= self.record.take_means()
+        ends_epoch = self.moment.step % self.moment.steps_per_epoch == 0
+        figures = self.record.means_so_far() if ends_epoch else {}
         for measurement in self.measurements:
             if measurement.rule.every is not None and self._is_due(measurement.rule.every):
                 figures |= measurement.take(self.moment)
@@ -189,8 +205,10 @@ class Trainer:
             self.record.note(points, self._passed, self.store.snapshot)
             self.listener.measured(points)
         why = self._stop_reason()
-        self._seconds_before = self.moment.seconds
-        if self.checkpoint and time.monotonic() - self._saved > SECONDS_BETWEEN_CHECKPOINTS:
+        if ends_epoch:
+            self.record.begin_epoch()
+        self._seconds_before, self._looked = self.moment.seconds, True
+        if self.checkpoint and time.monotonic() > self._next_save:
             self._save(self.checkpoint)
         return why
 
@@ -256,16 +274,22 @@ class Trainer:
         )
 
     def _save(self, path: Path) -> None:
+        begun = time.monotonic()
         state = {
             "seed": self.seed,
+            "data": self._fingerprint,
             "step": self.moment.step,
             "steps_per_epoch": self.moment.steps_per_epoch,
+            "batch": self.moment.batch,
             "seconds": self._seconds(),
             "seconds_before": self._seconds_before,
+            "looked": self._looked,
             "record": self.record.state(),
         }
         write_checkpoint(path, Checkpoint(self.store.snapshot(), self.record.kept, state))
-        self._saved = time.monotonic()
+        ended = time.monotonic()
+        pause = (ended - begun) / SHARE_FOR_CHECKPOINTS
+        self._next_save = ended + max(LEAST_SECONDS_BETWEEN_CHECKPOINTS, pause)
 
     def resume(self, checkpoint: Checkpoint) -> None:
         """Go on from a checkpoint of the same plan, data and seed.
@@ -279,6 +303,7 @@ class Trainer:
             "the variables": mine == {n: v.shape for n, v in checkpoint.variables.items()},
             "the seed": self.seed == state["seed"],
             "the steps in an epoch": self.moment.steps_per_epoch == state["steps_per_epoch"],
+            "the data": self._fingerprint == state["data"],
         }
         for what, agrees in same.items():
             if not agrees:
@@ -291,7 +316,7 @@ class Trainer:
         self.record.resume(state["record"], checkpoint.kept)
         self.moment = replace(self.moment, step=state["step"])
         self._began = time.monotonic() - state["seconds"]
-        self._seconds_before = state["seconds_before"]
+        self._seconds_before, self._looked = state["seconds_before"], state["looked"]
 
 
 def _model_part(training: Training, values: Mapping[str, Array]) -> dict[str, Array]:

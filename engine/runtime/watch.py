@@ -119,11 +119,13 @@ class Record:
         rules = [rule for rule in training.stops if isinstance(rule, StopPatience)]
         self.patience = [(rule, Best(highest=not rule.falling)) for rule in rules]
 
-    def take_means(self) -> dict[str, float]:
-        """Return the means of the epoch that is over, and begin with the next one."""
-        taken = {name: mean.total / mean.steps for name, mean in self.means.items()}
+    def means_so_far(self) -> dict[str, float]:
+        """Return the means over the steps of the epoch."""
+        return {name: mean.total / mean.steps for name, mean in self.means.items() if mean.steps}
+
+    def begin_epoch(self) -> None:
+        """Begin with the means of the next epoch."""
         self.means = {name: Mean() for name in self.means}
-        return taken
 
     def note(
         self,

@@ -162,7 +162,7 @@ def test_a_write_that_fails_leaves_the_file_before_it(
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(*{"fsync": (os, "fsync", full), "replace": (Path, "replace", full)}[fails])
-    with pytest.raises(OSError, match="No space"):
+    with pytest.raises(FmlError, match=r"E0732.*No space"):
         write_checkpoint(path, Checkpoint({"w": np.ones(3)}, {}, {"step": 2}))
     assert path.read_bytes() == before
     assert list(tmp_path.iterdir()) == [path]

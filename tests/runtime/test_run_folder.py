@@ -42,12 +42,12 @@ def code(caught: pytest.ExceptionInfo[FmlError]) -> str:
 
 def finished(root: Path) -> RunFolder:
     folder = RunFolder.create("iris", "r", root)
-    folder.begin(ORIGIN, {"fml": "1.2"}, ["fml", "train", "iris.fml"])
+    folder.begin(ORIGIN, ENCODINGS, {"fml": "1.2"}, ["fml", "train", "iris.fml"])
     folder.append(POINTS[:1])
     folder.append(POINTS[1:])
     progress = Progress(6, 2.0, 192, 2.5, {"valid.loss": 1 / 3})
     ending = Ending({"valid.loss": 0.1, "odd": float("nan")}, "after 2 epochs", progress)
-    folder.finish(PARAMETERS, ENCODINGS, ending)
+    folder.finish(PARAMETERS, ending)
     return folder
 
 
@@ -98,7 +98,7 @@ from pathlib import Path
 from fml.engine.runtime.run_folder import Origin, RunFolder
 from fml.engine.runtime.watch import Point
 folder = RunFolder.create("x", "r", Path(sys.argv[1]))
-folder.begin(Origin("x", "source.fml", {"source.fml": ""}, "", "", {}, 0, "cpu"), {}, [])
+folder.begin(Origin("x", "source.fml", {"source.fml": ""}, "", "", {}, 0, "cpu"), {}, {}, [])
 step = 0
 while True:
     folder.append([Point("a.b", step, step / 7, step, 0.5, step / 3)])

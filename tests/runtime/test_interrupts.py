@@ -1,0 +1,91 @@
+"""Signals between steps, within one, and while figures are taken: the run goes on as if untouched."""
+
+import os
+import signal
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from fml.engine.backends.numpy import NumpyBackend
+from fml.engine.runtime.checkpoint import read_checkpoint
+from fml.engine.runtime.interrupt import Interrupt
+from fml.engine.runtime.trainer import Outcome, train
+from fml.engine.runtime.watch import Point, Progress, Silent
+from tests.dsl.programs import lowered
+from tests.runtime.test_resume import TEXT, data, run, series
+
+
+class Signals(Silent):
+    """Sends signals to this process when a step of that number is over, or is being measured."""
+
+    def __init__(self, step: int, *, times: int = 1, measured: bool = False) -> None:
+        self.step, self.times, self.while_measuring = step, times, measured
+
+    def stepped(self, progress: Progress) -> None:
+        if progress.step == self.step and not self.while_measuring:
+            self.send()
+
+    def measured(self, points: tuple[Point, ...]) -> None:
+        if self.while_measuring and points[0].step >= self.step:
+            self.while_measuring = False
+            self.send()
+
+    def send(self) -> None:
+        for _ in range(self.times):
+            os.kill(os.getpid(), signal.SIGINT)
+
+
+def until_the_signal(path: Path, listener: Signals) -> Outcome:
+    training = lowered(TEXT.format(steps=14))
+    return train(training, data(), NumpyBackend(), seed=3, listener=listener, checkpoint=path)
+
+
+@pytest.mark.parametrize("times", [1, 2])
+@pytest.mark.parametrize("measured", [False, True])
+@pytest.mark.parametrize("step", [1, 3, 6, 9])
+def test_an_interrupted_run_goes_on_with_the_same_bits(
+    tmp_path: Path, step: int, measured: bool, times: int
+) -> None:
+    path = tmp_path / "last.safetensors"
+    begun = until_the_signal(path, Signals(step, times=times, measured=measured))
+    assert begun.interrupted
+    assert step <= begun.progress.step <= step + 3
+    checkpoint = read_checkpoint(path)
+    resumed, whole = run(14, resume=checkpoint), run(14)
+    for name, value in whole.variables.items():
+        np.testing.assert_array_equal(resumed.variables[name], value, err_msg=name)
+    earlier = [(p.series, p.step, p.value) for p in begun.history if checkpoint.covers(p)]
+    assert earlier + series(resumed) == series(whole)
+    assert (resumed.figures, resumed.stopped_by) == (whole.figures, whole.stopped_by)
+
+
+def test_a_run_that_was_killed_behind_its_last_step_ends_at_once(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    whole = run(14, checkpoint=path)
+    again = run(14, resume=read_checkpoint(path))
+    assert (again.progress.step, again.stopped_by) == (whole.progress.step, whole.stopped_by)
+    assert again.figures == whole.figures
+
+
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
+def test_signals_are_requests_and_are_given_back(name: str) -> None:
+    number = getattr(signal, name)
+    before = signal.getsignal(number)
+    with Interrupt() as interrupt:
+        os.kill(os.getpid(), number)
+        assert interrupt.requested
+        with pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), number)
+    assert signal.getsignal(number) is before
+
+
+def test_what_is_ignored_stays_ignored() -> None:
+    """As under nohup."""
+    before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
+    try:
+        with Interrupt() as interrupt:
+            os.kill(os.getpid(), signal.SIGHUP)
+            assert not interrupt.requested
+    finally:
+        signal.signal(signal.SIGHUP, before)
