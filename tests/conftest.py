@@ -1,9 +1,16 @@
 """What all tests share: golden text, compared or written anew with `--update-golden`."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
+
+# The same examples in every run, so that the gate says the same of the same code;
+# HYPOTHESIS_PROFILE=default looks for new ones.
+settings.register_profile("gate", derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -40,7 +40,7 @@ def attribute(s: Session, e: ast.Attribute, scope: Scope) -> Any_:
         case Poison() | Unknown():
             return POISON
         case Namespace(module):
-            found = names.global_value(s, module, e.name) if e.name in module.names else None
+            found = names.global_value(s, module, e.name, e) if e.name in module.names else None
             if found is not None:
                 return found
             raise _no_member(s, e, f"`{e.value.span.text}`", module.names)

@@ -42,7 +42,7 @@ def look_up(s: Session, e: ast.Name, scope: Scope) -> Any_:
         return _entry(s, found[1], scope, e)
     if s.region.fields is not None and e.name in s.region.fields:
         return s.region.fields[e.name]
-    value = global_value(s, scope.module, e.name)
+    value = global_value(s, scope.module, e.name, e)
     if value is not None:
         return value
     value = _contextual(s, e)
@@ -108,25 +108,25 @@ def _bound(s: Session, bound: Bound) -> Any_:
 
 
 def is_fed(s: Session, value: Any_) -> bool:
-    """Whether a value depends on the batch."""
+    """Whether a value of the graph at hand depends on the batch."""
     if isinstance(value, Tree):
         return any(is_fed(s, item) for item in value.items.values())
-    if not isinstance(value, Tensor):
+    if not isinstance(value, Tensor) or value.value.builder is not s.builder:
         return False
     nodes = s.builder.nodes
     return any(nodes[number].op == "feed" for number in nodes.ancestors([value.value.id]))
 
 
-def global_value(s: Session, module: Module, name: str) -> Any_ | None:
-    """Return what a file, its imports, `std` or the primitives declare under a name."""
+def global_value(s: Session, module: Module, name: str, e: ast.Syntax) -> Any_ | None:
+    """Return what a file, its imports, `std` or the primitives declare under the name at `e`."""
     if name in module.names:
-        return _declared(s, module, name)
+        return _declared(s, module, name, e)
     if name in module.imports:
         imported, inner = module.imports[name]
-        return Namespace(imported) if inner is None else global_value(s, imported, inner)
+        return Namespace(imported) if inner is None else global_value(s, imported, inner, e)
     std = std_module(name)
     if std is not None:
-        return _declared(s, std, name)
+        return _declared(s, std, name, e)
     if name in builtins.BUILTINS:
         return Builtin(name)
     return ELEMENTS.get(name)
@@ -138,7 +138,7 @@ def is_global(module: Module, name: str) -> bool:
     return known or name in std_index() or name in ELEMENTS
 
 
-def _declared(s: Session, module: Module, name: str) -> Any_:
+def _declared(s: Session, module: Module, name: str, e: ast.Syntax) -> Any_:
     declaration = module.names[name]
     match declaration:
         case ast.Function():
@@ -157,6 +157,11 @@ def _declared(s: Session, module: Module, name: str) -> Any_:
             return _static(s, module, name, declaration.default, declaration.span)
         case ast.Constant():
             return _static(s, module, name, declaration.value, declaration.span)
+        case ast.Train():
+            raise s.report(
+                "E0402", f"`{name}` is a plan, which has no value", [e],
+                help="bind what it computes inside the plan, and use that",
+            )  # fmt: skip
         case _:
             return POISON
 

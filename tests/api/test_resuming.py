@@ -205,8 +205,8 @@ def test_python_goes_on_with_its_own_arrays() -> None:
     assert values == [(p.step, p.value) for p in whole.metrics["train.loss"]]
     with pytest.raises(FmlError, match="E0712"):
         fml.resume("runs/a", data)
+    program.train(data=data, run="b", on_event=Stop(5))
     with pytest.raises(FmlError, match="E05"):
-        program.train(data=data, run="b", on_event=Stop(5))
         fml.resume("runs/b")
 
 

@@ -135,6 +135,8 @@ train {{
         plan("state q: f32[4] ~ x\n q <- q + 1"),
         plan("unused = linear()\n descend unused along unused using sgd(1)"),
         plan("measure mse(net(x), y) on mse(points, y).train"),
+        plan("measure mse(net(x), y) on points.train\n points = mse(net(x), y)"),
+        plan("minimize q = train(x)"),
     ],
     ids=lambda text: text[:30].replace("\n", " "),
 )

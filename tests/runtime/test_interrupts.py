@@ -1,4 +1,4 @@
-"""Signals between steps, within one, and while figures are taken: the run goes on as if untouched."""
+"""Signals behind a step or while figures are taken: the run goes on as if untouched."""
 
 import os
 import signal
