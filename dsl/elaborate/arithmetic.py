@@ -363,13 +363,34 @@ def number_element(value: float, beside: ElementType) -> ElementType:
     return beside
 
 
-def stack(s: Session, items: tuple[Any_, ...], at: ast.Syntax, element: ElementType) -> Tensor:
-    """Join tensors of one shape on a new last axis."""
+def stack(
+    s: Session,
+    items: tuple[Any_, ...],
+    at: ast.Syntax,
+    element: ElementType,
+    over: Any_ | None = None,
+) -> Tensor:
+    """Join tensors of one shape on a new axis, the last if `over` is None."""
     if not items:
         raise s.report("E0402", "an empty list is not a tensor", [at])
     tensors = [as_tensor(s, item, at, element).value for item in items]
+    axis = new_axis(s, tensors[0].type.rank, over, at)
     expanded: list[Value] = []
     for value in tensors:
-        shape = (*value.type.shape, Dim.of(1))
+        shape = (*value.type.shape[:axis], Dim.of(1), *value.type.shape[axis:])
         expanded.append(s.op("reshape", (value,), (at,), shape=shape).value)
-    return s.op("concat", tuple(expanded), (at,), axis=expanded[0].type.rank - 1)
+    return s.op("concat", tuple(expanded), (at,), axis=axis)
+
+
+def new_axis(s: Session, rank: int, over: Any_ | None, at: ast.Syntax) -> int:
+    """Return the place that a new axis gets in a result of rank + 1 axes (E0305)."""
+    if isinstance(over, Unknown | Poison):
+        raise Failed
+    if over is None:
+        return rank
+    if isinstance(over, bool) or not isinstance(over, int) or not -rank - 1 <= over <= rank:
+        raise s.report(
+            "E0305", f"there is no place {describe(over)} for a new axis", [at],
+            help=f"the places are 0 to {rank}",
+        )  # fmt: skip
+    return over % (rank + 1)

@@ -6,7 +6,7 @@ Most are one operation of the graph; the rest say how arguments become operation
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from fml.dsl import ast
 from fml.dsl.elaborate import (
@@ -16,9 +16,10 @@ from fml.dsl.elaborate import (
     expressions,
     folding,
     reductions,
+    shapes,
 )
 from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
-from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.elaborate.session import Session
 from fml.dsl.scope import Scope
 from fml.dsl.values import (
     POISON,
@@ -30,7 +31,6 @@ from fml.dsl.values import (
     Tensor,
     Tree,
     Unknown,
-    describe,
 )
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.types import Element, TensorType
@@ -155,62 +155,7 @@ def _arg(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
     return s.op(p.op, (tensor.value,), (bound["x"].at,), axis=axis)
 
 
-# --- shapes --------------------------------------------------------------------------------------
-
-
-def _shape(s: Session, value: Any_, at: ast.Expression) -> tuple[Dim, ...]:
-    parts = cast("tuple[Any_, ...]", value) if isinstance(value, tuple) else (value,)
-    dims = [to_dim(s, part, at) for part in parts]
-    if any(isinstance(dim, Poison) for dim in dims):
-        raise Failed
-    return tuple(cast("list[Dim]", dims))
-
-
-def _reshape(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
-    tensor = as_tensor(s, bound["x"].value, bound["x"].at)
-    shape = _shape(s, bound["shape"].value, bound["shape"].at)
-    return s.op("reshape", (tensor.value,), (bound["x"].at,), shape=shape)
-
-
-def _flatten(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
-    tensor = as_tensor(s, bound["x"].value, bound["x"].at)
-    if not tensor.type.rank:
-        raise s.report(
-            "E0304", "`flatten` keeps the first axis, and this has none", [bound["x"].at]
-        )
-    first, *rest = tensor.type.dims
-    return s.op("reshape", (tensor.value,), (e,), shape=(first, prod(rest, start=Dim.of(1))))
-
-
-def _transpose(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
-    tensor = as_tensor(s, bound["x"].value, bound["x"].at)
-    order = _optional(bound, "order")
-    axes = tuple(reversed(range(tensor.type.rank)))
-    if order is not None:
-        parts = cast("tuple[Any_, ...]", order) if isinstance(order, tuple) else (order,)
-        axes = tuple(reductions.axis_of(s, tensor, part, bound["order"].at) for part in parts)
-    return s.op("transpose", (tensor.value,), (e,), order=axes)
-
-
-def _flip(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
-    tensor = as_tensor(s, bound["x"].value, bound["x"].at)
-    axis = reductions.axis_of(s, tensor, bound["over"].value, e)
-    return s.op("flip", (tensor.value,), (e,), axis=axis)
-
-
-def _joined(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
-    items = bound["items"].value
-    if not isinstance(items, tuple):
-        raise s.report(
-            "E0402", f"`{p.name}` takes a list, found {describe(items)}", [bound["items"].at]
-        )
-    if p.name == "stack":
-        return arithmetic.stack(s, cast("tuple[Any_, ...]", items), bound["items"].at, Element.F32)
-    parts = [as_tensor(s, i, bound["items"].at) for i in cast("tuple[Any_, ...]", items)]
-    if not parts:
-        raise s.report("E0402", "there is nothing to join", [bound["items"].at])
-    axis = reductions.axis_of(s, parts[0], _optional(bound, "over"), e)
-    return s.op("concat", tuple(t.value for t in parts), (bound["items"].at,), axis=axis)
+# --- elements ------------------------------------------------------------------------------------
 
 
 def _cast(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
@@ -228,13 +173,6 @@ def _cast(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_
 def _one_hot(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
     tensor = as_tensor(s, bound["y"].value, bound["y"].at)
     return s.op("one_hot", (tensor.value,), (bound["y"].at,), element=Element.F32)
-
-
-def _take(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
-    tensor = as_tensor(s, bound["x"].value, bound["x"].at)
-    indices = as_tensor(s, bound["indices"].value, bound["indices"].at, Element.I32)
-    axis = reductions.axis_of(s, tensor, bound["over"].value if "over" in bound else 0, e)
-    return s.op("take", (tensor.value, indices.value), (e,), axis=axis)
 
 
 def _iota(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
@@ -337,15 +275,21 @@ def _table() -> dict[str, Primitive]:
             *table,
             Primitive("mod", ("a", "b"), _elementwise, "mod"),
             Primitive("where", ("condition", "a", "b"), _where),
-            Primitive("reshape", ("x", "shape"), _reshape),
-            Primitive("flatten", ("x",), _flatten),
-            Primitive("transpose", ("x", "order?"), _transpose),
-            Primitive("flip", ("x", "over"), _flip),
-            Primitive("concat", ("items", "over?"), _joined),
-            Primitive("stack", ("items",), _joined),
+            Primitive("reshape", ("x", "shape"), shapes.reshape),
+            Primitive("flatten", ("x",), shapes.flatten),
+            Primitive("transpose", ("x", "order?"), shapes.transpose),
+            Primitive("expand", ("x", "over?", "size?"), shapes.expand),
+            Primitive("squeeze", ("x", "over?"), shapes.squeeze),
+            Primitive("concat", ("items", "over?"), shapes.joined),
+            Primitive("stack", ("items", "over?"), shapes.joined),
+            Primitive("split", ("x", "into", "over?"), shapes.split),
+            Primitive("tile", ("x", "times", "over?"), shapes.tile),
+            Primitive("pad", ("x", "width", "over?", "value?"), shapes.pad),
+            Primitive("flip", ("x", "over?"), shapes.flip),
+            Primitive("roll", ("x", "by", "over?"), shapes.roll),
             Primitive("cast", ("x", "to"), _cast),
             Primitive("one_hot", ("y",), _one_hot),
-            Primitive("take", ("x", "indices", "over?"), _take),
+            Primitive("take", ("x", "indices", "over?"), shapes.take),
             Primitive("iota", ("n",), _iota),
             Primitive("constant", ("like", "value"), _like),
             Primitive("size", ("x",), _learners_size),
@@ -357,7 +301,6 @@ def _table() -> dict[str, Primitive]:
             Primitive("conv2d", ("x", "w", "stride", "pad", "dilation", "groups"), dynamics.conv2d),
             Primitive("windows", ("x", "size", "stride"), dynamics.windows),
             Primitive("standardize", ("x",), datasets.standardize),
-            Primitive("roll", ("x", "by", "over"), dynamics.roll),
         )
     }
 
@@ -376,7 +319,7 @@ NOT_LOWERED: Mapping[str, str] = dict.fromkeys(
     (
         "conv_transpose", "batch_norm", "layer_norm", "group_norm", "rms_norm", "embedding",
         "attention", "lstm", "gru", "truncated_normal", "orthogonal", "load", "top_k",
-        "top_k_accuracy", "einsum", "split", "pad", "tile", "expand", "squeeze", "pad_crop",
+        "top_k_accuracy", "einsum", "pad_crop",
         "cutout", "mixup", "lars", "lamb", "lion", "parameter_server", "local_sgd",
         "post_local_sgd", "diloco", "gossip", "sync_sgd",
     ),

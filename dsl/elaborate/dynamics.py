@@ -13,7 +13,6 @@ from fml.dsl.values import (
     Any_,
     Instance,
     LayerFactory,
-    LearnersValue,
     Place,
     Poison,
     Stack,
@@ -236,30 +235,6 @@ def not_here(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) 
 def learners_size(s: Session) -> Tensor:
     """`size(learners)`: a scalar of the graph."""
     return Tensor(s.builder.call("dim_value", dim=LEARNERS))
-
-
-def roll(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
-    """`roll(learners.w, 1, over = learners)`."""
-    value, by = read(s, bound["x"].value), bound["by"].value
-    if not isinstance(by, int):
-        raise s.report("E0401", "a whole number of places is needed", [bound["by"].at])
-    if not isinstance(bound["over"].value, LearnersValue):
-        raise s.report(
-            "E0903", "`roll` along an axis cannot be lowered yet", [e],
-            help="`over = learners` shifts what the learners have",
-        )  # fmt: skip
-    if isinstance(value, Tree):
-        return Tree({k: _rolled(s, t, by, e) for k, t in value.items.items()})
-    return _rolled(s, as_tensor(s, value, e), by, e)
-
-
-def _rolled(s: Session, tensor: Tensor, by: int, e: ast.Expression) -> Tensor:
-    if not tensor.value.node.mapped:
-        raise s.report(
-            "E0606", "every learner has the same value of this, so there is nothing to shift", [e],
-            help="`over = learners` goes with `learners.NAME`",
-        )  # fmt: skip
-    return s.op("learners_roll", (tensor.value,), (e,), shift=by)
 
 
 # --- windows of images ---------------------------------------------------------------------------

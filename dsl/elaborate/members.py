@@ -3,7 +3,7 @@
 from typing import cast
 
 from fml.dsl import ast
-from fml.dsl.elaborate import datasets, expressions, names
+from fml.dsl.elaborate import datasets, expressions, names, shapes
 from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.scope import Scope
@@ -28,7 +28,7 @@ from fml.dsl.values import (
 from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.training import Role
-from fml.engine.ir.types import SCALAR, TensorType
+from fml.engine.ir.types import SCALAR, Element
 
 
 def attribute(s: Session, e: ast.Attribute, scope: Scope) -> Any_:
@@ -154,38 +154,49 @@ def _item(s: Session, e: ast.Index, value: tuple[Any_, ...], scope: Scope) -> An
 
 
 def _slice(s: Session, e: ast.Index, value: Tensor, scope: Scope) -> Any_:
-    """Cut axis by axis; a number takes its axis away, a tensor of indices gathers."""
-    type: TensorType = value.type
+    """Cut axis by axis; a number takes its axis away, tensors of indices then gather."""
+    starts, stops, dropped = list[Dim](), list[Dim](), list[int]()
+    chosen: dict[int, Tensor] = {}
+    for axis, (item, size) in enumerate(
+        zip(_every_axis(s, e, value), value.type.dims, strict=True)
+    ):
+        low, high = Dim.of(0), size
+        if isinstance(item, ast.Slice):
+            low = _end(s, item.low, size, scope, low)
+            high = _end(s, item.high, size, scope, high)
+        elif not isinstance(item, ast.All):
+            found = read(s, expressions.evaluate(s, item, scope))
+            if isinstance(found, Tensor | tuple):
+                chosen[axis - len(dropped)] = as_tensor(s, found, item, Element.I32)
+            else:
+                low = _end(s, item, size, scope, low)
+                high = low + 1
+                dropped.append(axis)
+        starts.append(low)
+        stops.append(high)
+    cut = value
+    if tuple(stops) != value.type.dims or any(low != Dim.of(0) for low in starts):
+        cut = s.op("slice", (value.value,), (e,), starts=tuple(starts), stops=tuple(stops))
+    if dropped:
+        shape = tuple(d for axis, d in enumerate(cut.type.dims) if axis not in dropped)
+        cut = s.op("reshape", (cut.value,), (e,), shape=shape)
+    return shapes.gather(s, cut, chosen, e) if chosen else cut
+
+
+def _every_axis(
+    s: Session, e: ast.Index, value: Tensor
+) -> list[ast.Expression | ast.Slice | ast.All]:
+    """What is written for each axis: `...`, and axes that are not mentioned, are whole."""
+    type = value.type
     dots = [i for i, item in enumerate(e.items) if isinstance(item, ast.Dots)]
     given = len(e.items) - len(dots)
     if len(dots) > 1:
         raise s.report("E0305", "`...` stands once in an index: for the axes left over", [e])
     if given > type.rank:
         raise s.report("E0305", f"{type} has {type.rank} axes, found {given} indices", [e])
-    items = list(e.items)
-    fill: list[ast.All] = [ast.All(span=e.span)] * (type.rank - given)
-    at = dots[0] if dots else len(items)
-    items[at : at + 1] = fill
-    starts, stops, dropped = list[Dim](), list[Dim](), list[int]()
-    for axis, (item, size) in enumerate(zip(items, type.dims, strict=True)):
-        if isinstance(item, ast.All):
-            low, high = Dim.of(0), size
-        elif isinstance(item, ast.Slice):
-            low = _end(s, item.low, size, scope, Dim.of(0))
-            high = _end(s, item.high, size, scope, size)
-        else:
-            assert not isinstance(item, ast.Dots)
-            found = read(s, expressions.evaluate(s, item, scope))
-            if isinstance(found, Tensor):
-                return _gather(s, e, value, axis, found, scope)
-            low = _end(s, item, size, scope, Dim.of(0))
-            high = low + 1
-            dropped.append(axis)
-        starts.append(low)
-        stops.append(high)
-    cut = s.op("slice", (value.value,), (e,), starts=tuple(starts), stops=tuple(stops))
-    shape = tuple(d for axis, d in enumerate(cut.type.dims) if axis not in dropped)
-    return s.op("reshape", (cut.value,), (e,), shape=shape) if dropped else cut
+    at = dots[0] if dots else given
+    items = [item for item in e.items if not isinstance(item, ast.Dots)]
+    return [*items[:at], *[ast.All(span=e.span)] * (type.rank - given), *items[at:]]
 
 
 def _end(s: Session, e: ast.Expression | None, size: Dim, scope: Scope, default: Dim) -> Dim:
@@ -197,12 +208,3 @@ def _end(s: Session, e: ast.Expression | None, size: Dim, scope: Scope, default:
         return size + value
     dim = to_dim(s, value, e)
     return default if isinstance(dim, Poison) else dim
-
-
-def _gather(s: Session, e: ast.Index, value: Tensor, axis: int, at: Tensor, scope: Scope) -> Tensor:
-    if len(e.items) > 1:
-        raise s.report(
-            "E0903", "a tensor of indices beside other indices cannot be lowered yet", [e],
-            help="index one axis after the other",
-        )  # fmt: skip
-    return s.op("take", (value.value, as_tensor(s, at, e).value), (e,), axis=axis)

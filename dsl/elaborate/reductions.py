@@ -1,6 +1,7 @@
 """Reductions: over axes by number or name, over the leaves of a tree, over the learners."""
 
 from collections.abc import Iterable
+from math import prod
 from typing import cast
 
 from fml.dsl import ast
@@ -23,14 +24,17 @@ from fml.engine.ops.build import Value
 
 _ACROSS_LEAVES = {"sum": "add", "max": "maximum", "min": "minimum", "product": "multiply",
                   "any": "logical_or", "all": "logical_and"}  # fmt: skip
+_NARROW = frozenset({Element.F16, Element.BF16})
 LEARNERS_KINDS = ("sum", "mean", "min", "max")
+EVERYTHING = "everything"
 
 
 def reduce(
     s: Session, op: str, value: Any_, over: Any_ | None, keep: bool, e: ast.Expression
 ) -> Any_:
-    """Reduce a tensor or a tree; `over` is None for everything."""
+    """Reduce a tensor or a tree, the whole of it if `over` is None or `everything`."""
     value = read(s, value)
+    over = None if over == EVERYTHING else over
     if isinstance(value, Poison | Unknown) or isinstance(over, Poison | Unknown):
         return POISON
     if isinstance(over, LearnersValue):
@@ -45,17 +49,20 @@ def reduce(
 
 
 def _mean(s: Session, value: Value, axes: tuple[int, ...], keep: bool, e: ast.Expression) -> Tensor:
+    """Sum and divide; of 16-bit floats in f32, which holds their sum and every count."""
+    element = value.type.element
+    if element in _NARROW:
+        value = value.call("cast", element=Element.F32)
     total = s.op("sum", (value,), (e,), axes=axes, keep=keep)
-    count = Dim.of(1)
-    for axis in axes:
-        count = count * value.type.dims[axis]
-    if not axes:
-        return total
-    divisor = s.builder.call("dim_value", dim=count)
+    result = total if not axes else _divided(s, total, [value.type.dims[axis] for axis in axes], e)
+    return s.op("cast", (result.value,), (e,), element=element) if element in _NARROW else result
+
+
+def _divided(s: Session, total: Tensor, dims: Iterable[Dim], e: ast.Expression) -> Tensor:
+    """A sum divided by the number of entries."""
     element = total.type.element
-    if isinstance(element, Element) and divisor.type.element != element:
-        divisor = divisor.call("cast", element=element)
-    return s.op("divide", (total.value, divisor), (e, e))
+    count = s.builder.call("dim_value", dim=prod(dims, start=Dim.of(1)), element=element)  # pyright: ignore[reportArgumentType]
+    return s.op("divide", (total.value, count), (e, e))
 
 
 def _tree(s: Session, op: str, tree: Tree, over: Any_ | None, e: ast.Expression) -> Any_:
@@ -67,12 +74,12 @@ def _tree(s: Session, op: str, tree: Tree, over: Any_ | None, e: ast.Expression)
         )  # fmt: skip
     if not tree.items:
         raise no_parameters(s, e)
+    leaves = tree.items.values()
     if op == "mean":
-        raise s.report("E0903", "the mean of a tree cannot be lowered yet", [e], help="use `sum`")
-    parts = [reduce(s, op, leaf, None, False, e) for leaf in tree.items.values()]
-    if any(not isinstance(part, Tensor) for part in parts):
-        return POISON
-    first, *rest = cast("list[Tensor]", parts)
+        total = _tree(s, "sum", tree, None, e)
+        sizes = [prod(leaf.type.dims, start=Dim.of(1)) for leaf in leaves]
+        return _divided(s, total, (sum(sizes, Dim.of(0)),), e)
+    first, *rest = [reduce(s, op, leaf, None, False, e) for leaf in leaves]
     total = first
     for part in rest:
         total = s.op(_ACROSS_LEAVES[op], (total.value, part.value), (e, e))

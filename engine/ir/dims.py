@@ -220,7 +220,10 @@ def _rounded(kind: str, value: Dim) -> Dim:
         rest[()] -= outside
     if not rest:
         return value
-    atom = Rounded(kind, _make(rest))
+    broken = _make(rest)
+    if broken.constant is not None:
+        return _make(whole) + _rounded(kind, broken)
+    atom = Rounded(kind, broken)
     return _make(whole) + Dim((((((atom, 1),)), Fraction(1)),))
 
 

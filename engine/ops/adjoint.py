@@ -46,5 +46,5 @@ def chosen(condition: "Value", yes: "Value | float", no: "Value | float", like: 
 
 def size_of(dim: Dim, like: "Value") -> "Value":
     """A dimension as a scalar of the element of `like`."""
-    number = like.builder.call("dim_value", dim=dim)
-    return number.call("cast", element=like.type.element)  # pyright: ignore[reportArgumentType]
+    element = like.type.element
+    return like.builder.call("dim_value", dim=dim, element=element)  # pyright: ignore[reportArgumentType]

@@ -183,6 +183,22 @@ def _flip_gradient(g: "Value", call: Call) -> Gradients:
     return (g.call("flip", axis=call.attributes["axis"]),)
 
 
+def _infer_roll(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    rules.as_int(attributes["shift"])
+    rules.require_axis("roll", inputs[0], rules.as_int(attributes["axis"]))
+    return inputs[0]
+
+
+def _roll(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    shift, axis = (rules.as_int(attributes[name]) for name in ("shift", "axis"))
+    return np.roll(inputs[0], shift, axis)
+
+
+def _roll_gradient(g: "Value", call: Call) -> Gradients:
+    shift = -rules.as_int(call.attributes["shift"])
+    return (g.call("roll", axis=call.attributes["axis"], shift=shift),)
+
+
 RESHAPE = Op(
     name="reshape",
     doc="The same entries, in row-major order, in another shape.",
@@ -264,5 +280,17 @@ FLIP = Op(
     samples=_one([((5,), {"axis": 0}), ((2, 3), {"axis": 1}), ((3, 0), {"axis": 0})]),
     gradient=_flip_gradient,
 )
+ROLL = Op(
+    name="roll",
+    doc="The entries along an axis, `shift` places further, those from the end at the beginning.",
+    signature="(x: any[...], axis, shift) -> any[...]",
+    infer=_infer_roll,
+    compute=_roll,
+    samples=_one([
+        ((5,), {"axis": 0, "shift": 2}), ((2, 3), {"axis": 1, "shift": -4}),
+        ((3, 0), {"axis": 1, "shift": 1}),
+    ]),
+    gradient=_roll_gradient,
+)  # fmt: skip
 
-OPS = (RESHAPE, TRANSPOSE, BROADCAST, CONCAT, SLICE, PAD, FLIP)
+OPS = (RESHAPE, TRANSPOSE, BROADCAST, CONCAT, SLICE, PAD, FLIP, ROLL)

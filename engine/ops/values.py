@@ -7,7 +7,7 @@ import numpy as np
 
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attributes
-from fml.engine.ir.types import BOOL, F32, SCALAR, Element, TensorType
+from fml.engine.ir.types import BOOL, F32, Element, TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.record import Array, Call, Op, Sample, given_type
 from fml.engine.ops.samples import SHAPES, coin, draw, labels, sample, whole
@@ -67,7 +67,7 @@ def _constant_samples(rng: np.random.Generator) -> Sequence[Sample]:
 
 def _infer_dim_value(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
     rules.as_dim(attributes["dim"])
-    return SCALAR
+    return TensorType(rules.as_element(attributes.get("element", F32)))
 
 
 def _dim_value(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
@@ -117,11 +117,14 @@ CONSTANT = Op(
 )
 DIM_VALUE = Op(
     name="dim_value",
-    doc="A dimension as a number.",
-    signature="(dim) -> f32",
+    doc="A dimension as a number; an f32 where no element is given.",
+    signature="(dim, element) -> element",
     infer=_infer_dim_value,
     compute=_dim_value,
-    samples=lambda rng: [Sample((), (), {"dim": Dim.of(7)})],
+    samples=lambda rng: [
+        Sample((), (), {"dim": Dim.of(7)}),
+        Sample((), (), {"dim": Dim.of(1 << 40), "element": Element.I64}),
+    ],
     undifferentiable="it has no inputs",
 )
 IOTA = Op(

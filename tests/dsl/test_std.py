@@ -65,21 +65,76 @@ FUNCTIONS = [
     ("log_softmax(x)", special.log_softmax(X, axis=1)),
     ("logsumexp(x)", special.logsumexp(X, axis=1)),
     ("logsumexp(1000 * x)", special.logsumexp(1000 * X.astype(float), axis=1)),
-    ("var(x)", X.var(1)),
+    ("var(x)", X.var()),
+    ("var(x, over = 1, keep = true)", X.var(1, keepdims=True)),
     ("std(x, over = 0)", X.std(0)),
     ("norm(x)", np.linalg.norm(X)),
+    ("norm(x, over = 1)", np.linalg.norm(X, axis=1)),
+    ("sum(x, over = everything)", X.sum()),
+    ("prod(x, over = 1)", X.prod(1)),
+    ("cumsum(x, over = 0)", X.cumsum(0)),
     ("mean(x, over = N)", X.mean(0)),
     ("max(x, over = 1)", X.max(1)),
+    ("mod(x, 0.75)", np.mod(X, np.float32(0.75))),
+    ("where(x > 0 and not (x > 1), x, -1)", np.where((X > 0) & (X <= 1), X, -1)),
+    ("cast(any(x > 1, over = 1), f32)", (X > 1).any(1)),
+    ("cast(all(x > -1, over = 1), f32)", (X > -1).all(1)),
+    ("cast(argmin(x), f32)", X.argmin(1)),
     ("flatten(x)", X),
+    ("reshape(x, [N, 2, 2])", X.reshape(6, 2, 2)),
     ("x[1:3, -1]", X[1:3, -1]),
     ("transpose(x)", X.T),
+    ("expand(x)", X[:, :, None]),
+    ("expand(x, 0)", X[None]),
+    ("expand(x, over = -2, size = 3)", np.repeat(X[:, None], 3, 1)),
+    ("squeeze(expand(expand(x, 0), 2))", X),
+    ("squeeze(expand(x, 1), over = 1)", X),
+    ("flip(x)", X[:, ::-1]),
+    ("roll(x, 1)", np.roll(X, 1, 1)),
+    ("roll(x, -8, over = 0)", np.roll(X, -8, 0)),
+    ("tile(x, 3)", np.tile(X, (1, 3))),
+    ("tile(x, 2, over = 0)", np.tile(X, (2, 1))),
+    ("pad(x, 1)", np.pad(X, 1)),
+    ("pad(x, [2, 0], over = 1, value = -1.5)", np.pad(X, ((0, 0), (2, 0)), constant_values=-1.5)),
     ("concat([x, ones(x)], over = 1)", np.c_[X, np.ones_like(X)]),
+    ("stack([x, 2 * x])", np.stack([X, 2 * X], 2)),
+    ("stack([x, 2 * x], over = 0)", np.stack([X, 2 * X])),
+    ("split(x, 2)[1]", np.split(X, 2, 1)[1]),
+    ("split(x, [1, 0, 3])[2]", X[:, 1:]),
+    ("take(x, [2, 0], over = 1)", X[:, [2, 0]]),
 ]  # fmt: skip
 
 
 @pytest.mark.parametrize(("expression", "expected"), FUNCTIONS, ids=[f for f, _ in FUNCTIONS])
 def test_functions(expression: str, expected: NDArray[np.float64]) -> None:
     np.testing.assert_allclose(applied(expression), expected, rtol=2e-5, atol=1e-6)
+
+
+PLACES = "i = cast(iota(3), i64); j = cast(expand([3, 0]), i64);"
+AT, BELOW = np.arange(3), np.array([[3], [0]])
+
+
+@pytest.mark.parametrize(
+    ("expression", "expected"),
+    [
+        ("x[i]", X[AT]),
+        ("x[:, j]", X[:, BELOW]),
+        ("x[iota(4), iota(4)]", X[np.arange(4), np.arange(4)]),
+        ("x[i, j]", X[AT, BELOW]),
+        ("x[1:, i]", X[1:, AT]),
+        ("x[i, -1]", X[AT, -1]),
+        ("x[i, 1:3]", X[AT, 1:3]),
+        ("x[5 + 9 * i, j - 9]", X[np.minimum(5 + 9 * AT, 5), 0 * BELOW]),
+        ("x[[5, 0], [1, 2]]", X[[5, 0], [1, 2]]),
+        ("x[iota(N), argmax(x)]", X.max(1)),
+        ("stack([x, -x], over = 1)[i, :, j]", np.stack([X, -X], 1)[AT, :, BELOW]),
+        ("stack([x, -x], over = 1)[:, 0, i]", X[:, AT]),
+        ("stack([x, -x], over = 1)[:, [1, 0], [0, 2]]", np.stack([-X[:, 0], X[:, 2]], 1)),
+        ("stack([x, -x], over = 0)[[1, 0], :, [0, 2]]", np.stack([-X[:, 0], X[:, 2]])),
+    ],
+)
+def test_tensors_of_indices(expression: str, expected: NDArray[np.float64]) -> None:
+    np.testing.assert_array_equal(applied(f"{PLACES} {expression}"), expected)
 
 
 IMAGES = RANDOM.normal(size=(2, 4, 6, 3)).astype(np.float32)

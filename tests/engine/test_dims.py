@@ -136,6 +136,7 @@ ROUNDED = [
     ((H / 2 + N).ceil(), (H / 2).ceil() + N),
     ((H / 2 + Dim.of(3) / 2).floor(), (H / 2 + Dim.of(1) / 2).floor() + 1),
     (Dim.of(7) / 2 - (Dim.of(7) / 2).floor(), Dim.of(1) / 2),
+    ((N + Dim.of(1) / 2).ceil(), N + 1),
     ((Dim.of(-7) / 2).floor(), Dim.of(-4)),
     ((Dim.of(-7) / 2).ceil(), Dim.of(-3)),
 ]
