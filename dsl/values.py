@@ -238,7 +238,9 @@ LEARNERS_AXIS = LearnersValue()
 
 @dataclass(frozen=True, slots=True)
 class Columns:
-    """`columns[...]` in a data set: its source's columns, by name or place."""
+    """`columns[...]` in a data set: its source's columns, by name or place, each of a type."""
+
+    type: TensorType
 
 
 @dataclass(frozen=True, slots=True)

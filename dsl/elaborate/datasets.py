@@ -8,6 +8,7 @@ from fml.dsl import ast
 from fml.dsl.elaborate import expressions, names, signatures
 from fml.dsl.elaborate.arithmetic import as_tensor, read
 from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.elaborate.syntax import walk
 from fml.dsl.modules import Module
 from fml.dsl.scope import Entry, Scope
 from fml.dsl.values import (
@@ -23,7 +24,7 @@ from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Phase
 from fml.engine.ir.training import Dataset, Field, Part, Role, Split, Statistic, Variable
-from fml.engine.ir.types import F32, Label, TensorType, tensor
+from fml.engine.ir.types import BOOL, F32, Element, Label, TensorType, tensor
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -44,17 +45,22 @@ SOURCES = (
     "spirals",
     "line",
 )
+# Their columns are arrays, an entry of the field's shape each; those of the others are numbers.
+_OF_ARRAYS = ("npz", "npy", "idx", "images")
 MAX_COLUMNS = 100_000
 _ROWS = Dim.of("N")
+_NUMBERS = tensor(F32, _ROWS)
 
 
 def split_names(declaration: ast.Data) -> list[str] | None:
-    """The splits that a data set declares; None where Python hands them over."""
+    """The splits that a data set declares; None where only the data tell."""
+    has_own = _source_name(declaration) in {"given", *_OF_ARRAYS}
     if not declaration.splits:
-        return None if _source_name(declaration) == "given" else ["train"]
-    names = [part.name for split in declaration.splits for part in split.parts]
-    # What a source is cut from keeps its other splits: idx has a `test` of its own.
-    return [*names, "test"] if any(split.of for split in declaration.splits) else names
+        return None if has_own else ["train"]
+    # A source that is cut in part keeps its other splits: idx has a `test` of its own.
+    if has_own and any(split.of for split in declaration.splits):
+        return None
+    return [part.name for split in declaration.splits for part in split.parts]
 
 
 def _source_name(declaration: ast.Data) -> str:
@@ -169,9 +175,9 @@ def _field(
         name = _bare_column(s, written.value, module)
         text = name if isinstance(name, str) else str(name)
         return _column(s, name, batch), text
-    column = tensor(F32, _ROWS).with_shape((_ROWS, *(type.shape if _is_image(type) else ())))
-    scope = ColumnScope(module, None, None, {"columns": Columns()})
-    scope.column = lambda name: _column(s, name, column)
+    of_column = _column_type(source, written.value, batch)
+    scope = ColumnScope(module, None, None, {"columns": Columns(of_column)})
+    scope.column = lambda name: _column(s, name, of_column)
     value = read(s, expressions.evaluate(s, written.value, scope))
     if isinstance(value, Poison):
         raise Failed
@@ -228,16 +234,25 @@ class ColumnScope(Scope):
         return self, self.column(name)
 
 
-def _is_image(type: TensorType) -> bool:
-    return type.rank == 3
+def _column_type(source: str, value: ast.Expression, field: TensorType) -> TensorType:
+    """The type that a column has in a field's expression: its element, and for an array its shape.
+
+    What a list puts together are single numbers, whatever the source.
+    """
+    is_list = any(isinstance(part, ast.ListOf | ast.Range) for part in walk(value))
+    numbers = (
+        field if isinstance(field.element, Element) and field.element is not BOOL else _NUMBERS
+    )
+    if source in _OF_ARRAYS and not is_list:
+        return numbers.with_shape(field.shape)
+    return numbers.with_shape((_ROWS,))
 
 
-def columns(s: Session, e: ast.Index, scope: Scope) -> Any_:
+def columns(s: Session, e: ast.Index, type: TensorType, scope: Scope) -> Any_:
     """`columns["name"]`, `columns[3]`, `columns[0 .. 63]`."""
     if len(e.items) != 1 or isinstance(e.items[0], ast.Slice | ast.All | ast.Dots):
         raise s.report("E0542", "`columns[...]` takes a name, a place or a range", [e])
     value = expressions.evaluate_static(s, e.items[0], scope, "a column")
-    type = tensor(F32, _ROWS)
     if isinstance(value, RangeOf):
         if not value.low <= value.high <= value.low + MAX_COLUMNS:
             raise s.report(

@@ -132,7 +132,7 @@ def index(s: Session, e: ast.Index, scope: Scope) -> Any_:
         case Poison() | Unknown():
             return POISON
         case Columns():
-            return datasets.columns(s, e, scope)
+            return datasets.columns(s, e, value.type, scope)
         case tuple():
             return _item(s, e, cast("tuple[Any_, ...]", value), scope)
         case Tensor():

@@ -1,5 +1,6 @@
 """The fields of a data set, computed by its graph over the columns of a table."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -9,7 +10,7 @@ from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, error
 from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import Dataset, Field, Role, Variable
-from fml.engine.ir.types import Label
+from fml.engine.ir.types import Label, TensorType
 from fml.engine.ops.record import Array
 from fml.engine.passes.pipeline import optimise
 from fml.engine.plan.planner import make_plan
@@ -48,7 +49,8 @@ class Columns:
         for node in graph.of_op("column"):
             name, is_label = node.attributes["name"], isinstance(node.type.element, Label)
             with declared_at(node.span):
-                values = self._classed(name, rows) if is_label else self._numeric(name, rows)
+                read = self._classed if is_label else self._numeric
+                values = read(name, rows, node.type)
             executable.upload(node.id, values)
         executable.run()
         return {name: executable.output(name) for name in outputs}
@@ -75,27 +77,49 @@ class Columns:
                 "check the cell, and what the expression does to it (log of 0, division by 0)",
             )])  # fmt: skip
 
-    def _classed(self, name: object, rows: Array) -> Array:
+    def _classed(self, name: object, rows: Array, type: TensorType) -> Array:
         field = next(
             f for f in label_fields(self.dataset) if source_column(self.dataset, f) == name
         )
-        return numbered(field, self.table.column(name), self.classes, self.table)[rows]
+        column = self._shaped(self.table.column(name), _shown(name), type)
+        return numbered(field, column, self.classes, self.table)[rows]
 
-    def _numeric(self, name: object, rows: Array) -> Array:
+    def _numeric(self, name: object, rows: Array, type: TensorType) -> Array:
+        """Samples of a column in the shape that a node of the graph has."""
         column = self.table.column(name)
-        shown = f"`{name}`" if isinstance(name, str) else f"column {name}"
-        if not is_text(column):
-            chosen = column[rows]
-            if chosen.dtype.kind == "f" and not np.isfinite(chosen).all():
-                row = int(np.flatnonzero(~np.isfinite(column))[0])
-                raise self._no_number(row, shown, str(column[row]))
-            return chosen
-        row = next(i for i, cell in enumerate(column) if not is_number(cell))
-        raise self._no_number(row, shown, str(column[row]))
+        shown = _shown(name)
+        if is_text(column):
+            row = next(i for i, cell in enumerate(column) if not is_number(cell))
+            raise self._no_number(row, shown, str(column[row]))
+        chosen = self._shaped(column, shown, type)[rows]
+        wrong = ~np.isfinite(chosen) if chosen.dtype.kind == "f" else np.zeros(0, bool)
+        if type.dtype.kind in "iu" and not np.can_cast(chosen.dtype, type.dtype):
+            with np.errstate(invalid="ignore"):
+                wrong = chosen != chosen.astype(type.dtype)
+        if wrong.any():
+            place = tuple(map(int, np.argwhere(wrong)[0]))
+            kind = f"a number that {type.element} holds is" if type.dtype.kind in "iu" else ""
+            raise self._no_number(int(rows[place[0]]), shown, str(chosen[place]), kind)
+        return chosen
 
-    def _no_number(self, row: int, column: str, cell: str) -> FmlError:
+    def _shaped(self, column: Array, shown: str, type: TensorType) -> Array:
+        """A column whose samples have the shape of a type; axes of 1 and flat ones do not count."""
+        wanted = type.with_shape(type.shape[1:]).sizes
+        if column.shape[1:] == wanted:
+            return column
+        if wanted and math.prod(column.shape[1:]) == math.prod(wanted):
+            return column.reshape(len(column), *wanted)
+        found = "x".join(map(str, column.shape[1:])) or "a single number"
+        needed = "x".join(map(str, wanted)) or "a single number"
+        raise error(
+            "E0511", f"a sample of {shown} is {found}, and {needed} is needed",
+            notes=[f"in {self.table.origin}"],
+            help="write the sizes of the field as they are in the data",
+        )  # fmt: skip
+
+    def _no_number(self, row: int, column: str, cell: str, kind: str = "") -> FmlError:
         found = (
-            f"has `{cell}` in {column}, and a number is needed"
+            f"has `{cell}` in {column}, and {kind or 'a number is'} needed"
             if cell
             else f"has nothing in {column}"
         )
@@ -103,6 +127,10 @@ class Columns:
             "E0504", f"{self.table.place(row)} {found}",
             help="correct the cell or leave the line out; words are read by a field `label[K]`",
         )  # fmt: skip
+
+
+def _shown(column: object) -> str:
+    return f"`{column}`" if isinstance(column, str) else f"column {column}"
 
 
 def columns_of(dataset: Dataset, table: Table) -> Columns:

@@ -6,11 +6,11 @@ from pathlib import Path
 from fml.engine.ir.diagnostics import did_you_mean, error
 
 
-def find_file(path: str, base: Path) -> Path:
+def find_file(path: str, base: Path, remedy: str = "") -> Path:
     """Return the first that exists of the places where a path may be.
 
     These are the folder of the `.fml` file, `$FML_DATA`, the user's cache, and
-    `/usr/share/datasets`, in this order.
+    `/usr/share/datasets`, in this order. `remedy` says where to get what has a name of its own.
 
     Raises:
         FmlError: E0501, there is none; it lists the places.
@@ -23,7 +23,7 @@ def find_file(path: str, base: Path) -> Path:
     near = did_you_mean(places[0].name, _neighbours(places[0]))
     raise error(
         "E0501", f"cannot find the data `{path}`", notes=looked,
-        help=near or "put it there, or set FML_DATA to the folder that it is in",
+        help=near or remedy or "put it there, or set FML_DATA to the folder that it is in",
     )  # fmt: skip
 
 

@@ -6,15 +6,17 @@ from types import MappingProxyType
 
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, did_you_mean
 from fml.engine.ir.training import Dataset
+from fml.engine.sources.arrays import NPY, NPZ
 from fml.engine.sources.blobs import BLOBS
 from fml.engine.sources.csv import CSV
 from fml.engine.sources.given import table_of
+from fml.engine.sources.idx import IDX
 from fml.engine.sources.line import LINE
 from fml.engine.sources.spirals import SPIRALS
 from fml.engine.sources.table import Argument, Source, Table, declared_at
 
 SOURCES: Mapping[str, Source] = MappingProxyType(
-    {source.name: source for source in (CSV, BLOBS, SPIRALS, LINE)}
+    {source.name: source for source in (CSV, IDX, NPZ, NPY, BLOBS, SPIRALS, LINE)}
 )
 
 

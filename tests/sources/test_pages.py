@@ -9,7 +9,7 @@ from fml.engine.ir.diagnostics import FmlError
 from tests.sources.datasets import loaded
 
 PAGES = Path(__file__).parent.parent.parent / "docs" / "errors"
-CODES = [f"E050{n}" for n in range(1, 10)] + ["W0501", "E0902"]
+CODES = [f"E050{n}" for n in range(1, 10)] + ["E0510", "E0511", "W0501", "E0902"]
 
 
 def found(text: str) -> list[str]:
