@@ -317,9 +317,8 @@ SPECIAL: Mapping[str, Callable[[Session, ast.Call, Scope], Any_]] = {
 _LATER = "it comes with a later version; the primitives of today are in the language reference"
 NOT_LOWERED: Mapping[str, str] = dict.fromkeys(
     (
-        "conv_transpose", "batch_norm", "layer_norm", "group_norm", "rms_norm", "embedding",
-        "attention", "lstm", "gru", "truncated_normal", "orthogonal", "load", "top_k",
-        "top_k_accuracy", "einsum", "pad_crop",
+        "conv_transpose", "attention", "lstm", "gru", "truncated_normal", "orthogonal", "load",
+        "top_k", "top_k_accuracy", "einsum", "pad_crop",
         "cutout", "mixup", "lars", "lamb", "lion", "parameter_server", "local_sgd",
         "post_local_sgd", "diloco", "gossip", "sync_sgd",
     ),

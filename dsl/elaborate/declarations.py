@@ -12,7 +12,7 @@ from fml.dsl.scope import Entry, Scope
 from fml.dsl.values import POISON, Any_, Instance, LayerFactory, Poison, Tensor, Unknown
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.source import Span
-from fml.engine.ir.types import TensorType
+from fml.engine.ir.types import Element, TensorType
 
 
 def ensure_checked(
@@ -133,9 +133,11 @@ def _argument(s: Session, parameter: ast.Parameter, type: TensorType) -> Tensor:
 
 
 def _bind_names(type: ast.Type | None, matched: signatures.Matched) -> None:
-    """Quantify the names that stand alone as axes; a `...` is checked as one axis."""
+    """Quantify the names that stand alone as axes; `...` is checked as one axis, `float` as f32."""
     if type is None or signatures.is_static(type):
         return
+    if type.name == signatures.FLOAT:
+        matched.names[signatures.FLOAT] = Element.F32
     for axis in (*(type.axes or ()), *([type.classes] if type.classes else [])):
         if isinstance(axis, ast.Dots):
             matched.run = (Dim.of("..."),)

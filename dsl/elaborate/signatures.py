@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import expressions, names
@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from fml.dsl.elaborate.calls import Given
 
 STATIC_TYPES = ("dim", "number", "bool", "string", "duration", "layer")
+FLOAT = "float"  # whatever floating-point element the arguments have, one in a whole signature
 _ELEMENTS = {element.value: element for element in Element}
 
 
@@ -56,6 +57,7 @@ def match(
     module = s.frames[-1].module if s.frames else s.module
     matched = Matched(Scope(module, None, None, dict(attributes or {})))
     matched.names = dict(attributes or {})
+    _bind_float(s, parameters, bound, matched)
     later: list[tuple[ast.Parameter, Tensor, ast.Syntax]] = []
     for parameter in parameters:
         given = bound[parameter.name]
@@ -65,7 +67,7 @@ def match(
         elif is_static(parameter.type):
             matched.names[parameter.name] = static_argument(s, parameter, value, given.at, name)
         else:
-            tensor = _tensor_argument(s, parameter, value, given.at, name)
+            tensor = _tensor_argument(s, parameter, value, given.at, matched, name)
             matched.names[parameter.name] = tensor
             _bind_axes(s, parameter, tensor, given.at, matched, name)
             later.append((parameter, tensor, given.at))
@@ -104,11 +106,27 @@ def static_argument(
     return value
 
 
+def _bind_float(
+    s: Session, parameters: Sequence[ast.Parameter], bound: "Mapping[str, Given]", matched: Matched
+) -> None:
+    """Let `float` be the element of the first tensor given for one; of numbers alone, f32."""
+    given = [bound[p.name] for p in parameters if p.type is not None and p.type.name == FLOAT]
+    for argument in given:
+        value = read(s, argument.value)
+        if isinstance(value, Tensor) and value.type.is_float:
+            matched.names[FLOAT] = cast("Element", value.type.element)
+            matched.sources[FLOAT] = argument.at
+            return
+    if given:
+        matched.names[FLOAT] = Element.F32
+
+
 def _tensor_argument(
-    s: Session, parameter: ast.Parameter, value: Any_, at: ast.Syntax, name: str
+    s: Session, parameter: ast.Parameter, value: Any_, at: ast.Syntax, matched: Matched, name: str
 ) -> Tensor:
     assert parameter.type is not None
-    element = _ELEMENTS.get(parameter.type.name, Element.F32)
+    wanted = parameter.type.name
+    element = _element_called(wanted, matched.names) or Element.F32
     if isinstance(value, Unknown):
         raise Failed
     if isinstance(value, Tree) or not isinstance(value, Tensor | int | float | Dim | tuple):
@@ -120,17 +138,29 @@ def _tensor_argument(
         )
     tensor = as_tensor(s, value, at, element)
     found = tensor.type.element
-    fits = isinstance(found, Label) if parameter.type.name == "label" else found is element
+    fits = isinstance(found, Label) if wanted == "label" else found is element
     # Binary losses take class numbers 0 and 1 as numbers: the function casts them.
     if not fits:
         raise s.report(
             "E0303",
-            f"`{name}` takes {parameter.type.name} for `{parameter.name}`, found {found}",
+            f"`{name}` takes {wanted} for `{parameter.name}`, found {found}",
             [Mark(at.span, s.type_text(tensor.value))],
-            notes=s.origin_notes(tensor.value),
-            help=_conversion(found, parameter.type.name),
+            notes=[*_float_notes(wanted, matched), *s.origin_notes(tensor.value)],
+            help=_conversion(found, "label" if wanted == "label" else str(element)),
         )
     return tensor
+
+
+def _float_notes(wanted: str, matched: Matched) -> list[str]:
+    if wanted != FLOAT or FLOAT not in matched.sources:
+        return []
+    return [f"float = {matched.names[FLOAT]} comes from `{matched.sources[FLOAT].span.text}`"]
+
+
+def _element_called(name: str, names: Mapping[str, Entry]) -> Element | None:
+    """The element of this name: a built-in one, `float`, or an attribute that is an element."""
+    found = _ELEMENTS.get(name) or names.get(name)
+    return found if isinstance(found, Element) else None
 
 
 def _conversion(found: ElementType, wanted: str) -> str:
@@ -275,10 +305,19 @@ def _element(s: Session, type: ast.Type, scope: Scope) -> ElementType | None:
             "E0326", f"`{type.name}` is the type of a static value, and this is a tensor's", [type],
             help="`f32[N, 4]`, `label[10]`",
         )  # fmt: skip
-    if type.name not in _ELEMENTS:
-        near = did_you_mean(type.name, [*_ELEMENTS, "label", *STATIC_TYPES])
-        raise s.report("E0326", f"`{type.name}` is not a type", [type], help=near)
-    return _ELEMENTS[type.name]
+    held = scope.find(type.name)
+    if held is not None and isinstance(held[1], Unknown):
+        return None
+    found = _element_called(type.name, {type.name: held[1]} if held else {})
+    if found is not None:
+        return found
+    if type.name == FLOAT:
+        raise s.report(
+            "E0326", "`float` is the element of an argument, and no parameter is of it", [type],
+            help="write the element: `f32`",
+        )  # fmt: skip
+    near = did_you_mean(type.name, [*_ELEMENTS, FLOAT, "label", *STATIC_TYPES])
+    raise s.report("E0326", f"`{type.name}` is not a type", [type], help=near)
 
 
 def check_result(
