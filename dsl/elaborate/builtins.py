@@ -318,7 +318,7 @@ _LATER = "it comes with a later version; the primitives of today are in the lang
 NOT_LOWERED: Mapping[str, str] = dict.fromkeys(
     (
         "conv_transpose", "attention", "lstm", "gru", "truncated_normal", "orthogonal", "load",
-        "top_k", "top_k_accuracy", "einsum", "pad_crop",
+        "top_k", "top_k_accuracy", "einsum",
         "cutout", "mixup", "lars", "lamb", "lion", "parameter_server", "local_sgd",
         "post_local_sgd", "diloco", "gossip", "sync_sgd",
     ),
