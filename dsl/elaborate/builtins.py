@@ -319,7 +319,7 @@ NOT_LOWERED: Mapping[str, str] = dict.fromkeys(
     (
         "conv_transpose", "attention", "lstm", "gru", "truncated_normal", "orthogonal", "load",
         "top_k", "top_k_accuracy", "einsum",
-        "cutout", "mixup", "lars", "lamb", "lion", "parameter_server", "local_sgd",
+        "mixup", "lars", "lamb", "lion", "parameter_server", "local_sgd",
         "post_local_sgd", "diloco", "gossip", "sync_sgd",
     ),
     _LATER,
