@@ -27,9 +27,12 @@ def messages() -> Console:
 def _console(stream: TextIO) -> Console:
     # Decided by the stream alone: FORCE_COLOR must not put control characters into a file.
     is_terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
+    # Without a colour system rich writes no bold either; `no_color` would take colours alone away.
+    is_plain = not is_terminal or bool(os.environ.get("NO_COLOR"))
     return Console(
         file=stream,
         force_terminal=is_terminal,
+        color_system=None if is_plain else "auto",
         width=None if is_terminal else _FILE_WIDTH,
         highlight=False,
         soft_wrap=False,
@@ -40,7 +43,7 @@ def _console(stream: TextIO) -> Console:
 
 def is_coloured(console: Console) -> bool:
     """Say whether colours may be used: a terminal, and no NO_COLOR."""
-    return console.is_terminal and not console.no_color
+    return console.color_system is not None
 
 
 def print_diagnostics(diagnostics: Sequence["Diagnostic"]) -> None:

@@ -2,16 +2,21 @@
 
 import time
 from collections.abc import Mapping, Sequence
+from datetime import timedelta
 
-from rich.console import Console
-from rich.progress import BarColumn, TaskID, TextColumn, TimeElapsedColumn
-from rich.progress import Progress as Bar
+from rich.cells import cell_len
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
 
-from fml.engine.ir.training import StopAfter, Training, Unit
+from fml.engine.ir.training import StopAfter, StopPatience, Training, Unit
 from fml.engine.runtime.watch import Best, Listener, Point, Progress
 
 _SECONDS_BETWEEN_LINES = 2.0
-_SECONDS_BETWEEN_UPDATES = 0.1
+# Of the moving line, in columns.
+_GAP, _SHORTEST_BAR, _LONGEST_BAR = 2, 8, 24
 
 
 def listener_for(training: Training, console: Console) -> Listener:
@@ -23,8 +28,11 @@ class _Report:
     """What both kinds of progress say."""
 
     def __init__(self, training: Training) -> None:
-        self._stops = [stop for stop in training.stops if isinstance(stop, StopAfter)]
+        stops = training.stops
+        self._stops = [stop for stop in stops if isinstance(stop, StopAfter)]
         self._keep = training.keep
+        self._watched = [training.keep.series] if training.keep else []
+        self._watched += [stop.series for stop in stops if isinstance(stop, StopPatience)]
         self._best = Best(training.keep.highest) if training.keep else None
         self.epochs: float | None = None
 
@@ -42,15 +50,31 @@ class _Report:
 
     def place(self, progress: Progress) -> str:
         """`epoch 12/60`."""
-        total = "" if self.epochs is None else f"/{self.epochs:.4g}"
+        total = "" if self.epochs is None else f"/{_count(self.epochs)}"
         return f"epoch {int(progress.epoch)}{total}"
 
     def figures(self, latest: Mapping[str, float]) -> str:
         """`train.loss 0.123, valid.accuracy 0.95, best 0.96 in epoch 7`."""
         words = [f"{name} {value:.4g}" for name, value in latest.items()]
-        if self._best is not None and self._best.value is not None:
-            words.append(f"best {self._best.value:.4g} in epoch {self._best.at:.4g}")
-        return ", ".join(words)
+        return ", ".join([*words, *([self.best()] if self.best() else [])])
+
+    def by_importance(self, latest: Mapping[str, float]) -> list[str]:
+        """The figures that `keep` and `stop` watch, what is minimised, then all others."""
+        minimised = [series for series in latest if series.startswith("train.")]
+        order = dict.fromkeys([*self._watched, *minimised, *latest])
+        # All of one width, or the line would jump.
+        return [f"{name} {latest[name]:#.4g}" for name in order if name in latest]
+
+    def best(self) -> str:
+        """`best 0.96 in epoch 7`, nothing where the plan keeps nothing."""
+        if self._best is None or self._best.value is None:
+            return ""
+        return f"best {self._best.value:.4g} in epoch {_count(self._best.at)}"
+
+
+def _count(number: float) -> str:
+    """Write a number of epochs: whole ones with all their digits."""
+    return f"{number:.0f}" if number == int(number) or number >= 1000 else f"{number:.4g}"
 
 
 def most_epochs(stops: Sequence[StopAfter], steps_per_epoch: int) -> float | None:
@@ -96,54 +120,71 @@ class PlainLines:
     def _write(self, progress: Progress, latest: Mapping[str, float]) -> None:
         place = f"{self._report.place(progress)}, step {progress.step}"
         # Not through rich, which would break a long line.
-        print(f"{place}: {self._report.figures(latest)}", file=self._console.file, flush=True)
+        figures = self._report.figures(latest)
+        print(f"{place}: {figures}" if figures else place, file=self._console.file, flush=True)
 
 
 class LiveLine:
-    """A bar over the epochs with the latest figures behind it."""
+    """One moving line: the place, a bar, and of all else what the terminal has room for."""
 
     def __init__(self, training: Training, console: Console) -> None:
         """Draw on a terminal."""
-        self._report = _Report(training)
-        self._bar = Bar(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("step {task.fields[step]}"),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[figures]}"),
-            console=console,
-            transient=True,
+        self._report, self._console = _Report(training), console
+        self._progress, self._noted = Progress(0, 0.0, 0, 0.0, {}), time.monotonic()
+        self._live = Live(
+            console=console, transient=True, refresh_per_second=10, get_renderable=self._line
         )
-        self._task: TaskID | None = None
-        self._updated = 0.0
 
     def started(self, progress: Progress, steps_per_epoch: int) -> None:
-        """Show the bar."""
+        """Show the line."""
         self._report.start(steps_per_epoch)
-        place = self._report.place(progress)
-        self._task = self._bar.add_task(place, total=self._report.epochs, step=0, figures="")
-        self._bar.start()
+        self.stepped(progress)
+        self._live.start(refresh=True)
 
     def stepped(self, progress: Progress) -> None:
-        """Move the bar, a few times a second."""
-        now = time.monotonic()
-        if now - self._updated > _SECONDS_BETWEEN_UPDATES and self._task is not None:
-            self._updated = now
-            self._show(self._task, progress)
+        """Keep where the run stands; the line is drawn anew a few times a second."""
+        self._progress, self._noted = progress, time.monotonic()
 
     def measured(self, points: tuple[Point, ...]) -> None:
         """Remember the best."""
         self._report.note(points)
 
     def stopped(self, progress: Progress, why: str) -> None:
-        """Take the bar away: the closing table takes its place."""
-        self._bar.stop()
+        """Take the line away: the closing table takes its place."""
+        self._live.stop()
 
-    def _show(self, task: TaskID, progress: Progress) -> None:
-        self._bar.update(
-            task,
-            completed=progress.epoch,
-            description=self._report.place(progress),
-            step=progress.step,
-            figures=self._report.figures(progress.latest),
-        )
+    def _line(self) -> RenderableType:
+        report, progress = self._report, self._progress
+        seconds = int(progress.seconds + time.monotonic() - self._noted)
+        first, *figures = [*report.by_importance(progress.latest), ""]
+        bar = "" if report.epochs is None else "-" * _SHORTEST_BAR
+        words = [
+            report.place(progress),
+            first,
+            str(timedelta(seconds=seconds)),
+            *figures,
+            report.best(),
+            bar,
+            f"step {progress.step:,}",
+        ]
+        shown, left = fitting(words, self._console.width - 1)  # a full line may be wrapped
+        cells: list[RenderableType] = [Text(word) for word in shown if word != bar]
+        if bar in shown and report.epochs is not None:
+            width = min(_SHORTEST_BAR + left, _LONGEST_BAR)
+            cells.insert(1, ProgressBar(report.epochs, progress.epoch, width))
+        line = Table.grid(padding=(0, _GAP, 0, 0))
+        line.add_row(*cells)
+        return line
+
+
+def fitting(words: Sequence[str], width: int) -> tuple[list[str], int]:
+    """Choose, in order of importance, what stands side by side in a width, and what is left of it.
+
+    The first is always there, cut off where it must be.
+    """
+    shown, left = [words[0][:width]], width - cell_len(words[0])
+    for word in filter(None, words[1:]):
+        if cell_len(word) + _GAP <= left:
+            shown.append(word)
+            left -= cell_len(word) + _GAP
+    return shown, left

@@ -129,16 +129,18 @@ def _print_options(file: Path) -> None:
     from fml.program import load
 
     program = load(file)
-    formatter = click.HelpFormatter(width=100)
+    # As wide as click's own help above it.
+    formatter = click.HelpFormatter()
     rows: list[tuple[str, str]] = []
     for option in program.options.values():
-        allowed = f" in {option.allowed}" if option.allowed else ""
-        rows.append((f"{option.name}={_shown(option.default)}{allowed}", option.doc))
+        allowed = f"(in {option.allowed})" if option.allowed else ""
+        words = " ".join(filter(None, (option.doc, allowed)))
+        rows.append((f"{option.name}={_shown(option.default)}", words))
     with formatter.section(f"Options of {file}"):
-        formatter.write_dl(rows or [("none", "")], col_max=44)
+        formatter.write_dl(rows or [("none", "")])
     plans = [(plan.name or "(unnamed)", plan.doc) for plan in program.checked.plans]
     with formatter.section(f"Plans of {file}"):
-        formatter.write_dl(plans or [("none", "")], col_max=44)
+        formatter.write_dl(plans or [("none", "")])
     click.echo("\n" + formatter.getvalue().rstrip())
 
 

@@ -6,6 +6,7 @@ from typing import cast
 import numpy as np
 
 from fml.engine.ir.graph import Attribute, Graph, GraphBuilder, Node
+from fml.engine.ir.types import TensorType
 from fml.engine.ops.record import Array
 from fml.engine.ops.table import OPS
 from fml.engine.passes.constants import array_of
@@ -16,7 +17,7 @@ class FoldConstants:
     """Replace nodes whose inputs are all constants by their value.
 
     Leaves alone: random draws, effects, what the runtime provides, guarded nodes, reductions over
-    learners, and values above `limit` bytes. Needs definite sizes.
+    learners, values above `limit` bytes, and values of sizes that are not known yet.
     """
 
     limit: int = 1 << 12
@@ -32,7 +33,7 @@ class FoldConstants:
         if not known or op.runtime or op.effect or op.compute is None or node.guard is not None:
             return builder.keep(node)
         # Across learners a value has as many entries as there are learners.
-        if not inputs or op.across_learners or node.type.nbytes > self.limit:
+        if not inputs or op.across_learners or not self._is_small(node.type):
             return builder.keep(node)
         with np.errstate(all="ignore"):
             value = op.compute([array_of(i) for i in inputs], node.attributes, node.type)
@@ -40,6 +41,10 @@ class FoldConstants:
             "constant", node.type, (), {"value": as_attribute(value)},
             scope=node.scope, phase=node.phase, mapped=node.mapped, span=node.span,
         )  # fmt: skip
+
+    def _is_small(self, kind: TensorType) -> bool:
+        definite = all(dim.size is not None for dim in kind.dims)
+        return definite and kind.nbytes <= self.limit
 
 
 def as_attribute(value: Array) -> Attribute:

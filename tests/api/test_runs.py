@@ -164,8 +164,8 @@ def test_help_with_a_file_lists_its_options_and_plans(
     ran = fml(capfd, "train", "flowers.fml", "--help")
     assert ran.status == 0
     words = " ".join(ran.out.split())
-    assert "lr=0.5 in 0.001 .. 10 learning rate" in words
-    assert 'kind=plain in ["plain", "wide"]' in words
+    assert "lr=0.5 learning rate (in 0.001 .. 10)" in words
+    assert 'kind=plain (in ["plain", "wide"])' in words
     assert "(unnamed) The only plan." in words
     assert not Path("runs").exists()
 
@@ -237,6 +237,29 @@ def test_colours_only_where_they_are_wanted(
     status, drawn = on_terminal("check", "broken.fml", **environment)
     assert status == 2
     assert ("\x1b[" in drawn) is coloured
+
+
+def on_screen(drawn: str) -> list[str]:
+    """All lines that were ever drawn, without control characters."""
+    return re.split(r"[\r\n]+", re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", drawn))
+
+
+@pytest.mark.parametrize("columns", [16, 24, 60, 80, 100])
+def test_the_moving_line_always_has_the_epoch_and_never_wraps(columns: int, project: Path) -> None:
+    status, drawn = on_terminal("train", "flowers.fml", COLUMNS=str(columns), NO_COLOR="1")
+    assert status == 0
+    moving = [line for line in on_screen(drawn) if line.startswith("epoch")]
+    assert moving
+    assert all(re.match(r"epoch \d+/12( |$)", line) for line in moving)
+    assert max(map(len, moving)) < columns
+    # What `keep` watches is the figure that is shown first of all.
+    assert ("valid.accuracy" in moving[-1]) is (columns >= 60)
+
+
+def test_without_colour_the_moving_line_still_moves(project: Path) -> None:
+    _, drawn = on_terminal("train", "flowers.fml", NO_COLOR="1")
+    assert "\x1b[2K" in drawn
+    assert not re.search(r"\x1b\[[0-9;]*m", drawn)
 
 
 def test_ctrl_c_leaves_a_run_that_can_be_used(

@@ -1,11 +1,13 @@
 """What `fml summary` says, against numbers worked out by hand."""
 
+import io
 from pathlib import Path
 
 import pytest
+from rich.console import Console
 
 import fml
-from fml.commands.summary import quantity
+from fml.commands.summary import print_summary, quantity
 from tests.api.programs import CLASSIFIER, LINE, line_csv
 
 
@@ -72,6 +74,34 @@ def test_frozen_parameters_are_told_apart() -> None:
     """
     summary = fml.loads(text).summary()
     assert (summary.parameters, summary.trained) == (3, 1)
+
+
+@pytest.mark.parametrize(
+    ("columns", "headings"),
+    [
+        (8, "layer"),
+        (34, "layer output"),
+        (48, "layer output parameters"),
+        (80, "layer output parameters flops activations"),
+    ],
+)
+def test_a_narrow_terminal_gets_fewer_columns_and_whole_names(columns: int, headings: str) -> None:
+    shown = io.StringIO()
+    print_summary(fml.loads(CLASSIFIER).summary(), Console(file=shown, width=columns))
+    head, _, *rows = filter(str.strip, shown.getvalue().splitlines())
+    assert head.split() == headings.split()
+    assert [row.split()[0] for row in rows[:2]] == ["m.dense_0", "m"]
+
+
+def test_a_gradient_penalty_has_a_summary_though_its_batch_has_no_size_yet() -> None:
+    text = """
+        data d = given { x: f32[2]; y: f32 }
+        model m(x: f32[N, D]) -> f32[N] = x |> dense(1) |> flatten |> sum(over = 1)
+        train { n = m(); feed x, y from d.train |> batch(2)
+          minimize loss = mse(n(x), y) + mean(grad(sum(n(x)), x)^2)
+          using sgd(0.1); stop after 1 epoch }
+    """
+    assert fml.loads(text).summary().parameters == 3
 
 
 @pytest.mark.parametrize(
