@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from enum import Enum
 from types import MappingProxyType
-from typing import TypeAlias, cast
-
-import networkx as nx
+from typing import TYPE_CHECKING, TypeAlias, cast
 
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.source import Span
 from fml.engine.ir.types import Element, TensorType
+
+if TYPE_CHECKING:
+    import networkx
 
 Attribute: TypeAlias = (
     "bool | int | float | str | Dim | Element | TensorType | tuple[Attribute, ...] | None"
@@ -64,24 +65,33 @@ class Graph:
     """Nodes, the named results (`outputs`), and what the graph is called.
 
     Owns a `networkx.MultiDiGraph` keyed by node number whose edges point from a value to its
-    use. Never changed once made: build with `GraphBuilder`, change with `rewrite`.
+    use, made when it is first asked for. Never changed once made: build with `GraphBuilder`,
+    change with `rewrite`.
     """
 
-    __slots__ = ("_nodes", "name", "nx", "outputs")
+    __slots__ = ("_nodes", "_nx", "name", "outputs")
 
     def __init__(self, name: str, nodes: Iterable[Node], outputs: Mapping[str, int]) -> None:
         """Nodes must come with all that they need before them (any topological order)."""
         self.name = name
         self.outputs: Mapping[str, int] = MappingProxyType(dict(outputs))
-        self.nx: nx.MultiDiGraph[int] = nx.MultiDiGraph()
-        self._nodes: dict[int, Node] = {}
-        for node in nodes:
-            self._nodes[node.id] = node
-            self.nx.add_node(node.id)
-            for place, source in enumerate(node.inputs):
-                self.nx.add_edge(source, node.id, place=place)
-            if node.guard is not None:
-                self.nx.add_edge(node.guard, node.id, place=GUARD)
+        self._nodes = {node.id: node for node in nodes}
+        self._nx: networkx.MultiDiGraph[int] | None = None
+
+    @property
+    def nx(self) -> "networkx.MultiDiGraph[int]":
+        """The edges: from a value to each place of each node that reads it."""
+        if self._nx is None:
+            import networkx  # a fifth of a second, which checking a file need not wait for
+
+            self._nx = networkx.MultiDiGraph()
+            for node in self:
+                self._nx.add_node(node.id)
+                for place, source in enumerate(node.inputs):
+                    self._nx.add_edge(source, node.id, place=place)
+                if node.guard is not None:
+                    self._nx.add_edge(node.guard, node.id, place=GUARD)
+        return self._nx
 
     def __getitem__(self, number: int) -> Node:
         """Return the node of that number."""
