@@ -15,6 +15,7 @@ from pathlib import Path
 
 ROUNDS = 15
 EXAMPLES = Path(__file__).parent.parent / "examples"
+SOFTMAX, RESNET = str(EXAMPLES / "softmax_regression.fml"), str(EXAMPLES / "resnet.fml")
 FML = str(Path(sys.executable).with_name("fml"))
 
 # Name, command, and the most seconds it may take.
@@ -28,7 +29,7 @@ ROWS: tuple[tuple[str, list[str], float | None], ...] = (
         [FML, "check", str(EXAMPLES / "softmax_regression.fml")],
         None,
     ),
-    ("fml check resnet", [FML, "check", str(EXAMPLES / "resnet.fml")], 0.5),
+    ("fml check resnet", [FML, "check", RESNET], 0.5),
 )
 
 
