@@ -4,6 +4,7 @@ The CPU and the GPU implement the same few names; the executor knows no others.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, TypeAlias
 
 from fml.engine.ir.graph import Node
@@ -78,4 +79,8 @@ class Backend(Protocol):
 
     def stream(self) -> Stream:
         """Make a stream."""
+        ...
+
+    def at_work(self) -> AbstractContextManager[object]:
+        """Return what has to hold while kernels run, and no longer."""
         ...

@@ -1,9 +1,11 @@
 """The oracle: every operation by its record's numpy implementation, at once and in order."""
 
 from collections.abc import Sequence
-from functools import partial
+from contextlib import AbstractContextManager
+from functools import cache, partial
 
 import numpy as np
+from threadpoolctl import ThreadpoolController
 
 from fml.engine.backends.interface import Event, Launch
 from fml.engine.ir.graph import Node
@@ -82,6 +84,21 @@ class NumpyBackend:
     def stream(self) -> ImmediateStream:
         """Make a stream."""
         return ImmediateStream()
+
+    def at_work(self) -> AbstractContextManager[object]:
+        """Keep matrix products on one thread.
+
+        The threads of BLAS change the order of a sum, and so its bits, with the number of cores;
+        and they wait actively: with another process on the machine small products took 50 times
+        as long.
+        """
+        return _thread_pools().limit(limits=1, user_api="blas")
+
+
+@cache
+def _thread_pools() -> ThreadpoolController:
+    """The libraries are looked for once, after numpy has loaded its own."""
+    return ThreadpoolController()
 
 
 def _only_ufunc(scalar: Scalar | None, inputs: Sequence[Array], output: Array) -> np.ufunc | None:

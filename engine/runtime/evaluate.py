@@ -25,7 +25,8 @@ def evaluate(
     for measure in training.measures:
         if has_samples(data, measure.data, measure.split):
             measurement = Measurement(measure, data, {"steps_per_epoch": 1}, backend, store)
-            figures |= measurement.take(Moment(0, 1, 1))
+            with backend.at_work():
+                figures |= measurement.take(Moment(0, 1, 1))
     return figures
 
 
@@ -48,7 +49,8 @@ def predict(
     section = Section(model.graph, {"steps_per_epoch": 1, **sizes}, backend, store)
     section.provide_arguments(arrays)
     section.provide(Moment(0, 1, 1))
-    section.run()
+    with backend.at_work():
+        section.run()
     return section.result("result")
 
 

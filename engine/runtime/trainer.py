@@ -67,12 +67,13 @@ def train(
             checkpoint cannot be written (E0732).
     """
     _require_no_learners(training)
-    trainer = Trainer(training, data, backend, training.seed if seed is None else seed)
-    trainer.listener = listener or Silent()
-    trainer.checkpoint = checkpoint
-    if resume is not None:
-        trainer.resume(resume)
-    return trainer.run()
+    with backend.at_work():
+        trainer = Trainer(training, data, backend, training.seed if seed is None else seed)
+        trainer.listener = listener or Silent()
+        trainer.checkpoint = checkpoint
+        if resume is not None:
+            trainer.resume(resume)
+        return trainer.run()
 
 
 def new_store(
