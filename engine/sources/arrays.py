@@ -88,8 +88,9 @@ def _together(path: Path, by_split: dict[str, dict[str, Array]]) -> Table:
             if mine != theirs:
                 raise _foreign(
                     path,
-                    f"samples of `{name}` are {list(mine)} in `{split}`, {list(theirs)} in `{first}`",
-                )  # fmt: skip
+                    f"samples of `{name}` are {list(mine)} in `{split}`, and {list(theirs)} in "
+                    f"`{first}`",
+                )
     parts = by_split.values()
     columns = {name: np.concatenate([arrays[name] for arrays in parts]) for name in wanted}
     counts = [len(next(iter(arrays.values()))) for arrays in parts]

@@ -95,7 +95,7 @@ def save(path: Path, arrays: dict[str, object]) -> None:
         ({"point_train": POINTS, "kind_train": KINDS, "kind_test": KINDS}, "`test` has none"),
         (
             {"point_train": POINTS, "point_test": POINTS[:, :1]},
-            "[1] in `test`, [2] in `train`",
+            "[1] in `test`, and [2] in `train`",
         ),
     ],
 )
