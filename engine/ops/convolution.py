@@ -321,6 +321,7 @@ CONV = Op(
     compute=_conv,
     samples=_conv_samples,
     gradient=_conv_gradient,
+    by_sample=rules.by_first(0),
     flops=lambda inputs, attributes, result: (
         2 * rules.entries(result) * int(np.prod(inputs[1].sizes[:3]))
     ),
@@ -334,6 +335,7 @@ CONV_INPUT_GRADIENT = Op(
     compute=_input_gradient,
     samples=_input_gradient_samples,
     gradient=_input_gradient_gradient,
+    by_sample=rules.by_first(0),
     flops=lambda inputs, attributes, result: (
         2 * rules.entries(inputs[0]) * int(np.prod(inputs[1].sizes[:3]))
     ),
@@ -359,6 +361,7 @@ WINDOWS = Op(
     compute=_windows,
     samples=_windows_samples,
     gradient=_windows_gradient,
+    by_sample=rules.by_first(0),
 )
 WINDOWS_ADJOINT = Op(
     name="windows_adjoint",
@@ -368,6 +371,7 @@ WINDOWS_ADJOINT = Op(
     compute=_windows_adjoint,
     samples=_windows_adjoint_samples,
     gradient=_windows_adjoint_gradient,
+    by_sample=rules.by_first(0),
     flops=lambda inputs, attributes, result: rules.entries(inputs[0]),
 )
 

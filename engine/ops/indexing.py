@@ -35,6 +35,13 @@ def _take(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -
     return np.asarray(np.take(x, indices, axis, mode="clip"))
 
 
+def _taken_by_sample(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType, follow: frozenset[int]
+) -> bool:
+    # Samples choose from what all share, or from every sample the same is chosen.
+    return (follow == {1}) if rules.as_int(attributes["axis"]) == 0 else (follow == {0})
+
+
 def _take_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
     x, indices = call.inputs
     axis = rules.as_int(call.attributes["axis"])
@@ -118,6 +125,7 @@ TAKE = Op(
     compute=_take,
     samples=_take_samples,
     gradient=_take_gradient,
+    by_sample=_taken_by_sample,
 )
 TAKE_ADJOINT = Op(
     name="take_adjoint",
@@ -137,6 +145,7 @@ ONE_HOT = Op(
     compute=_one_hot,
     samples=_one_hot_samples,
     undifferentiable="its input is a class number",
+    by_sample=rules.by_first(0),
     flops=lambda inputs, attributes, result: rules.entries(result),
 )
 

@@ -72,6 +72,13 @@ def _flops(inputs: Sequence[TensorType], attributes: Attributes, result: TensorT
     return 2 * rules.entries(result) * inputs[0].sizes[-1]
 
 
+def _by_sample(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType, follow: frozenset[int]
+) -> bool:
+    a, b = inputs
+    return a.rank > 1 and follow == (frozenset({0}) if b.rank <= 2 else frozenset({0, 1}))
+
+
 def _samples(rng: np.random.Generator) -> Sequence[Sample]:
     shapes = (
         ((3,), (3,)),
@@ -97,6 +104,7 @@ MATMUL = Op(
     samples=_samples,
     gradient=_matmul_gradient,
     reference="numpy.matmul",
+    by_sample=_by_sample,
     flops=_flops,
 )
 

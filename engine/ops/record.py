@@ -31,6 +31,7 @@ class Call:
 Infer: TypeAlias = Callable[[Sequence[TensorType], Attributes], TensorType]
 Gradient: TypeAlias = Callable[["Value", Call], Sequence["Value | None"]]
 Compute: TypeAlias = Callable[[Sequence[Array], Attributes, TensorType], Array]
+BySample: TypeAlias = Callable[[Sequence[TensorType], Attributes, TensorType, frozenset[int]], bool]
 Flops: TypeAlias = Callable[[Sequence[TensorType], Attributes, TensorType], int]
 
 
@@ -68,6 +69,9 @@ class Op:
         reference: dotted name of an independent function of the inputs (`scipy.special.expit`),
             imported by the tests only.
         flops: floating-point operations of one call with definite types.
+        by_sample: given the types of the inputs and of the result, and the places of the inputs
+            whose first axis counts samples (no other input depends on them), whether entry i of
+            the result depends on their entries i alone. None for never, and where `scalar` tells.
         in_place: inputs whose buffer the result may take over when nobody reads it later.
         samples: valid inputs for the tests, from a seeded generator; odd sizes, broadcasting.
         runtime: the value is provided by the runtime (feeds, counters, variables), not computed.
@@ -89,6 +93,7 @@ class Op:
     scalar: Scalar | None = None
     reference: str = ""
     flops: Flops = lambda inputs, attributes, result: 0
+    by_sample: BySample | None = None
     in_place: tuple[int, ...] = ()
     runtime: bool = False
     effect: bool = False

@@ -204,6 +204,7 @@ SUM = Op(
     compute=_reduce(_accumulate(np.sum)),
     samples=_numbers_and_others,
     gradient=_sum_gradient,
+    by_sample=rules.by_other_axes,
     flops=_count,
 )
 PRODUCT = Op(
@@ -214,6 +215,7 @@ PRODUCT = Op(
     compute=_reduce(_accumulate(np.prod)),
     samples=_numbers,
     gradient=_product_gradient,
+    by_sample=rules.by_other_axes,
     flops=_count,
 )
 MAX = Op(
@@ -224,6 +226,7 @@ MAX = Op(
     compute=_reduce(np.max),
     samples=_numbers,
     gradient=_extreme_gradient,
+    by_sample=rules.by_other_axes,
     flops=_count,
 )
 MIN = Op(
@@ -234,6 +237,7 @@ MIN = Op(
     compute=_reduce(np.min),
     samples=_numbers,
     gradient=_extreme_gradient,
+    by_sample=rules.by_other_axes,
     flops=_count,
 )
 ANY = Op(
@@ -244,6 +248,7 @@ ANY = Op(
     compute=_reduce(np.any),
     samples=_coins,
     undifferentiable="its result is a boolean",
+    by_sample=rules.by_other_axes,
     flops=_count,
 )
 ALL = Op(
@@ -254,6 +259,7 @@ ALL = Op(
     compute=_reduce(np.all),
     samples=_coins,
     undifferentiable="its result is a boolean",
+    by_sample=rules.by_other_axes,
     flops=_count,
 )
 ARGMAX = Op(
@@ -264,6 +270,7 @@ ARGMAX = Op(
     compute=_position(np.argmax),
     samples=_along,
     undifferentiable="its result is a class number",
+    by_sample=rules.by_other_axes,
     flops=_count,
 )
 ARGMIN = Op(
@@ -274,6 +281,7 @@ ARGMIN = Op(
     compute=_position(np.argmin),
     samples=_along,
     undifferentiable="its result is a class number",
+    by_sample=rules.by_other_axes,
     flops=_count,
 )
 CUMSUM = Op(
@@ -284,6 +292,7 @@ CUMSUM = Op(
     compute=_cumsum,
     samples=_along,
     gradient=_cumsum_gradient,
+    by_sample=rules.by_other_axes,
     flops=_count,
 )
 

@@ -9,7 +9,7 @@ from typing import cast
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attribute, Attributes
 from fml.engine.ir.types import BOOL, Element, ElementType, Label, TensorType
-from fml.engine.ops.record import OpTypeError
+from fml.engine.ops.record import BySample, OpTypeError
 
 Dims = tuple[Dim, ...]
 ONE = Dim.of(1)
@@ -205,3 +205,17 @@ def entries(type: TensorType) -> int:
 def with_axis(shape: Dims, axis: int, *dims: Dim) -> Dims:
     """The shape with these dimensions in the place of one axis."""
     return (*shape[:axis], *dims, *shape[axis + 1 :])
+
+
+def by_first(*places: int) -> BySample:
+    """Samples stay apart if exactly the inputs at these places hold them."""
+    wanted = frozenset(places)
+    return lambda inputs, attributes, result, follow: follow == wanted
+
+
+def by_other_axes(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType, follow: frozenset[int]
+) -> bool:
+    """Samples stay apart if every input holds them, and `axis` or `axes` is not theirs."""
+    axes = as_ints(attributes["axes"]) if "axes" in attributes else (as_int(attributes["axis"]),)
+    return len(follow) == len(inputs) and 0 not in axes

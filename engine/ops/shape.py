@@ -38,6 +38,19 @@ def _infer_reshape(inputs: Sequence[TensorType], attributes: Attributes) -> Tens
     return inputs[0].with_shape(shape)
 
 
+def _same_first(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType, follow: frozenset[int]
+) -> bool:
+    # Entries keep their order, and nothing is cut off or added in front.
+    return result.dims[0] == inputs[0].dims[0]
+
+
+def _same_rank(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType, follow: frozenset[int]
+) -> bool:
+    return result.rank == inputs[0].rank
+
+
 def _reshape_gradient(g: "Value", call: Call) -> Gradients:
     return (g.call("reshape", shape=call.inputs[0].type.dims),)
 
@@ -207,9 +220,10 @@ RESHAPE = Op(
     compute=lambda inputs, attributes, result: inputs[0].reshape(result.sizes),
     samples=_one([
         ((3, 4), {"shape": _dims(2, 6)}), ((), {"shape": _dims(1, 1)}), ((1, 1), {"shape": ()}),
-        ((0, 3), {"shape": _dims(5, 0)}),
+        ((0, 3), {"shape": _dims(5, 0)}), ((2, 6), {"shape": _dims(2, 3, 2)}),
     ]),
     gradient=_reshape_gradient,
+    by_sample=_same_first,
     in_place=(0,),
 )  # fmt: skip
 TRANSPOSE = Op(
@@ -220,9 +234,10 @@ TRANSPOSE = Op(
     compute=_transpose,
     samples=_one([
         ((3, 5), {"order": (1, 0)}), ((2, 3, 4), {"order": (1, 2, 0)}), ((), {"order": ()}),
-        ((0, 4), {"order": (1, 0)}),
+        ((0, 4), {"order": (1, 0)}), ((2, 3, 4), {"order": (0, 2, 1)}),
     ]),
     gradient=_transpose_gradient,
+    by_sample=lambda inputs, attributes, result, follow: rules.as_ints(attributes["order"])[0] == 0,
 )  # fmt: skip
 BROADCAST = Op(
     name="broadcast",
@@ -235,6 +250,7 @@ BROADCAST = Op(
         ((1, 2), {"shape": _dims(0, 2)}),
     ]),
     gradient=lambda g, call: (sum_to(g, call.inputs[0].type),),
+    by_sample=_same_rank,
 )  # fmt: skip
 CONCAT = Op(
     name="concat",
@@ -244,6 +260,7 @@ CONCAT = Op(
     compute=_concat,
     samples=_concat_samples,
     gradient=_concat_gradient,
+    by_sample=rules.by_other_axes,
 )
 SLICE = Op(
     name="slice",
@@ -256,6 +273,7 @@ SLICE = Op(
         ((4, 3), {"starts": _dims(1, 0), "stops": _dims(4, 3)}), ((), {"starts": (), "stops": ()}),
     ]),
     gradient=_slice_gradient,
+    by_sample=_same_first,
 )  # fmt: skip
 PAD = Op(
     name="pad",
@@ -267,9 +285,11 @@ PAD = Op(
         ((5,), {"before": (1,), "after": (2,), "value": 0.0}),
         ((2, 3), {"before": (0, 2), "after": (1, 0), "value": -1.5}),
         ((0, 2), {"before": _dims(1, 0), "after": _dims(0, 0), "value": 7}),
+        ((3, 2), {"before": (0, 1), "after": (0, 2), "value": 0.5}),
         ((), {"before": (), "after": (), "value": 1}),
     ]),
     gradient=_pad_gradient,
+    by_sample=_same_first,
 )  # fmt: skip
 FLIP = Op(
     name="flip",
@@ -279,6 +299,7 @@ FLIP = Op(
     compute=_flip,
     samples=_one([((5,), {"axis": 0}), ((2, 3), {"axis": 1}), ((3, 0), {"axis": 0})]),
     gradient=_flip_gradient,
+    by_sample=rules.by_other_axes,
 )
 ROLL = Op(
     name="roll",
@@ -291,6 +312,7 @@ ROLL = Op(
         ((3, 0), {"axis": 1, "shift": 1}),
     ]),
     gradient=_roll_gradient,
+    by_sample=rules.by_other_axes,
 )  # fmt: skip
 
 OPS = (RESHAPE, TRANSPOSE, BROADCAST, CONCAT, SLICE, PAD, FLIP, ROLL)

@@ -91,6 +91,7 @@ CAST = Op(
     compute=_cast,
     samples=_cast_samples,
     gradient=_cast_gradient,
+    by_sample=rules.by_first(0),
     flops=lambda inputs, attributes, result: rules.entries(result),
     in_place=(0,),
 )
@@ -104,6 +105,7 @@ STOP_GRADIENT = Op(
         sample([whole(rng, (3, 5))]), sample([whole(rng, (4,), 0, 3)], elements=[labels(3)]),
     ],
     gradient=lambda g, call: (None,),
+    by_sample=rules.by_first(0),
     in_place=(0,),
 )  # fmt: skip
 CONSTANT = Op(

@@ -2,15 +2,29 @@
 
 from collections.abc import Mapping
 
+import numpy as np
+
 from fml.engine.backends.interface import Backend
+from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import Measure, Training
+from fml.engine.ops.by_sample import Reach, reaches
+from fml.engine.ops.record import Array
+from fml.engine.passes.apart import cut_apart
+from fml.engine.passes.pipeline import readable
 from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.feeding import Data, has_samples, samples_in
 from fml.engine.runtime.section import Moment, Section
 
+# What depends on samples takes at most so many bytes at a time, before memory is used again.
+BYTES_AT_ONCE = 1 << 26
+
 
 class Measurement:
-    """A `measure` bound to its split, which is computed as if it were one batch."""
+    """A `measure` bound to its split, which is computed as if it were one batch.
+
+    What is made sample by sample, up to the values that a figure then joins, is computed piece by
+    piece: the memory of a network does not grow with the split, and the figures are the same.
+    """
 
     def __init__(
         self,
@@ -28,16 +42,59 @@ class Measurement:
         self.rule = measure
         split = samples_in(data, measure.data, measure.split, "measure on")
         self._fields = {(measure.data, name): array for name, array in split.items()}
-        sizes = {**sizes, measure.dim: len(next(iter(split.values())))}
-        self._section = Section(measure.graph, sizes, backend, store)
+        self._samples = len(next(iter(split.values())))
+        graph = readable(measure.graph)
+        self._piece = min(self._samples, samples_at_once(graph, measure.dim, sizes))
+        halves = cut_apart(graph, measure.dim) if self._piece < self._samples else None
+        self._each: Section | None = None
+        if halves is not None:
+            graph = halves.all
+            self._each = Section(halves.each, {**sizes, measure.dim: self._piece}, backend, store)
+        self._all = Section(graph, {**sizes, measure.dim: self._samples}, backend, store)
+
+    @property
+    def arena(self) -> int:
+        """Bytes of memory for values on the way."""
+        sections = [self._all] if self._each is None else [self._each, self._all]
+        return sum(section.executable.plan.arena for section in sections)
 
     def take(self, moment: Moment) -> dict[str, float]:
         """Return its figures by series."""
         # Fed each time: the plan uses the memory of a field again once nobody reads it.
-        self._section.feed(self._fields)
-        self._section.provide(moment)
-        self._section.run()
-        return {s.name: self._section.number(s.output) for s in self.rule.series}
+        self._feed(self._all, slice(None))
+        if self._each is not None:
+            self._all.provide_arguments(self._joined(self._each, moment))
+        self._all.provide(moment)
+        self._all.run()
+        return {s.name: self._all.number(s.output) for s in self.rule.series}
+
+    def _feed(self, section: Section, samples: slice) -> None:
+        section.feed({key: self._fields[key][samples] for key in section.fed})
+
+    def _joined(self, each: Section, moment: Moment) -> dict[str, Array]:
+        """What is made sample by sample, of all samples, by the name of the argument."""
+        joined: dict[str, Array] = {}
+        for start in range(0, self._samples, self._piece):
+            # The last piece is as long as the others: it does some samples again.
+            first = min(start, self._samples - self._piece)
+            piece = slice(first, first + self._piece)
+            self._feed(each, piece)
+            each.provide(moment)
+            each.run()
+            for name in each.graph.outputs:
+                part = each.result(name)
+                if name not in joined:
+                    joined[name] = np.empty((self._samples, *part.shape[1:]), part.dtype)
+                joined[name][piece] = part
+        return joined
+
+
+def samples_at_once(graph: Graph, dim: str, sizes: Mapping[str, int]) -> int:
+    """How many samples a graph may be given at a time; at least one."""
+    reach = reaches(graph, dim)
+    own = [node.type for node in graph if reach[node.id] is Reach.SAMPLE]
+    nbytes = sum(type.substitute({**sizes, dim: 1}).nbytes for type in own)
+    return max(1, BYTES_AT_ONCE // max(1, nbytes))
 
 
 def measurements(

@@ -73,6 +73,11 @@ class Section:
         self._arguments = [(n.id, str(n.attributes["name"])) for n in self.graph.of_op("argument")]
         self._fires = [(n.id, _duration(n.attributes)) for n in self.graph.of_op("fires")]
 
+    @property
+    def fed(self) -> list[tuple[str, str]]:
+        """The fields that `feed` must provide, by data set and field."""
+        return [(data, field) for _, data, field in self._feeds]
+
     def feed(self, fields: Mapping[tuple[str, str], Array]) -> None:
         """Provide the batch: arrays by data set and field."""
         for number, data, field in self._feeds:

@@ -1,0 +1,78 @@
+"""Figures of whole splits: the same in pieces as in one, in memory that does not grow with them."""
+
+import numpy as np
+import pytest
+
+from fml.engine.backends.null import NullBackend
+from fml.engine.backends.numpy import NumpyBackend
+from fml.engine.runtime import measuring
+from fml.engine.runtime.executor import VariableStore
+from fml.engine.runtime.feeding import Data
+from fml.engine.runtime.measuring import Measurement
+from fml.engine.runtime.section import Moment
+from fml.engine.runtime.trainer import new_store
+from tests.dsl.programs import example, lowered
+
+NET = """
+data d = given { x: f32[6, 6, 1]; y: label[3]; z: f32 }
+model net(x: f32[N, H, W, C]) -> f32[N, 3] =
+  x |> conv(4, 3) |> relu |> max_pool(2) |> flatten |> dropout(0.5) |> dense(3)
+fn spread(a: f32[N]) -> f32 = mean((a - mean(a))^2)
+train {
+  net = net()
+  feed x, y, z from d.train |> batch(4)
+  scores = net(x)
+  minimize loss = cross_entropy(scores, y) + 0.1 * l2(net)
+  using sgd(0.1)
+  measure accuracy(scores, y), spread(logsumexp(scores)), mean(x) as "shade",
+    r2(logsumexp(scores), z) on d.test
+  stop after 1 step
+}
+"""
+
+
+def figures(at_once: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+    monkeypatch.setattr(measuring, "BYTES_AT_ONCE", at_once)
+    training = lowered(NET)
+    random = np.random.default_rng(3)
+    fields = {
+        "x": random.normal(size=(23, 6, 6, 1)).astype(np.float32),
+        "y": random.integers(0, 3, 23).astype(np.int32),
+        "z": random.normal(size=23).astype(np.float32),
+    }
+    data: Data = {"d": {"train": fields, "test": fields}}
+    store = new_store(training, NumpyBackend(), 1, {"steps_per_epoch": 1})
+    found: dict[str, float] = {}
+    for one in measuring.measurements(
+        training, data, {"steps_per_epoch": 1}, NumpyBackend(), store
+    ):
+        found |= one.take(Moment(0, 1, 1))
+    return found
+
+
+# One sample at a time, some, all but one, and all; a sample of this network is about 3,000 bytes.
+@pytest.mark.parametrize("at_once", [1, 20_000, 69_000])
+def test_figures_in_pieces_are_those_of_one_batch(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    whole = figures(1 << 40, monkeypatch)
+    assert {name.partition(".")[2] for name in whole} >= {
+        "accuracy", "spread", "shade", "r2", "loss",
+    }  # fmt: skip
+    assert figures(at_once, monkeypatch) == pytest.approx(whole, rel=1e-5)
+
+
+def test_memory_does_not_grow_with_the_split() -> None:
+    training = example("lenet_crossbow.fml", "crossbow")
+    measure = next(m for m in training.measures if m.split == "valid")
+    nothing = np.zeros((), np.float32)
+    fields = {
+        "x": np.broadcast_to(nothing, (10_000, 28, 28, 1)),
+        "y": np.broadcast_to(np.zeros((), np.int32), (10_000,)),
+    }
+    data: Data = {"fashion": {"valid": fields}}
+    backend = NullBackend()
+    store = VariableStore(training.variables, backend)
+    made = Measurement(measure, data, {"steps_per_epoch": 1}, backend, store)
+    # In one batch, the first convolution alone makes 10,000 x 28 x 28 x 32 numbers: 1 GB.
+    assert made.arena < 2 * measuring.BYTES_AT_ONCE
