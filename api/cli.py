@@ -112,8 +112,13 @@ def _report(fault: Exception) -> int:
         fault.show()
         return BAD_INPUT
     from fml.console import print_diagnostics
-    from fml.engine.ir.diagnostics import FmlError
+    from fml.engine.ir.diagnostics import FmlError, error
 
+    if isinstance(fault, MemoryError):
+        fault = error(
+            "E0714", "there is not enough memory", notes=[str(fault)] if str(fault) else [],
+            help="make the batches or the model smaller; `fml summary FILE` tells what they need",
+        )  # fmt: skip
     if isinstance(fault, FmlError):
         print_diagnostics(fault.diagnostics)
         return BAD_INPUT

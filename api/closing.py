@@ -1,5 +1,6 @@
 """What the command line says when a run is over, or is measured again."""
 
+import math
 import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
@@ -11,15 +12,21 @@ from rich.table import Table
 if TYPE_CHECKING:
     from fml.run import Run
 
+# What options for the rate of learning are called.
+_RATES = frozenset({"lr", "rate", "learning_rate", "step_size", "eta", "η"})
 _SPLITS = ("train", "valid", "test")
 
 
 def print_closing(run: "Run", console: Console) -> None:
     """Print the final figures, why the run ended, where it is, and what to type next."""
-    if run.figures:
+    is_finite = all(map(math.isfinite, run.figures.values()))
+    if run.figures and is_finite:
         console.print(figures_table(run.figures))
     seconds = f"{run.seconds:.1f} s" if run.seconds < 60 else f"{run.seconds / 60:.1f} min"
-    console.print(f"stopped: {run.stopped_by} ({run.steps:,} steps in {seconds})")
+    steps = f"{run.steps:,} step{'' if run.steps == 1 else 's'}"
+    console.print(f"stopped: {run.stopped_by} ({steps} in {seconds})")
+    if not is_finite:
+        console.print("figures: not finite; the model of this run is of no use")
     if kept := _kept(run):
         console.print(kept)
     if run.folder is not None:
@@ -27,7 +34,9 @@ def print_closing(run: "Run", console: Console) -> None:
         console.print(f"run:     {run.folder}")
         if run.interrupted:
             console.print(f"go on:   fml train --resume {folder}", soft_wrap=True)
-        console.print(f"next:    fml predict {folder} DATA.csv -o predictions.csv", soft_wrap=True)
+        predict = f"fml predict {folder} DATA.csv -o predictions.csv"
+        next_step = _with_a_lower_rate(run) if run.failure else predict
+        console.print(f"next:    {next_step}", soft_wrap=True)
 
 
 def print_if_killed(run: "Run", console: Console) -> None:
@@ -54,6 +63,27 @@ def figures_table(figures: Mapping[str, float]) -> Table:
         cells = (figures.get(f"{split}.{row}") for split in splits)
         table.add_row(row, *("" if value is None else f"{value:.4g}" for value in cells))
     return table
+
+
+def _with_a_lower_rate(run: "Run") -> str:
+    """What to type after a run that diverged: its rate's default, or else a tenth of the rate."""
+    from fml.engine.runtime.run_folder import RunFolder
+
+    advice = "train again with a lower rate"
+    if run.folder is None:
+        return advice
+    origin = RunFolder(run.folder).origin()
+    for name in _RATES & run.program.options.keys():
+        default = run.program.options[name].default
+        try:
+            used, usual = float(str(origin.options.get(name, default))), float(str(default))
+        except ValueError:  # an expression, as it was typed
+            continue
+        options = {**origin.options, name: f"{usual if used > usual else used / 10:.3g}"}
+        plan = ["--plan", origin.plan] if origin.plan else []
+        settings = [f"{name}={value}" for name, value in options.items()]
+        return shlex.join(["fml", "train", origin.file, *settings, *plan])
+    return advice
 
 
 def _kept(run: "Run") -> str:

@@ -42,6 +42,21 @@ def predictions(run: "Run", rows: str | Path | Mapping[str, ArrayLike]) -> dict[
     return _columns(result, _label(lowered, dataset, result), loaded.classes)
 
 
+def note_on_scores(columns: Mapping[str, Array]) -> str:
+    """Say what the columns of scores are, unless they are probabilities."""
+    scores = [column for name, column in columns.items() if name.startswith("score")]
+    if not scores:
+        return ""
+    if len(scores) == 1:
+        return "note: `score` is what the model gives, no probability; above 0 means class 1"
+    rows = np.stack(scores, axis=1)
+    if np.all(rows >= 0) and np.allclose(rows.sum(axis=1), 1, atol=1e-3):
+        return ""
+    return (
+        "note: `score_...` are what the model gives (logits), no probabilities; the highest decides"
+    )
+
+
 def write_csv(columns: Mapping[str, Array], file: TextIO) -> None:
     """Write columns as CSV with a header."""
     writer = csv.writer(file, lineterminator="\n")
@@ -72,6 +87,8 @@ def _table(dataset: Dataset, rows: str | Path | Mapping[str, ArrayLike], base: P
     if isinstance(rows, Mapping):
         return Table({name: _column(values) for name, values in rows.items()}, "the rows")
     # Files for prediction are CSV, whatever the data set was read from.
+    if Path(rows).is_dir():
+        raise error("E0503", f"`{rows}` is a folder", help="give the CSV file that the rows are in")
     header = dataset.arguments.get("header") is not False
     return read_csv({"path": str(Path(rows).absolute()), "header": header}, base)
 

@@ -1,5 +1,6 @@
 """A file ready to train: the way in from Python."""
 
+import codecs
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
@@ -29,9 +30,14 @@ def load(path: str | Path) -> "Program":
     path = Path(path)
     try:
         # Undecodable bytes become characters that the parser reports where they stand.
-        text = path.read_bytes().decode("utf-8", errors="surrogateescape")
+        content = path.read_bytes()
     except OSError as fault:
         raise _unreadable(path, fault) from None
+    text = content.decode("utf-8", errors="surrogateescape")
+    if _is_binary(content, text):
+        is_utf16 = content[:2] in (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
+        way_out = "save it as UTF-8" if is_utf16 else "give the path of a .fml file"
+        raise error("E0733", f"`{path}` is no UTF-8 text", help=way_out)
     return Program(language.check(Source(str(path), text), path.parent))
 
 
@@ -177,6 +183,13 @@ def _graph_of(training: Training, name: str) -> Graph:
     if not graphs:
         raise error("E0735", f"the plan has no `{name}` graph", help="draw `step` instead")
     return graphs[0]
+
+
+def _is_binary(content: bytes, text: str) -> bool:
+    """Say whether a file is none that a person wrote: zeros, or many bytes that are no text."""
+    head = text[:4096]
+    odd = sum(not c.isprintable() and c not in "\t\n\r\f\ufeff" for c in head)
+    return b"\0" in content[:4096] or odd * 10 > len(head)
 
 
 def _unreadable(path: Path, fault: OSError) -> Exception:

@@ -59,7 +59,7 @@ def train(program: "Program", request: Request) -> Run:
             listener=keeping.Recorder(folder, listener),
             checkpoint=folder.checkpoint,
         )
-    except FmlError:
+    except (FmlError, MemoryError):
         if not folder.checkpoint.exists():
             folder.discard()  # it could not begin
         raise

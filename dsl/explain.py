@@ -132,9 +132,12 @@ def too_deep(source: Source, token: Token) -> Diagnostic:
 
 
 def surrogate(source: Source, position: int) -> Diagnostic:
-    """Say that half a character stands at a position."""
+    """Say that half a character, or a byte that is none, stands at a position."""
+    code = ord(source.text[position])
+    # Bytes that cannot be decoded come as these (PEP 383).
+    byte = f"the byte 0x{code - 0xDC00:02X} is not UTF-8" if 0xDC80 <= code <= 0xDCFF else ""
     return Diagnostic(
-        "E0101", f"U+{ord(source.text[position]):04X} is half a character, and no text",
+        "E0101", byte or f"U+{code:04X} is half a character, and no text",
         (Mark(_place(source, source.text, position, 1)),), (), "save the file as UTF-8",
     )  # fmt: skip
 

@@ -97,6 +97,17 @@ def option_values(
             )
             continue
         option = known[name]
+        if isinstance(value, str) and not value and not isinstance(option.default, str):
+            default = describe(cast(Any_, option.default))
+            problems.append(
+                Diagnostic(
+                    "E0405",
+                    f"`{name}=` gives no value",
+                    (Mark(option.span, "declared here"),),
+                    (f"without it, {name} is {default}",),
+                )
+            )
+            continue
         read = _typed(s, option, value)
         problem = _wrong_kind(option, read) or _not_allowed(option, read)
         if problem:

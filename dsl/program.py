@@ -4,7 +4,7 @@ The only file of `fml.dsl` that knows their order.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fml.dsl import ast
@@ -105,8 +105,21 @@ def lower(
     session = Session(program.module, values)
     training = _elaborate(session, written, program.module)
     if training is None or any(d.severity == "error" for d in session.diagnostics):
-        raise FmlError(session.diagnostics)
+        raise FmlError(_blamed(d, program, options or {}) for d in session.diagnostics)
     return training
+
+
+def _blamed(
+    diagnostic: Diagnostic, program: CheckedProgram, options: Mapping[str, object]
+) -> Diagnostic:
+    """Say which options an error comes of: with its defaults the file was checked."""
+    if not options:
+        return diagnostic
+    given = ", ".join(f"`{name}={value}`" for name, value in options.items())
+    known = {option.name: option.default for option in program.options}
+    defaults = ", ".join(f"`{name}={known[name]}`" for name in options)
+    notes = (*diagnostic.notes, f"this comes of {given}")
+    return replace(diagnostic, notes=notes, help=f"the file has no errors with its own {defaults}")
 
 
 def _chosen(program: CheckedProgram, name: str | None) -> ast.Train:

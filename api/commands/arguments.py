@@ -1,10 +1,13 @@
-"""What several subcommands take: a file, options of that file, a plan."""
+"""What several subcommands take: a file, options of that file, a plan, a run."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TypeVar
 
 import click
+
+# As `fml.engine.runtime.run_folder.ROOT`, which is not imported for `--help`.
+_RUNS = Path("runs")
 
 F = TypeVar("F", bound=Callable[..., object])
 
@@ -20,7 +23,32 @@ def plan(function: F) -> F:
     return click.option("--plan", metavar="NAME", help=words)(function)
 
 
-file = click.argument("file", type=click.Path(path_type=Path))
+def not_a_setting(ctx: click.Context, _: click.Parameter, file: Path | None) -> Path | None:
+    """Refuse `lr=0.1` where the file belongs, and say what comes first.
+
+    Raises:
+        FmlError: E0736.
+    """
+    if file is None or "=" not in str(file) or file.suffix == ".fml" or file.exists():
+        return file
+    from fml.engine.ir.diagnostics import error
+
+    raise error(
+        "E0736",
+        f"`{file}` stands where the file belongs",
+        help=f"the file comes first: `fml {ctx.command.name} FILE {file}`",
+    )
+
+
+def named_run(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
+    """Let `a` be `runs/a`, unless there is something else called `a`."""
+    if path is None or path.exists() or len(path.parts) != 1:
+        return path
+    return kept if (kept := _RUNS / path).exists() else path
+
+
+file = click.argument("file", type=click.Path(path_type=Path), callback=not_a_setting)
+run = click.argument("run", type=click.Path(path_type=Path), callback=named_run)
 
 
 def parsed(settings: Iterable[str]) -> dict[str, object]:

@@ -4,15 +4,32 @@ from pathlib import Path
 
 import click
 
+from fml.commands import arguments
+
 
 @click.command("eval", short_help="Measure a finished run again on its data.")
-@click.argument("run", type=click.Path(path_type=Path))
+@arguments.run
 def command(run: Path) -> None:
-    """Measure the parameters that RUN ended with again, on all splits of its data."""
+    """Measure the parameters that RUN ended with again, on all splits of its data.
+
+    RUN is the folder of a run, or its name in runs/.
+    """
+    import math
+
     from fml.closing import figures_table, print_if_killed
     from fml.console import messages, output
+    from fml.engine.ir.diagnostics import error
     from fml.run import open_run
 
     opened = open_run(run)
     print_if_killed(opened, messages())
-    output().print(figures_table(opened.evaluate()))
+    figures = opened.evaluate()
+    output().print(figures_table(figures))
+    wrong = [f"`{name}`" for name, value in figures.items() if not math.isfinite(value)]
+    if wrong:
+        raise error(
+            "E0713",
+            f"the run `{run}` has figures that are not finite: {', '.join(wrong)}",
+            notes=[f"it was stopped: {opened.stopped_by}"],
+            help="train again with a lower rate; this run's model is of no use",
+        )

@@ -1,27 +1,53 @@
 """`fml explain`: the page of an error code."""
 
+import re
+from collections.abc import Mapping
 from importlib import resources
 from importlib.resources.abc import Traversable
 
 import click
 
+# How many codes are told where there is none of the number that was given.
+_NEAR = 4
+
 
 @click.command("explain", short_help="Explain an error code, with an example.")
 @click.argument("code", required=False)
 def command(code: str | None) -> None:
-    """Explain an error CODE such as E0301, with a wrong and a right example; without, list all."""
+    """Explain an error CODE, with a wrong and a right example; without CODE, list all.
+
+    `E0301`, `e301` and `301` are the same code.
+    """
     pages = _pages()
     if code is None:
         for name, page in pages.items():
             click.echo(f"{name}  {_title(page)}")
         return
-    name = code.strip().upper()
+    name = _code(code)
     if name not in pages:
-        from fml.engine.ir.diagnostics import did_you_mean, error
+        from fml.engine.ir.diagnostics import error
 
+        near = [f"{near}  {_title(pages[near])}" for near in _near(name, pages)]
         listed = "`fml explain` lists all codes"
-        raise error("E0738", f"there is no code `{code}`", help=did_you_mean(name, pages) or listed)
+        raise error("E0738", f"there is no code `{code}`", notes=near, help=listed)
     _print(pages[name].read_text(encoding="utf-8"))
+
+
+def _code(text: str) -> str:
+    """Return a code as it is written: `E0301` for `e301` and `301`."""
+    written = re.fullmatch(r"([EW]?)(\d{1,4})", text.strip().upper())
+    return f"{written[1] or 'E'}{written[2]:0>4}" if written else text.strip()
+
+
+def _near(name: str, pages: Mapping[str, Traversable]) -> list[str]:
+    """The nearest codes of the same hundred; for words, the codes that have them in their titles."""
+    if not re.fullmatch(r"[EW]\d{4}", name):
+        words = name.lower()
+        return [c for c, page in pages.items() if words and words in _title(page).lower()]
+    family = [code for code in pages if code[:3] == name[:3]]
+    family = family or [code for code in pages if code[0] == name[0]]
+    nearest = sorted(family, key=lambda code: abs(int(code[1:]) - int(name[1:])))
+    return sorted(nearest[:_NEAR])
 
 
 def _pages() -> dict[str, Traversable]:

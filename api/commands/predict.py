@@ -5,9 +5,11 @@ from pathlib import Path
 
 import click
 
+from fml.commands import arguments
+
 
 @click.command("predict", short_help="Apply the model of a finished run to new rows.")
-@click.argument("run", type=click.Path(path_type=Path))
+@arguments.run
 @click.argument("data", type=click.Path(path_type=Path))
 @click.option(
     "-o",
@@ -18,19 +20,23 @@ import click
 def command(run: Path, data: Path, output: Path | None) -> None:
     """Predict a value for each row of DATA, in order, with the model of RUN.
 
+    RUN is the folder of a run, or its name in runs/.
     DATA has the columns that the fields of the run's data set are computed from; the column of
     the answer may be missing. A classifier writes `prediction` and a column `score_CLASS` for
-    each class with the outputs of the model; any other model writes `prediction`.
+    each class with what the model gives, mostly logits, of which the highest decides; any other
+    model writes `prediction`.
     """
     from fml.closing import print_if_killed
     from fml.console import messages
     from fml.engine.ir.diagnostics import error
-    from fml.predictions import predictions, write_csv
+    from fml.predictions import note_on_scores, predictions, write_csv
     from fml.run import open_run
 
     opened = open_run(run)
     print_if_killed(opened, messages())
     columns = predictions(opened, data)
+    if note := note_on_scores(columns):
+        messages().print(note, soft_wrap=True)
     if output is None:
         write_csv(columns, sys.stdout)
         return

@@ -19,7 +19,12 @@ if TYPE_CHECKING:
     short_help="Train a plan of a file.",
     add_help_option=False,
 )
-@click.argument("file", type=click.Path(path_type=Path), required=False)
+@click.argument(
+    "file",
+    type=click.Path(path_type=Path),
+    required=False,
+    callback=arguments.not_a_setting,
+)
 @arguments.options_of_file
 @arguments.plan
 @click.option(
@@ -34,6 +39,7 @@ if TYPE_CHECKING:
     "--resume",
     metavar="RUN",
     type=click.Path(path_type=Path),
+    callback=arguments.named_run,
     help="Go on with the run in this folder, which was interrupted or killed.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")

@@ -10,6 +10,7 @@ import json
 import math
 import os
 import platform
+import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field, replace
@@ -21,7 +22,7 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
-from fml.engine.ir.diagnostics import FmlError, error
+from fml.engine.ir.diagnostics import FmlError, did_you_mean, error
 from fml.engine.ops.record import Array
 from fml.engine.runtime.checkpoint import GO_ON, write_atomically, writing
 from fml.engine.runtime.watch import Point, Progress
@@ -30,7 +31,7 @@ T = TypeVar("T")
 
 ROOT = Path("runs")
 _COLUMNS = ("step", "epoch", "samples", "seconds", "series", "value")
-_FORBIDDEN = set('/\\:*?"<>|')
+_NAME = re.compile(r"\w[\w.-]{0,99}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -85,9 +86,13 @@ class RunFolder:
             FmlError: E0704, there is a run of that name; E0705, the name cannot be a folder's;
                 E0732, the folder cannot be made.
         """
-        if name is not None and (not name.strip(". ") or _FORBIDDEN & set(name)):
-            raise error("E0705", f"`{name}` cannot be the name of a run",
-                        help="use letters, digits, `-`, `_` and `.`")  # fmt: skip
+        if name is not None and not _NAME.fullmatch(name):
+            shown = f"`{name}`" if name.isprintable() and name else repr(name)
+            raise error(
+                "E0705", f"{shown} cannot be the name of a run",
+                help="use letters, digits, `_`, and behind the first of them also `-` and `.`; "
+                "100 characters at most",
+            )  # fmt: skip
         now = datetime.now().astimezone()
         stamped = f"{stem}-{now:%Y-%m-%d-%H%M%S}"
         with writing(root):
@@ -201,7 +206,8 @@ class RunFolder:
         """
         if not (path / "options.json").is_file():
             what = "does not exist" if not path.exists() else "is not the folder of a run"
-            raise error("E0706", f"`{path}` {what}", help="runs are in the folder runs/")
+            near = did_you_mean(path.name, (run.name for run in ROOT.glob("*")))
+            raise error("E0706", f"`{path}` {what}", help=near or _runs())
         folder = RunFolder(path)
         if not folder.has_ended and not folder.checkpoint.is_file():
             raise error(
@@ -291,6 +297,13 @@ def _points(text: str) -> tuple[Point, ...]:
         )
         for row in csv.DictReader(whole)
     )  # fmt: skip
+
+
+def _runs() -> str:
+    """Say which runs there are, the latest first."""
+    runs = sorted(ROOT.glob("*/options.json"), key=lambda p: p.stat().st_mtime, reverse=True)
+    listed = ", ".join(f"`{path.parent}`" for path in runs[:3])
+    return f"the latest runs are {listed}" if listed else "runs are in the folder runs/"
 
 
 def _lines(points: Iterable[Point]) -> str:

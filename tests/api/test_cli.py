@@ -113,7 +113,18 @@ def test_every_command_has_help(name: str, capfd: pytest.CaptureFixture[str]) ->
         (["summary", "model.fml", "--plan", "mian"], "did you mean `main`?"),
         (["visualize", "model.fml", "-o", "x.gif"], "`.svg`"),
         (["visualize", "model.fml", "--graph", "measures"], "measure"),
-        (["explain", "E03011"], "did you mean"),
+        (["explain", "E03011"], "`fml explain` lists all codes"),
+        (["explain", "300"], "E0301  inner axes differ"),
+        (["explain", "E9999"], "E0903"),
+        (["explain", "w0001"], "W0501"),
+        (["explain", "broadcast"], "E0302  shapes do not broadcast"),
+        (["train", "lr=0.1", "model.fml"], "`fml train FILE lr=0.1`"),
+        (["summary", "lr=0.1"], "`fml summary FILE lr=0.1`"),
+        (["summary", "model.fml", "width=1.5"], "this comes of `width=1.5`"),
+        (["summary", "model.fml", "width="], "`width=` gives no value"),
+        (["check", "binary.fml"], "`binary.fml` is no UTF-8 text"),
+        (["check", "utf16.fml"], "save it as UTF-8"),
+        (["check", "latin1.fml"], "the byte 0xE9 is not UTF-8"),
         (["explain", "nonsense"], "`fml explain` lists all codes"),
         (["eval", "runs/absent"], "absent"),
         (["predict", "runs/absent", "x.csv", "-o", "y.csv"], "absent"),
@@ -125,9 +136,13 @@ def test_every_command_has_help(name: str, capfd: pytest.CaptureFixture[str]) ->
 def test_bad_input_is_status_2_with_a_way_out_on_stderr(
     arguments: list[str], words: str, model: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
+    Path("binary.fml").write_bytes(bytes(range(256)))
+    Path("utf16.fml").write_text(MODEL, encoding="utf-16")
+    Path("latin1.fml").write_text("option caf\xe9 = 1\n", encoding="latin1")
     ran = fml(capfd, *arguments)
     assert ran.status == 2
     assert words in ran.err
+    assert ran.err.replace("\n", "").isprintable()
     assert "Traceback" not in ran.err + ran.out
     assert ran.out == ""
 
@@ -180,6 +195,24 @@ def test_explain_prints_the_page_and_lists_all(capfd: pytest.CaptureFixture[str]
     listed = fml(capfd, "explain").out.splitlines()
     assert "E0738  no such error code" in listed
     assert listed == sorted(listed)
+
+
+@pytest.mark.parametrize("code", ["E0301", "e301", "301", "0301"])
+def test_a_code_may_be_written_short(code: str, capfd: pytest.CaptureFixture[str]) -> None:
+    assert fml(capfd, "explain", code).out.startswith("# E0301: ")
+
+
+def test_too_little_memory_is_no_bug(
+    model: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def exhausted(*_: object) -> None:
+        raise MemoryError("Unable to allocate 22 TiB")
+
+    monkeypatch.setattr("fml.program.load", exhausted)
+    ran = fml(capfd, "train", "model.fml")
+    assert ran.status == 2
+    assert "E0714" in ran.err
+    assert "22 TiB" in ran.err
 
 
 def test_a_bug_is_one_line_and_a_file(

@@ -195,7 +195,50 @@ def test_a_loss_that_is_not_finite_ends_the_run_and_says_where(
     assert ran.status == 2
     assert "E0703" in ran.err
     assert "stopped: train.J is" in ran.out
-    assert fml(capfd, "eval", "runs/nan").status == 0
+    assert "next:    train again with a lower rate" in ran.out
+
+
+@pytest.mark.parametrize(("given", "advised"), [("200", "0.1"), ("0.1", "0.01")])
+def test_a_run_that_diverged_says_so_and_what_to_type_next(
+    given: str, advised: str, project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    steep = LINE.replace("sgd(0.1)", "sgd(rate * 100)").replace("t]", "100 * t]")
+    Path("line.fml").write_text("option rate = 0.1\noption other = 1\n" + steep)
+    ran = fml(capfd, "train", "line.fml", "other=2", f"rate={given}", "--run", "steep")
+    assert ran.status == 2
+    assert "E0703" in ran.err
+    # No table of infinities, and no command that applies such a model.
+    assert "J" not in ran.out.split("stopped")[0]
+    assert "not finite" in ran.out
+    assert f"next:    fml train line.fml other=2 rate={advised}\n" in ran.out
+    again = fml(capfd, "eval", "steep")
+    assert again.status == 2
+    assert "E0713" in again.err
+    assert "`train.J`" in again.err
+
+
+def test_a_run_is_found_by_its_name(trained: Ran, capfd: pytest.CaptureFixture[str]) -> None:
+    assert table_of(fml(capfd, "eval", "r").out) == table_of(trained.out)
+    assert fml(capfd, "predict", "r", "flowers.csv", "-o", "p.csv").status == 0
+    Path("r").mkdir()  # what is there by that name goes first
+    assert "is not the folder of a run" in fml(capfd, "eval", "r").err
+    assert "did you mean `r`?" in fml(capfd, "eval", "rr").err
+    assert "`runs/r`" in fml(capfd, "eval", "absent").err
+
+
+def test_scores_are_said_to_be_no_probabilities(
+    trained: Ran, project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    assert "(logits), no probabilities" in fml(capfd, "predict", "r", "flowers.csv").err
+    sure = FLOWERS.replace("dense(3)\n", "dense(3) |> softmax\n").replace("softmax(", "flower(")
+    Path("flowers.fml").write_text(sure)
+    assert fml(capfd, "train", "flowers.fml", "--run", "s", "-q").status == 0
+    assert fml(capfd, "predict", "s", "flowers.csv").err == ""
+    assert fml(capfd, "train", "line.fml", "--run", "l", "-q").status == 0
+    assert fml(capfd, "predict", "l", "line.csv").err == ""
+    ran = fml(capfd, "predict", "l", "runs")
+    assert (ran.status, ran.out) == (2, "")
+    assert "`runs` is a folder" in ran.err
 
 
 def on_terminal(*arguments: str, **environment: str) -> tuple[int, str]:

@@ -122,7 +122,9 @@ def test_runs_of_the_same_second_are_numbered(tmp_path: Path) -> None:
     assert all(path.is_dir() and path.name.startswith("iris-") for path in paths)
 
 
-@pytest.mark.parametrize("name", ["", ".", "..", "a/b", "a\\b", "a:b"])
+@pytest.mark.parametrize(
+    "name", ["", ".", "..", "a/b", "a\\b", "a:b", "a b", "a\n", "-a", "a" * 101]
+)
 def test_a_name_is_that_of_a_folder(tmp_path: Path, name: str) -> None:
     with pytest.raises(FmlError) as caught:
         RunFolder.create("iris", name, tmp_path / "runs")
