@@ -1,9 +1,10 @@
 """The figures of a run as they were recorded."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from typing import overload
 
 from fml.engine.runtime.watch import Point
+from fml.named import Named
 
 __all__ = ["Metrics", "Point", "Series", "metrics_of"]
 
@@ -54,24 +55,12 @@ class Series(Sequence[Point]):
         return f"<Series {self.name}: {points}, last {self.last:.6g}>"
 
 
-class Metrics(Mapping[str, Series]):
+class Metrics(Named[Series]):
     """All series of a run by name."""
 
     def __init__(self, series: Iterable[Series]) -> None:
         """Keep the series in the order of their first values."""
-        self._series = {one.name: one for one in series}
-
-    def __getitem__(self, name: str) -> Series:
-        """Return a series."""
-        return self._series[name]
-
-    def __iter__(self) -> Iterator[str]:
-        """Go through the names in the order of their first values."""
-        return iter(self._series)
-
-    def __len__(self) -> int:
-        """Count the series."""
-        return len(self._series)
+        super().__init__("series", ((one.name, one) for one in series))
 
     def __repr__(self) -> str:
         """Say what is in it, in one line."""

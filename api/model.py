@@ -1,7 +1,6 @@
 """A trained model as something to call."""
 
 from collections.abc import Mapping
-from types import MappingProxyType
 
 import numpy as np
 from numpy.typing import ArrayLike
@@ -12,6 +11,7 @@ from fml.engine.ir.training import Model as LoweredModel
 from fml.engine.ir.training import Role, Training
 from fml.engine.ops.record import Array
 from fml.engine.runtime.evaluate import predict
+from fml.named import Named
 
 
 class Model:
@@ -35,14 +35,14 @@ class Model:
     @property
     def inputs(self) -> Mapping[str, str]:
         """The types of its arguments by name, as in `.fml`: `f32[N, 4]`."""
-        return {name: str(kind) for name, kind in self._lowered.inputs.items()}
+        return Named("argument", ((name, str(t)) for name, t in self._lowered.inputs.items()))
 
     @property
     def parameters(self) -> Mapping[str, Array]:
         """The parameters by path (`net.dense_0.W`), read-only."""
         variables = self._training.variables
         own = (n for n in self._lowered.variables if variables[n].role is Role.PARAM)
-        return MappingProxyType({name: read_only(self._values[name]) for name in own})
+        return Named("parameter", ((name, read_only(self._values[name])) for name in own))
 
     def __call__(self, *arrays: ArrayLike, **named: ArrayLike) -> Array:
         """Apply the model to arrays, one row a sample, and return the array of its results.
@@ -54,7 +54,10 @@ class Model:
         if len(arrays) > len(names):
             wanted = ", ".join(f"`{name}: {kind}`" for name, kind in self.inputs.items())
             raise error("E0720", f"`{self.name}` takes {wanted}, found {len(arrays)} arguments")
-        arguments = {**dict(zip(names, arrays, strict=False)), **named}
+        by_place = dict(zip(names, arrays, strict=False))
+        for name in by_place.keys() & named.keys():
+            raise error("E0720", f"`{name}` of `{self.name}` is given twice")
+        arguments = {**by_place, **named}
         return predict(self._training, self._lowered, self._values, arguments, NumpyBackend())
 
     def __repr__(self) -> str:

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
-from numpy.typing import ArrayLike
 
 from fml.engine.ir.diagnostics import error
 from fml.engine.ir.training import Dataset
@@ -21,7 +20,7 @@ if TYPE_CHECKING:
     from fml.run import Run
 
 
-def predictions(run: "Run", rows: str | Path | Mapping[str, ArrayLike]) -> dict[str, Array]:
+def predictions(run: "Run", rows: Path | Mapping[str, object]) -> dict[str, Array]:
     """Return columns of predictions, an entry a row, in order.
 
     `rows` are the columns that the data set's fields are computed from: a CSV file, or arrays by
@@ -83,17 +82,17 @@ def _dataset(run: "Run", lowered: LoweredModel) -> Dataset:
     )
 
 
-def _table(dataset: Dataset, rows: str | Path | Mapping[str, ArrayLike], base: Path) -> Table:
+def _table(dataset: Dataset, rows: Path | Mapping[str, object], base: Path) -> Table:
     if isinstance(rows, Mapping):
-        return Table({name: _column(values) for name, values in rows.items()}, "the rows")
+        return Table({name: _column(values) for name, values in rows.items()}, "the table")
     # Files for prediction are CSV, whatever the data set was read from.
     if Path(rows).is_dir():
         raise error("E0503", f"`{rows}` is a folder", help="give the CSV file that the rows are in")
     header = dataset.arguments.get("header") is not False
-    return read_csv({"path": str(Path(rows).absolute()), "header": header}, base)
+    return read_csv({"path": str(rows.absolute()), "header": header}, base)
 
 
-def _column(values: ArrayLike) -> Array:
+def _column(values: object) -> Array:
     column = np.asarray(values)
     return column.astype(object) if column.dtype.kind == "U" else column
 

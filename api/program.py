@@ -1,16 +1,29 @@
 """A file ready to train: the way in from Python."""
 
 import codecs
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from fml.checks import (
+    as_data,
+    as_device,
+    as_folder,
+    as_listener,
+    as_options,
+    as_path,
+    as_plan,
+    as_seed,
+)
 from fml.dsl import program as language
 from fml.dsl.options import OptionInfo
 from fml.engine.ir.diagnostics import Diagnostic, did_you_mean, error
+from fml.engine.ir.foreign import not_of_kind
 from fml.engine.ir.graph import Graph
 from fml.engine.ir.source import Source
 from fml.engine.ir.training import Training
+from fml.named import Named
 
 if TYPE_CHECKING:
     from fml.engine.runtime.watch import Listener
@@ -25,9 +38,10 @@ def load(path: str | Path) -> "Program":
     """Read and check a `.fml` file.
 
     Raises:
-        FmlError: the file cannot be read (E0733), or all the errors that are in it.
+        FmlError: the file cannot be read (E0733), `path` is no path (E0744), or all the errors
+            that are in the file.
     """
-    path = Path(path)
+    path = as_path(path, "the path of a .fml file", "fml.loads(text) takes a text")
     try:
         # Undecodable bytes become characters that the parser reports where they stand.
         content = path.read_bytes()
@@ -45,9 +59,14 @@ def loads(text: str, base: str | Path = ".") -> "Program":
     """Check a text; relative paths in it are looked for in `base` first.
 
     Raises:
-        FmlError: all the errors that are in it.
+        FmlError: all the errors that are in it, or it is no text (E0744).
     """
-    return Program(language.check(Source("<text>", text), Path(base)))
+    if not isinstance(text, str):  # pyright: ignore[reportUnnecessaryIsInstance]
+        raise not_of_kind("text", "the text of a program", text, "fml.load(path) reads a file")
+    if text.endswith(".fml") and "\n" not in text:
+        raise not_of_kind("text", "the text of a program", text, f'fml.load("{text}") reads a file')
+    base = as_path(base, "the folder where relative paths begin", "give a path")
+    return Program(language.check(Source("<text>", text), base))
 
 
 class Program:
@@ -69,9 +88,9 @@ class Program:
         return tuple(plan.name for plan in self.checked.plans)
 
     @property
-    def options(self) -> Mapping[str, OptionInfo]:
+    def options(self) -> "Options":
         """What `train` may set: defaults, what is allowed, and their documentation."""
-        return {option.name: option for option in self.checked.options}
+        return Options(self.checked.options)
 
     def check(self) -> tuple[Diagnostic, ...]:
         """Return the warnings; a file with errors never becomes a `Program`."""
@@ -83,7 +102,7 @@ class Program:
         Raises:
             FmlError: there is no such plan or option, or a value is not allowed.
         """
-        return language.lower(self.checked, plan, options)
+        return language.lower(self.checked, as_plan(plan), options)
 
     def train(
         self,
@@ -101,7 +120,8 @@ class Program:
 
         Args:
             plan: its name; without one, the first in the file.
-            data: arrays for `given` data, by data set and field:
+            data: arrays for `given` data, or what numpy makes into arrays (lists, columns of a
+                data frame), by data set and field:
                 `{"points": {"x": X, "y": y}}`, or by split as well:
                 `{"points": {"train": {"x": X, "y": y}, "valid": {...}}}`.
             seed: instead of the plan's own.
@@ -112,22 +132,38 @@ class Program:
             options: values for the file's options, as are further arguments by name.
 
         Raises:
-            FmlError: the options, the data or the device do not fit.
+            FmlError: the options, the data or the device do not fit; E0744, an argument is not
+                of its kind.
         """
         from fml.training import Request, train
 
-        settings = {**(options or {}), **named_options}
-        request = Request(plan, settings, data or {}, seed, device, run, lambda _: on_event)
+        listener = as_listener(on_event)
+        request = Request(
+            as_plan(plan),
+            as_options(options, named_options, self.options),
+            as_data(data),
+            as_seed(seed),
+            as_device(device),
+            as_folder(run),
+            lambda _: listener,
+        )
         return train(self, request)
 
     def visualize(
         self,
-        path: str | Path,
+        path: str | Path | None = None,
         plan: str | None = None,
         graph: GraphName = "step",
         **options: object,
-    ) -> None:
-        """Draw a graph of a plan to a `.svg`, `.png`, `.pdf` or `.dot` file.
+    ) -> "Picture":
+        """Draw a graph of a plan; a notebook shows the picture that is returned.
+
+        Args:
+            path: a `.svg`, `.png`, `.pdf` or `.dot` file to write it to; without one, none.
+            plan: its name; without one, the first in the file.
+            graph: one iteration (`step`), the first values (`init`), the model alone, or what is
+                measured.
+            options: values for the file's options.
 
         Raises:
             FmlError: the picture cannot be drawn or written, or as `lower` raises.
@@ -136,10 +172,16 @@ class Program:
         from fml.engine.draw.render import render
         from fml.engine.passes.pipeline import readable
 
+        wanted = "a `.svg`, `.png`, `.pdf` or `.dot` file"
+        path = None if path is None else as_path(path, wanted, 'program.visualize("graph.svg")')
         training = self.lower(plan, **options)
+        chosen = _graph_of(training, graph)
         titles = (Path(self.name).name, training.name and f"plan {training.name}", graph)
-        picture = readable(_graph_of(training, graph))
-        render(to_dot(picture, " · ".join(filter(None, titles))), Path(path))
+        title = " · ".join(filter(None, titles))
+        picture = Picture(title, to_dot(readable(chosen), title))
+        if path is not None:
+            render(picture.dot, path)
+        return picture
 
     def summary(self, plan: str | None = None, **options: object) -> "Summary":
         """Return the layers of a plan with their shapes, parameters and costs.
@@ -163,6 +205,36 @@ class Program:
         return f"<Program {self.name}: plans {plans}; options {options}>"
 
 
+class Options(Named[OptionInfo]):
+    """The options of a file by name; printed as the file has them, one a line."""
+
+    def __init__(self, options: Iterable[OptionInfo]) -> None:
+        """Keep them in the order of the text."""
+        super().__init__("option", ((option.name, option) for option in options))
+
+    def __repr__(self) -> str:
+        """List them."""
+        return "\n".join(map(repr, self.values())) or "no options"
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A graph to look at: a notebook shows it, and `dot` is its text for Graphviz."""
+
+    title: str
+    dot: str = field(repr=False)
+
+    def _repr_svg_(self) -> str:
+        """Draw it for a notebook.
+
+        Raises:
+            FmlError: E0731, there is nothing to draw with.
+        """
+        from fml.engine.draw.render import svg
+
+        return svg(self.dot)
+
+
 def _graph_of(training: Training, name: str) -> Graph:
     """Return the graph of that name; of several models or measurements, the first.
 
@@ -172,7 +244,7 @@ def _graph_of(training: Training, name: str) -> Graph:
     if name not in GRAPHS:
         listed = "the graphs of a plan are " + ", ".join(GRAPHS)
         raise error(
-            "E0734", f"there is no graph `{name}`", help=did_you_mean(name, GRAPHS) or listed
+            "E0734", f"there is no graph `{name}`", help=did_you_mean(str(name), GRAPHS) or listed
         )
     graphs = {
         "step": [training.step],

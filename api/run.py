@@ -3,18 +3,20 @@
 from collections.abc import Mapping
 from functools import cached_property
 from pathlib import Path
-from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
+from fml.checks import as_data, as_listener, as_path
 from fml.engine.ir.diagnostics import Diagnostic, error
+from fml.engine.ir.foreign import as_mapping
 from fml.engine.ir.training import Role, Training
 from fml.engine.ops.record import Array
 from fml.engine.runtime.trainer import Outcome
 from fml.engine.sources.load import LoadedData
 from fml.metrics import Metrics, metrics_of
 from fml.model import Model, read_only
+from fml.named import Named
 
 if TYPE_CHECKING:
     from fml.engine.runtime.watch import Listener
@@ -31,9 +33,10 @@ def open_run(path: str | Path) -> "Run":
     """
     from fml.keeping import encodings_of, outcome_of, reopen
 
-    kept = reopen(Path(path))
+    folder = as_path(path, "the folder of a run", 'fml.open_run("runs/...")')
+    kept = reopen(folder)
     data, outcome = encodings_of(kept.folder), outcome_of(kept.folder)
-    return Run(kept.program, kept.training, data, outcome, Path(path))
+    return Run(kept.program, kept.training, data, outcome, folder)
 
 
 def resume(
@@ -53,7 +56,9 @@ def resume(
     """
     from fml import training
 
-    return training.resume(Path(path), data or {}, lambda _: on_event)
+    folder = as_path(path, "the folder of a run", 'fml.resume("runs/...")')
+    listener = as_listener(on_event)
+    return training.resume(folder, as_data(data), lambda _: listener)
 
 
 class Run:
@@ -79,7 +84,7 @@ class Run:
         """The models of the plan by name."""
         values = self._outcome.variables
         made = (Model(lowered, self.training, values) for lowered in self.training.models)
-        return MappingProxyType({model.name: model for model in made})
+        return Named("model", ((model.name, model) for model in made))
 
     @property
     def model(self) -> Model:
@@ -98,7 +103,7 @@ class Run:
     def variables(self) -> Mapping[str, Array]:
         """All that the plan's graphs remember, by path, read-only: optimizers' slots as well."""
         values = self._outcome.variables
-        return MappingProxyType({name: read_only(value) for name, value in values.items()})
+        return Named("variable", ((name, read_only(value)) for name, value in values.items()))
 
     @cached_property
     def metrics(self) -> Metrics:
@@ -108,7 +113,7 @@ class Run:
     @property
     def figures(self) -> Mapping[str, float]:
         """The final figures of the parameters that were kept, on whole splits: `valid.accuracy`."""
-        return MappingProxyType(dict(self._outcome.figures))
+        return Named("figure", self._outcome.figures)
 
     @property
     def stopped_by(self) -> str:
@@ -147,38 +152,49 @@ class Run:
 
         sets = self.data
         if data is not None or not all(loaded.splits for loaded in sets.values()):
-            sets = read_data(self.program, self.training, data or {})
+            sets = read_data(self.program, self.training, as_data(data))
         splits = {name: loaded.splits for name, loaded in sets.items()}
         return evaluate(self.training, splits, self._outcome.variables, NumpyBackend())
 
     def predict(self, rows: str | Path | Mapping[str, ArrayLike]) -> dict[str, Array]:
         """Return predictions for new rows, beginning with the columns of the data set's source.
 
-        `rows` is a CSV file, or arrays by column name. The result has a column
-        `prediction`, and for a classifier `score_CLASS` for each class.
+        `rows` is a CSV file, or arrays by column name (a dict, a data frame). The result has a
+        column `prediction`, and for a classifier `score_CLASS` for each class.
 
         Raises:
             FmlError: E0742 and E0743, the model is not one for rows; E05xx, the rows do not fit.
         """
         from fml.predictions import predictions
 
-        return predictions(self, rows)
+        columns = as_mapping(rows)
+        if columns is None:
+            help = 'run.predict("new.csv"), or run.predict({"column": [...]})'
+            wanted = "a CSV file, or columns by name"
+            return predictions(self, as_path(rows, wanted, help, name="rows"))
+        return predictions(self, columns)
 
     def save(self, path: str | Path) -> None:
         """Write parameters and states of layers, by path, to a safetensors file.
 
         Raises:
-            FmlError: E0732, it cannot be written.
+            FmlError: E0732, it cannot be written; E0745, its name does not end in `.safetensors`.
         """
         from safetensors.numpy import save
 
         from fml.engine.runtime.checkpoint import write_atomically
 
+        path = as_path(path, "the path of a file", 'run.save("model.safetensors")')
+        if path.suffix != ".safetensors":
+            raise error(
+                "E0745",
+                f"`{path}` does not end in `.safetensors`, the format that parameters are saved in",
+                help=f'run.save("{path.with_suffix(".safetensors")}")',
+            )
         roles = {Role.PARAM, Role.STATE}
         variables = self.training.variables
         kept = {n: v for n, v in self._outcome.variables.items() if variables[n].role in roles}
         content = save(kept, {"format": "fml", "plan": self.training.name})
-        path = Path(path)
         try:
             if not path.parent.is_dir():
                 raise FileNotFoundError(2, f"the folder {path.parent} does not exist")

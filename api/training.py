@@ -1,6 +1,6 @@
 """A program's plan, trained: data read, the loop run, the run kept in its folder."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -10,9 +10,11 @@ from fml.dsl import program as language
 from fml.engine.backends.interface import Backend
 from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.ir.diagnostics import FmlError, did_you_mean, error
-from fml.engine.ir.training import Training
+from fml.engine.ir.foreign import as_mapping
+from fml.engine.ir.training import Dataset, Training
 from fml.engine.runtime import trainer
 from fml.engine.runtime.watch import Listener, Silent
+from fml.engine.sources.given import splits_of
 from fml.engine.sources.load import LoadedData, load
 from fml.run import Run
 
@@ -119,16 +121,44 @@ def read_data(
     Raises:
         FmlError: E0741, arrays for a data set that takes none, or E05xx as the sources raise.
     """
-    takers = [d.name for d in training.datasets.values() if d.source == "given"]
+    takers = {d.name: d for d in training.datasets.values() if d.source == "given"}
     for name in given:
         if name not in takers:
-            listed = f"those are {', '.join(takers)}" if takers else "this plan uses none"
             raise error(
                 "E0741",
                 f"`{name}` is not `given` data of this plan",
-                help=did_you_mean(name, takers) or listed,
+                help=_meant(str(name), given, takers.values()),
             )
+    for name, arrays in given.items():
+        _require_known_splits(training, takers[name], arrays)
     return {name: load(d, given.get(name), program.base) for name, d in training.datasets.items()}
+
+
+def _meant(name: str, given: Mapping[str, object], takers: Iterable[Dataset]) -> str:
+    """What to write instead of arrays for a data set that takes none."""
+    names = [taker.name for taker in takers]
+    for taker in takers:
+        if {field.name for field in taker.fields} >= given.keys():
+            fields = ", ".join(f'"{field}": ...' for field in given)
+            return f'those are fields: data={{"{taker.name}": {{{fields}}}}}'
+    listed = f"those are {', '.join(names)}" if names else "this plan uses none"
+    return did_you_mean(name, names) or listed
+
+
+def _require_known_splits(training: Training, dataset: Dataset, arrays: object) -> None:
+    """A split from Python that the plan does not use may be there, but not for one that it does.
+
+    Raises:
+        FmlError: E0505, its name is nearly that of a split that is missing.
+    """
+    splits = splits_of(dataset, as_mapping(arrays) or {})
+    used = [feed.split for feed in training.feeds if feed.data == dataset.name]
+    used += [m.split for m in training.measures if m.data == dataset.name]
+    missing = [split for split in used if split not in splits]
+    for name in splits:
+        near = did_you_mean(str(name), missing)
+        if near and name not in used:
+            raise error("E0505", f"the plan uses no split `{name}` of `{dataset.name}`", help=near)
 
 
 def split_sizes(program: "Program", training: Training) -> dict[tuple[str, str], int]:

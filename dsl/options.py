@@ -11,13 +11,14 @@ from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.modules import Module
 from fml.dsl.parse import parse_expression
 from fml.dsl.scope import Scope
-from fml.dsl.values import Any_, RangeOf, describe
+from fml.dsl.values import POISON, Any_, Poison, RangeOf, describe
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, did_you_mean
+from fml.engine.ir.foreign import in_words
 from fml.engine.ir.source import Source, Span
 from fml.engine.ir.training import Duration
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class OptionInfo:
     """An `option`: its default, what it may be (as written), and its doc comment."""
 
@@ -27,6 +28,12 @@ class OptionInfo:
     doc: str
     span: Span
     bounds: RangeOf | tuple[object, ...] | None = None
+
+    def __repr__(self) -> str:
+        """Write it as the file has it: `option lr = 0.5 in 0.001 .. 10  ## learning rate`."""
+        allowed = f" in {self.allowed}" if self.allowed else ""
+        doc = f"  ## {' '.join(self.doc.split())}" if self.doc else ""
+        return f"option {self.name} = {_written(self.default)}{allowed}{doc}"
 
 
 def options_of(s: Session, module: Module) -> tuple[OptionInfo, ...]:
@@ -86,34 +93,20 @@ def option_values(
     for name, value in given.items():
         if name not in known:
             listed = f"the options are {', '.join(known)}" if known else "this file has no options"
-            problems.append(
-                Diagnostic(
-                    "E0405",
-                    f"there is no option `{name}`",
-                    (),
-                    (),
-                    did_you_mean(name, known) or listed,
-                )
-            )
+            near = did_you_mean(str(name), known)
+            message = f"there is no option `{name}`"
+            problems.append(Diagnostic("E0405", message, (), (), near or listed))
             continue
         option = known[name]
-        if isinstance(value, str) and not value and not isinstance(option.default, str):
-            default = describe(cast(Any_, option.default))
-            problems.append(
-                Diagnostic(
-                    "E0405",
-                    f"`{name}=` gives no value",
-                    (Mark(option.span, "declared here"),),
-                    (f"without it, {name} is {default}",),
-                )
-            )
-            continue
-        read = _typed(s, option, value)
-        problem = _wrong_kind(option, read) or _not_allowed(option, read)
+        try:
+            read = _typed(s, option, value)
+            problem = _wrong_kind(option, read) or _not_allowed(option, read)
+        except FmlError:
+            found = f"`{value}`" if value else f"nothing: `{name}=` gives no value"
+            read, problem = None, f"`{name}` takes {_kind_of(option)}, found {found}"
         if problem:
-            problems.append(
-                Diagnostic("E0405", problem, (Mark(option.span, "declared here"),), (), "")
-            )
+            marks = (Mark(option.span, "declared here"),)
+            problems.append(Diagnostic("E0405", problem, marks, (), _for_example(option)))
         values[name] = cast(Any_, read)
     if problems:
         raise FmlError(problems)
@@ -121,35 +114,85 @@ def option_values(
 
 
 def _typed(s: Session, option: OptionInfo, value: object) -> object:
-    """Read text as typed on a command line; a string option takes it as it is."""
+    """Read text as typed on a command line; a string option takes it as it is.
+
+    Raises:
+        FmlError: it is no static value.
+    """
     if not isinstance(value, str):
-        return value.item() if hasattr(value, "item") else value  # pyright: ignore
+        return _from_python(value)
     if isinstance(option.default, str):
         return value
     source = Source(f"{option.name}={value}", value)
     before = len(s.diagnostics)
-    result = expressions.evaluate(s, parse_expression(source), Scope(s.module, None))
-    if len(s.diagnostics) > before:
+    try:
+        result = expressions.evaluate(s, parse_expression(source), Scope(s.module, None))
+    except Failed:
+        result = POISON
+    if len(s.diagnostics) > before or isinstance(result, Poison):
         raise FmlError(s.diagnostics[before:])
     return result
 
 
+def _from_python(value: object) -> object:
+    """Return a value of Python's as the language has it: plain numbers, lists as tuples."""
+    if isinstance(value, list | tuple):
+        return tuple(_from_python(entry) for entry in cast("Sequence[object]", value))
+    # A scalar of numpy, or an array without axes; any other array is of no kind that is known.
+    if getattr(value, "shape", None) == () and hasattr(value, "item"):
+        return value.item()  # pyright: ignore
+    return value
+
+
+_KINDS: tuple[tuple[type | tuple[type, ...], str], ...] = (
+    (bool, "true or false"),
+    ((int, float), "a number"),
+    (str, "a string"),
+    (Duration, "a duration"),
+    (tuple, "a list"),
+)
+
+
+def _kind_of(option: OptionInfo) -> str:
+    """What an option takes, in words."""
+    words = next(words for kind, words in _KINDS if isinstance(option.default, kind))
+    match option.bounds:
+        case None:
+            return words
+        case RangeOf():
+            return f"{words} in {option.allowed}"
+        case _:
+            return f"one of {option.allowed}"
+
+
+def _for_example(option: OptionInfo) -> str:
+    return f"for instance the default, `{option.name}={_written(option.default)}`"
+
+
+def _written(value: object) -> str:
+    """Write a static value as the language does."""
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case str():
+            return f'"{value}"'
+        case tuple():
+            return f"[{', '.join(map(_written, cast('tuple[object, ...]', value)))}]"
+        case float():
+            return f"{value:g}"
+        case _:
+            return str(value)
+
+
 def _wrong_kind(option: OptionInfo, value: object) -> str:
-    kinds: tuple[tuple[str, type | tuple[type, ...]], ...] = (
-        ("true or false", bool),
-        ("a number", (int, float)),
-        ("a string", str),
-        ("a duration", Duration),
-        ("a list", tuple),
-    )
-    for words, kind in kinds:
+    for kind, _ in _KINDS:
         if isinstance(option.default, kind):
             is_bool = isinstance(value, bool) and kind is not bool
-            fits = isinstance(value, kind) and not is_bool
-            return (
-                "" if fits else f"`{option.name}` is {words}, found {describe(cast(Any_, value))}"
-            )
-    return ""
+            if isinstance(value, kind) and not is_bool:
+                return ""
+    static = isinstance(value, bool | int | float | str | Duration | tuple)
+    found = describe(cast(Any_, value)) if static else in_words(value)
+    return f"`{option.name}` takes {_kind_of(option)}, found {found}"
 
 
 def _not_allowed(option: OptionInfo, value: object) -> str:
@@ -158,7 +201,7 @@ def _not_allowed(option: OptionInfo, value: object) -> str:
     match option.bounds:
         case RangeOf(low, high) if isinstance(value, int | float) and not low <= value <= high:
             return f"`{option.name}` must be in {option.allowed}, found {value}"
-        case tuple() if value not in option.bounds:
+        case tuple() if value not in cast("tuple[object, ...]", option.bounds):
             found = describe(cast(Any_, value))
             return f"`{option.name}` must be one of {option.allowed}, found {found}"
         case _:

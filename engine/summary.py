@@ -1,6 +1,6 @@
 """What a plan costs, layer by layer: parameters, operations and memory, known before it runs."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fml.engine.ir.graph import Graph, Node, Phase, substitute_attribute
@@ -26,9 +26,9 @@ class Layer:
     nbytes: int
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, repr=False)
 class Summary:
-    """The layers in the order of the graph, and what a whole step takes.
+    """What a plan costs, printed as a table: its layers in order, and what a whole step takes.
 
     `sizes` are the numbers of samples that the costs are for, by dimension name. `step_flops`
     counts one iteration: forward, backward and update, without the blocks under a condition.
@@ -46,6 +46,22 @@ class Summary:
     nodes: int
     variables_nbytes: int
     peak_nbytes: int
+
+    def __repr__(self) -> str:
+        """Write all of it."""
+        return self.text()
+
+    def text(self, width: int | None = None) -> str:
+        """Write the layers as a table and the totals below it.
+
+        The table has as many columns as stand side by side in `width`, and never breaks a name.
+        """
+        columns = _columns(self.layers)
+        table = _side_by_side(columns)
+        while width is not None and len(columns) > 1 and max(map(len, table)) > width:
+            columns.popitem()
+            table = _side_by_side(columns)
+        return "\n".join([*table, "", *_totals(self)])
 
 
 def summarise(training: Training, split_sizes: Mapping[tuple[str, str], int] = {}) -> Summary:
@@ -142,3 +158,55 @@ def _sized(symbolic: TensorType, sizes: Mapping[str, int]) -> TensorType:
 
 # A learner's costs are those of one learner; the length of an epoch costs nothing.
 _ONCE = {str(LEARNERS): 1, str(STEPS_PER_EPOCH): 1}
+
+
+# --- as text -------------------------------------------------------------------------------------
+
+
+def _columns(layers: Sequence[Layer]) -> dict[str, list[str]]:
+    """The cells by heading, the most important columns first."""
+    return {
+        "layer": [layer.scope or "(outside layers)" for layer in layers],
+        "output": [str(layer.output or "") if layer.scope else "" for layer in layers],
+        "parameters": [f"{layer.parameters:,}" if layer.parameters else "" for layer in layers],
+        "flops": [quantity(layer.flops, 1000, "") for layer in layers],
+        "activations": [quantity(layer.nbytes, 1024, "B") for layer in layers],
+    }
+
+
+def _side_by_side(columns: Mapping[str, Sequence[str]]) -> list[str]:
+    """The lines of a table, words to the left and numbers to the right."""
+    aligned: list[list[str]] = []
+    for heading, cells in columns.items():
+        width = max(map(len, (heading, *cells)))
+        is_words = heading in {"layer", "output"}
+        aligned.append([c.ljust(width) if is_words else c.rjust(width) for c in (heading, *cells)])
+    head, *rows = ("   ".join(cells).rstrip() for cells in zip(*aligned, strict=True))
+    return [head, "─" * max(map(len, (head, *rows))), *rows]
+
+
+def _totals(summary: Summary) -> list[str]:
+    sizes = ", ".join(f"{name} = {size:,}" for name, size in summary.sizes.items())
+    at = f" at {sizes}" if sizes else ""
+    frozen = summary.parameters - summary.trained
+    parameters = f"{summary.parameters:,} parameter{'' if summary.parameters == 1 else 's'}"
+    variables, peak = (
+        quantity(n, 1024, "B") for n in (summary.variables_nbytes, summary.peak_nbytes)
+    )
+    return [
+        parameters + (f", {frozen:,} of them frozen" if frozen else ""),
+        f"one forward pass (the table): {quantity(summary.forward_flops, 1000, 'flop')}{at}",
+        f"one step: {quantity(summary.step_flops, 1000, 'flop')} in {summary.nodes:,} operations",
+        f"memory of a run: {variables} of parameters, optimizer slots and states,",
+        f"  and at most {peak} of values at once within a step",
+    ]
+
+
+def quantity(number: int, base: int, unit: str) -> str:
+    """Write a number with three digits and a prefix: `12.3 M`, `1.50 KiB`."""
+    prefixes = ("", "k", "M", "G", "T", "P") if base == 1000 else ("", "Ki", "Mi", "Gi", "Ti", "Pi")
+    value, power = float(number), 0
+    while value >= base and power < len(prefixes) - 1:
+        value, power = value / base, power + 1
+    digits = f"{value:.3g}" if value < 1000 and power else f"{value:,.0f}"
+    return f"{digits} {prefixes[power]}{unit}".strip()

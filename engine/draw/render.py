@@ -3,7 +3,9 @@
 import shutil
 import subprocess
 import sysconfig
+from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from fml.engine.ir.diagnostics import error
 
@@ -29,10 +31,27 @@ def render(dot: str, path: Path) -> None:
         if form == "dot":
             path.write_text(dot, encoding="utf-8")
         else:
-            _draw(dot, path, form)
+            problem = _draw(dot, path, form)
+            if problem is not None:
+                raise _beside(dot, path, problem)
     except OSError as fault:
         reason = fault.strerror or str(fault)
         raise error("E0732", f"`{path}` cannot be written: {reason}") from None
+
+
+def svg(dot: str) -> str:
+    """Return Graphviz text drawn as SVG, without the lines that only a file begins with.
+
+    Raises:
+        FmlError: there is no program to draw with, or it failed (E0731).
+    """
+    with TemporaryDirectory() as folder:
+        drawn = Path(folder) / "graph.svg"
+        problem = _draw(dot, drawn, "svg")
+        if problem is not None:
+            raise error("E0731", problem.message, help=problem.way_out)
+        text = drawn.read_text(encoding="utf-8")
+    return text[text.index("<svg") :]
 
 
 def drawing_program(form: str) -> str | None:
@@ -46,11 +65,19 @@ def drawing_program(form: str) -> str | None:
     return shutil.which("graphviz-pure", path=folder) or shutil.which("graphviz-pure")
 
 
-def _draw(dot: str, path: Path, form: str) -> None:
+@dataclass(frozen=True, slots=True)
+class _Problem:
+    """Why there is no picture, and the way out."""
+
+    message: str
+    way_out: str
+
+
+def _draw(dot: str, path: Path, form: str) -> _Problem | None:
     program = drawing_program(form)
     if program is None:
         ways = "install Graphviz (`apt install graphviz`)" if form == "pdf" else _WAYS_OUT
-        raise _beside(dot, path, "no program that draws pictures was found", ways)
+        return _Problem("no program that draws pictures was found", ways)
     command = [program, f"-T{form}", *_PIXELS_PER_INCH.get(form, []), "-o", str(path)]
     # Some releases of Graphviz lose curves; straight lines they always find.
     for retry in ([], ["-Gsplines=line"]):
@@ -58,17 +85,19 @@ def _draw(dot: str, path: Path, form: str) -> None:
             [*command, *retry], input=dot.encode(), capture_output=True, check=False
         )
         if done.returncode == 0 and path.exists():
-            return
+            return None
     said = done.stderr.decode(errors="replace").strip().splitlines()
     reason = f": {said[-1]}" if said else ""
-    message = f"`{program}` failed{reason}"
-    raise _beside(dot, path, message, "draw the text with another program")
+    return _Problem(f"`{program}` failed{reason}", "draw the text with another program")
 
 
-def _beside(dot: str, path: Path, message: str, way_out: str) -> Exception:
+def _beside(dot: str, path: Path, problem: _Problem) -> Exception:
     """Leave the text beside the picture that could not be drawn, and say so."""
     left = path.with_suffix(".dot")
     left.write_text(dot, encoding="utf-8")
     return error(
-        "E0731", message, notes=[f"the graph was written to `{left}` instead"], help=way_out
+        "E0731",
+        problem.message,
+        notes=[f"the graph was written to `{left}` instead"],
+        help=problem.way_out,
     )

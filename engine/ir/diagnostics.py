@@ -45,15 +45,21 @@ class Diagnostic:
 
 
 class FmlError(Exception):
-    """Bad input: carries all the diagnostics of a stage, in the order of the text."""
+    """Bad input: carries all the diagnostics of a stage, in the order of the text.
+
+    `str` of it has their messages, places, notes and ways out.
+    """
 
     def __init__(self, diagnostics: Iterable[Diagnostic]) -> None:
         self.diagnostics = in_text_order(diagnostics)
-        lines = (
-            f"{d.code}: {d.message}" + (f" ({d.span.place})" if d.span else "")
-            for d in self.diagnostics
-        )
-        super().__init__("\n".join(lines))
+        super().__init__("\n".join(map(_as_text, self.diagnostics)))
+
+
+def _as_text(d: Diagnostic) -> str:
+    """All that a diagnostic says, without the lines of the text: for Python's own tracebacks."""
+    place = f" ({d.span.place})" if d.span else ""
+    rest = [f"\n  = {note}" for note in d.notes] + ([f"\n  help: {d.help}"] if d.help else [])
+    return f"{d.code}: {d.message}{place}{''.join(rest)}"
 
 
 def error(code: str, message: str, *, notes: Iterable[str] = (), help: str = "") -> FmlError:

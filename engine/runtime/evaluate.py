@@ -1,11 +1,13 @@
 """Figures and predictions of parameters that were trained before."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
 from fml.engine.backends.interface import Backend
 from fml.engine.ir.diagnostics import error
+from fml.engine.ir.dims import Dim
+from fml.engine.ir.foreign import in_words
 from fml.engine.ir.training import Model, Training
 from fml.engine.ir.types import TensorType
 from fml.engine.ops.record import Array
@@ -60,29 +62,51 @@ def _checked(
     if arguments.keys() != model.inputs.keys():
         wanted = ", ".join(f"`{name}: {type}`" for name, type in model.inputs.items())
         raise error(
-            "E0720", f"`{model.name}` takes {wanted}", notes=[f"found {', '.join(arguments)}"]
-        )
+            "E0720", f"`{model.name}` takes {wanted}",
+            notes=[f"found {', '.join(f'`{name}`' for name in arguments) or 'no arguments'}"],
+        )  # fmt: skip
     sizes: dict[str, int] = {}
-    arrays = {n: _fitting(model, n, np.asarray(v), sizes) for n, v in arguments.items()}
+    arrays = {n: _fitting(model, n, v, sizes) for n, v in arguments.items()}
     return arrays, sizes
 
 
-def _fitting(model: Model, name: str, array: Array, sizes: dict[str, int]) -> Array:
+def _fitting(model: Model, name: str, value: object, sizes: dict[str, int]) -> Array:
     type: TensorType = model.inputs[name]
-    problem = ""
-    if array.ndim != type.rank:
-        problem = f"it has {array.ndim} axes"
-    elif not np.can_cast(array.dtype, np.float64, "same_kind"):
-        problem = f"it holds {array.dtype}"
-    else:
-        for axis, (dim, size) in enumerate(zip(type.dims, array.shape, strict=True)):
-            wanted = sizes.setdefault(dim.name, size) if dim.name else dim.size
-            if wanted is not None and wanted != size:
-                problem = f"axis {axis} has {size} entries instead of {wanted}"
-                break
+    try:
+        array = np.asarray(value)
+    except ValueError:  # nested lists of different lengths
+        array = np.asarray(None)
+    problem, help = _problem(type, name, array, sizes)
     if problem:
+        found = in_words(array if array.dtype.kind != "O" else value)
         raise error(
             "E0720", f"`{name}` of `{model.name}` is {type}, and {problem}",
-            notes=[f"found an array {list(array.shape)} of {array.dtype}"],
+            notes=[f"found {found}"], help=help,
         )  # fmt: skip
     return array.astype(type.dtype)
+
+
+def _problem(type: TensorType, name: str, array: Array, sizes: dict[str, int]) -> tuple[str, str]:
+    """What keeps an array from being an argument, and the way out; binds the sizes it finds."""
+    if array.dtype.kind == "O":
+        return "this is no array of numbers", "hand over numbers in an array"
+    if array.ndim != type.rank:
+        one = array.ndim == type.rank - 1 and _fits(type.dims[1:], array.shape)
+        help = f"one sample is a batch of one: `{name}[None]`" if one else ""
+        return f"it has {array.ndim} axes instead of {type.rank}", help
+    if not np.can_cast(array.dtype, np.float64, "same_kind"):
+        return f"it holds {array.dtype}", ""
+    if not type.is_float and (array.astype(type.dtype) != array).any():
+        return f"it holds values that no {type.element} has", ""
+    for axis, (dim, size) in enumerate(zip(type.dims, array.shape, strict=True)):
+        wanted = sizes.setdefault(dim.name, size) if dim.name else dim.size
+        if wanted is not None and wanted != size:
+            turned = _fits(type.dims, array.shape[::-1])
+            help = f"samples are the first axis: `{name}.T`" if turned else ""
+            return f"axis {axis} has {size} entries instead of {wanted}", help
+    return "", ""
+
+
+def _fits(dims: Sequence[Dim], shape: tuple[int, ...]) -> bool:
+    """Whether a shape has the sizes that are known."""
+    return all(d.size in {None, size} for d, size in zip(dims, shape, strict=True))

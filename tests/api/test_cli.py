@@ -109,7 +109,7 @@ def test_every_command_has_help(name: str, capfd: pytest.CaptureFixture[str]) ->
         (["summary", "model.fml", "lr=1", "lr=2"], "`lr` is set twice"),
         (["summary", "model.fml", "rl=1"], "there is no option `rl`"),
         (["summary", "model.fml", "lr=100"], "0.001 .. 10"),
-        (["summary", "model.fml", "lr=)"], "lr=)"),
+        (["summary", "model.fml", "lr=)"], "takes a number in 0.001 .. 10, found `)`"),
         (["summary", "model.fml", "--plan", "mian"], "did you mean `main`?"),
         (["visualize", "model.fml", "-o", "x.gif"], "`.svg`"),
         (["visualize", "model.fml", "--graph", "measures"], "measure"),

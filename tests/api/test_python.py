@@ -96,7 +96,13 @@ def test_parameters_cannot_be_changed_by_accident(trained: fml.Run) -> None:
     ("arguments", "named", "words"),
     [
         ((np.zeros((3, 5)),), {}, "axis 1 has 5 entries instead of 2"),
-        ((np.zeros(2),), {}, "it has 1 axes"),
+        ((np.zeros((2, 5)),), {}, "samples are the first axis: `x.T`"),
+        ((np.zeros(2),), {}, "one sample is a batch of one: `x[None]`"),
+        ((np.zeros((1, 3, 2)),), {}, "it has 3 axes instead of 2"),
+        (([[1, 2], [3]],), {}, "found a list"),
+        ((None,), {}, "found None"),
+        ((np.zeros((1, 2)),), {"x": np.zeros((1, 2))}, "given twice"),
+        ((np.zeros((1, 2), complex),), {}, "complex128"),
         ((np.array([["a", "b"]]),), {}, "`x`"),
         ((), {}, "x: f32[N, 2]"),
         ((np.zeros((1, 2)), np.zeros((1, 2))), {}, "found 2 arguments"),
@@ -110,7 +116,7 @@ def test_a_wrong_argument_is_named(
         trained.model(*arguments, **named)
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "E0720"
-    assert words in " ".join([diagnostic.message, *diagnostic.notes])
+    assert words in " ".join([diagnostic.message, *diagnostic.notes, diagnostic.help])
 
 
 def test_same_seed_same_bits_and_another_seed_others() -> None:
@@ -152,6 +158,28 @@ def test_splits_can_be_handed_over() -> None:
         ({"device": "abacus"}, "E0740"),
         ({"data": {"pionts": {}}}, "E0741"),
         ({"data": {}}, "E0505"),
+        ({"lr": None}, "E0405"),
+        ({"lr": [0.1]}, "E0405"),
+        ({"lr": np.array([0.1, 0.2])}, "E0405"),
+        ({"lr": "abc"}, "E0405"),
+        ({"lr": ""}, "E0405"),
+        ({"lr": True}, "E0405"),
+        ({"sede": 1}, "E0405"),
+        ({"options": {3: 4}}, "E0405"),
+        ({"options": 3}, "E0744"),
+        ({"data": 3}, "E0744"),
+        ({"data": (1, 2)}, "E0744"),
+        ({"data": {3: {}}}, "E0741"),
+        ({"data": points()}, "E0741"),
+        ({"data": {"points": {"trian": points()}}}, "E0505"),
+        ({"seed": "a"}, "E0744"),
+        ({"seed": 1.5}, "E0744"),
+        ({"seed": True}, "E0744"),
+        ({"seed": -1}, "E0744"),
+        ({"device": 3}, "E0744"),
+        ({"plan": {"points": {}}}, "E0744"),
+        ({"run": True}, "E0744"),
+        ({"on_event": print}, "E0744"),
         ({"data": {"points": {"x": [[0.0, 0.0]], "y": [0]}}}, "E0520"),
     ],
 )
@@ -314,3 +342,101 @@ def test_a_file_that_cannot_be_read(tmp_path: Path) -> None:
     with pytest.raises(fml.FmlError) as caught:
         fml.load(tmp_path / "latin.fml")
     assert caught.value.diagnostics[0].code.startswith("E01")
+
+
+@pytest.mark.parametrize(
+    ("function", "argument", "way_out"),
+    [
+        (fml.load, 3, "fml.loads(text)"),
+        (fml.load, CLASSIFIER, "fml.loads(text)"),
+        (fml.load, "a\0b", "fml.loads(text)"),
+        (fml.loads, 3, "fml.load(path)"),
+        (fml.loads, b"train {}", "fml.load(path)"),
+        (fml.loads, "model.fml", 'fml.load("model.fml")'),
+        (fml.open_run, 3, "fml.open_run("),
+        (fml.resume, None, "fml.resume("),
+    ],
+)
+def test_what_is_no_path_or_text_gets_the_way_out(
+    function: Any, argument: object, way_out: str
+) -> None:
+    with pytest.raises(fml.FmlError) as caught:
+        function(argument)
+    assert codes(caught) == ["E0744"]
+    assert way_out in caught.value.diagnostics[0].help
+
+
+def test_an_error_as_text_has_its_notes_and_the_way_out() -> None:
+    with pytest.raises(fml.FmlError) as caught:
+        fml.loads(CLASSIFIER).train(learning_rate=1, lr=None)
+    assert str(caught.value) == (
+        "E0405: `lr` takes a number in 0.001 .. 10, found None (<text>:1:1)\n"
+        "  help: for instance the default, `lr=0.5`\n"
+        "E0405: there is no option `learning_rate`\n"
+        "  help: the options are lr, width, rounds"
+    )
+
+
+def test_fields_without_their_data_set_are_told_where_they_belong() -> None:
+    with pytest.raises(fml.FmlError, match=r'data=."points": ."x": \.\.\., "y"'):
+        fml.loads(CLASSIFIER).train(data=points())
+
+
+def test_names_that_are_not_there_get_near_ones(trained: fml.Run) -> None:
+    program = fml.loads(CLASSIFIER)
+    for things, wrong, right in (
+        (trained.metrics, "trian.loss", "train.loss"),
+        (trained.figures, "train.los", "train.loss"),
+        (trained.models, "n", "m"),
+        (trained.model.parameters, "m.dense_0.w", "m.dense_0.W"),
+        (program.options, "lrr", "lr"),
+    ):
+        assert wrong not in things
+        assert things.get(wrong) is None
+        with pytest.raises(KeyError, match=right):
+            things[wrong]
+
+
+def test_options_are_printed_as_the_file_has_them() -> None:
+    assert repr(fml.loads(CLASSIFIER).options) == (
+        "option lr = 0.5 in 0.001 .. 10  ## learning rate\n"
+        "option width = 4  ## hidden units\n"
+        "option rounds = 3 epochs  ## how long"
+    )
+    assert repr(fml.loads("train { stop after 1 step }").options) == "no options"
+
+
+def test_parameters_are_saved_as_safetensors_only(trained: fml.Run, tmp_path: Path) -> None:
+    for name in ("m.pkl", "m"):
+        with pytest.raises(fml.FmlError, match=r"m\.safetensors") as caught:
+            trained.save(tmp_path / name)
+        assert codes(caught) == ["E0745"]
+    assert not [*tmp_path.iterdir()]
+
+
+def test_predictions_take_data_frames_and_no_arrays(line: fml.Program) -> None:
+    class Frame:
+        def keys(self) -> list[str]:
+            return ["t"]
+
+        def __getitem__(self, name: str) -> object:
+            return {"t": [0.0, 1.0]}[name]
+
+    run = line.train()
+    frame: Any = Frame()
+    assert_array_equal(run.predict(frame)["prediction"], run.predict({"t": [0, 1]})["prediction"])
+    rows: Any
+    for rows in (3, np.zeros((2, 1))):
+        with pytest.raises(fml.FmlError) as caught:
+            run.predict(rows)
+        assert codes(caught) == ["E0744"]
+
+
+def test_a_notebook_shows_the_picture_that_visualize_returns(tmp_path: Path) -> None:
+    picture = fml.loads(CLASSIFIER).visualize(graph="model")
+    assert picture.dot.startswith("digraph")
+    assert repr(picture) == "Picture(title='<text> · plan main · model')"
+    assert [*tmp_path.iterdir()] == []
+    svg = picture._repr_svg_()  # pyright: ignore[reportPrivateUsage]
+    assert svg.startswith("<svg")
+    assert "dense_0" in svg

@@ -1,13 +1,11 @@
 """What `fml summary` says, against numbers worked out by hand."""
 
-import io
 from pathlib import Path
 
 import pytest
-from rich.console import Console
 
 import fml
-from fml.commands.summary import print_summary, quantity
+from fml.engine.summary import quantity
 from tests.api.programs import CLASSIFIER, LINE, line_csv
 
 
@@ -86,11 +84,15 @@ def test_frozen_parameters_are_told_apart() -> None:
     ],
 )
 def test_a_narrow_terminal_gets_fewer_columns_and_whole_names(columns: int, headings: str) -> None:
-    shown = io.StringIO()
-    print_summary(fml.loads(CLASSIFIER).summary(), Console(file=shown, width=columns))
-    head, _, *rows = filter(str.strip, shown.getvalue().splitlines())
+    head, _, *rows = fml.loads(CLASSIFIER).summary().text(columns).splitlines()
     assert head.split() == headings.split()
     assert [row.split()[0] for row in rows[:2]] == ["m.dense_0", "m"]
+
+
+def test_a_summary_is_printed_as_the_command_prints_it() -> None:
+    summary = fml.loads(CLASSIFIER).summary()
+    assert repr(summary) == str(summary) == summary.text()
+    assert "27 parameters" in repr(summary)
 
 
 def test_a_gradient_penalty_has_a_summary_though_its_batch_has_no_size_yet() -> None:

@@ -60,28 +60,71 @@ def test_elements_are_those_of_the_field(element: str, values: list[float]) -> N
     assert train["x"].tolist() == values
 
 
+class Sparse:
+    """Stands for a sparse matrix, which numpy makes no array of."""
+
+    def toarray(self) -> object:
+        return X
+
+
+class Frame:
+    """A table as pandas has it: columns by name, an array as a whole, and no mapping."""
+
+    def __init__(self, **columns: object) -> None:
+        self.columns = columns
+
+    def keys(self) -> list[str]:
+        return [*self.columns]
+
+    def __getitem__(self, name: str) -> object:
+        return self.columns[name]
+
+    def __array__(self, *_: object, **__: object) -> object:
+        return np.stack([*self.columns.values()], axis=1)  # pyright: ignore
+
+
+def test_a_data_frame_is_the_fields_or_the_array_of_one() -> None:
+    columns = Frame(a=X[:, 0], b=X[:, 1])
+    of_one = loaded(TEXT, {"x": columns, "y": Y})
+    assert of_one.splits["train"]["x"].tolist() == X.tolist()
+    table = Frame(x=X, y=Y)
+    for given in (table, {"train": table, "valid": table}):
+        assert loaded(TEXT, given).splits["train"]["x"].tolist() == X.tolist()
+
+
 @pytest.mark.parametrize(
     ("given", "said"),
     [
-        (None, ['train(data={"points": {"x": ..., "y": ...}})']),
+        (None, ["there are none", 'data={"points": {"x": ..., "y": ...}}']),
         ({}, ["there are none"]),
-        ([1, 2], ["there are none"]),
+        ([1, 2], ["found a list", 'data={"points": {"x": ..., "y": ...}}']),
+        (X, ["found an array [4, 2] of float64"]),
+        ({"train": {"x": X, "y": Y}, "x": X}, ["the field `x`", "beside the splits `train`"]),
+        ({"train": {"x": X, "y": Y}, "test": X}, ["the split `test`", "no dict of its fields"]),
         ({"x": X, "z": Y}, ["no field `z`", "its fields are x, y"]),
         ({"x": X, "yy": Y}, ["did you mean `y`"]),
         ({"x": X}, ["needs an array for its field `y`"]),
         ({"train": {"x": X, "y": Y}, "valid": {"x": X}}, ["field `y` of `valid`"]),
         ({"x": X, "y": Y[:3]}, ["differ in length", "`x` has 4", "`y` has 3"]),
-        ({"x": X.T, "y": Y}, ["`x`", "[2, 4] instead of [samples, 2]"]),
-        ({"x": X, "y": Y[:, None]}, ["`y`", "[4, 1] instead of [samples]"]),
+        ({"x": X.T, "y": Y}, ["`x`", "[2, 4] instead of [samples, 2]", "`x.T`"]),
+        ({"x": X[0], "y": Y}, ["[2] instead of [samples, 2]", "`x[None]`"]),
+        ({"x": X, "y": Y[:, None]}, ["`y`", "[4, 1] instead of [samples]", "`y[:, 0]`"]),
+        ({"x": X, "y": np.eye(3)[Y]}, ["[4, 3] instead of [samples]", "`y.argmax(1)`"]),
         ({"x": 3.0, "y": Y}, ["[] instead of [samples, 2]"]),
         ({"x": X[:0], "y": Y[:0]}, ["no samples"]),
-        ({"x": [[1, 2], [3]], "y": [0, 1]}, ["objects"]),
+        ({"x": [[1, 2], [3]], "y": [0, 1]}, ["rows differ in length"]),
+        ({"x": (row for row in X), "y": Y}, ["it is a generator", "`list(x)`"]),
+        ({"x": None, "y": Y}, ["it is None"]),
+        ({"x": Sparse(), "y": Y}, ["it is a Sparse", "`x.toarray()`"]),
         ({"x": X + 1j, "y": Y}, ["complex128"]),
-        ({"x": np.full((4, 2), "a"), "y": Y}, ["`x`", "objects"]),
+        ({"x": np.full((4, 2), "1"), "y": Y}, ["`x`", "text", "`x.astype(float)`"]),
+        ({"x": X.astype(object), "y": Y}, ["`x`", "objects", "`x.astype(float)`"]),
         ({"x": X, "y": [0, "a", None, 1]}, ["`y`", "objects"]),
-        ({"x": np.where(X == 3, np.nan, X), "y": Y}, ["NaN"]),
+        ({"x": np.where(X == 3, np.nan, X), "y": Y}, ["1 entry is NaN", "first of them at [1, 1]"]),
         ({"x": X * 1e300, "y": Y}, ["too large for f32"]),
         ({"x": X, "y": Y.astype(float)}, ["float64", "`y.astype(int)`"]),
+        ({"x": X, "y": Y + 0.5}, ["whole numbers, found 0.5", "`y: f32`"]),
+        ({"x": X, "y": np.where(Y == 2, np.nan, Y)}, ["NaN", "leave those samples out"]),
         ({"x": X, "y": Y + 1}, ["classes are 0 to 2, found 1 to 3"]),
         ({"x": X, "y": Y - 1}, ["classes are 0 to 2, found -1 to 1"]),
     ],
@@ -97,8 +140,8 @@ def test_what_does_not_fit_is_named(given: object, said: list[str]) -> None:
     [
         ("u8", [0, 256], "u8 is 0 to 255, found 0 to 256"),
         ("u8", [-1, 0], "found -1 to 0"),
-        ("i32", [0.0, 1.0], "float64"),
-        ("bool", [0, 1], "int64"),
+        ("i32", [0.0, 1.0], "`x.astype(int)`"),
+        ("bool", [0, 1], "`x != 0`"),
     ],
 )
 def test_nothing_is_lost_silently(element: str, values: list[float], said: str) -> None:

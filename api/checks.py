@@ -1,0 +1,105 @@
+"""What the functions of the API are handed, checked before anything is done with it.
+
+Every fault is an `FmlError` E0744 that says what was found and what to write instead.
+"""
+
+import operator
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any, Literal, cast
+
+from fml.engine.ir.diagnostics import did_you_mean, error
+from fml.engine.ir.foreign import as_mapping, not_of_kind
+
+if TYPE_CHECKING:
+    from fml.engine.runtime.watch import Listener
+
+_NONE: Mapping[str, object] = MappingProxyType({})
+_EVENTS = ("started", "stepped", "measured", "stopped")
+_ARGUMENTS = ("plan", "data", "seed", "device", "run", "on_event", "options")
+
+
+def as_path(value: object, wanted: str, help: str, name: str = "path") -> Path:
+    """Return a path; a text of several lines is none."""
+    if not isinstance(value, str | Path):
+        raise not_of_kind(name, wanted, value, help)
+    path = str(value)
+    if "\n" in path or "\0" in path:
+        raise not_of_kind(name, wanted, path, help)
+    return Path(path)
+
+
+def as_seed(value: object) -> int | None:
+    """Return a seed as a Python number."""
+    if value is None:
+        return None
+    help = "seed=0, or leave it out for the plan's own"
+    try:
+        seed = operator.index(cast("Any", value))
+    except TypeError:
+        raise not_of_kind("seed", "a whole number of at least 0", value, help) from None
+    if seed < 0 or isinstance(value, bool):
+        raise not_of_kind("seed", "a whole number of at least 0", value, help)
+    return seed
+
+
+def as_folder(value: object) -> str | Literal[False] | None:
+    """Return the name of a run's folder; None for one made of the time, False for none."""
+    if value is None or value is False or isinstance(value, str):
+        return value
+    help = 'run="first" for runs/first, run=None for a name made of the time'
+    raise not_of_kind("run", "the name of a folder", value, help)
+
+
+def as_text(name: str, wanted: str, value: object, help: str) -> str:
+    """Return a text that an argument must be."""
+    if not isinstance(value, str):
+        raise not_of_kind(name, wanted, value, help)
+    return value
+
+
+def as_device(value: object) -> str:
+    """Return the name of a device."""
+    return as_text("device", "the name of a device", value, 'device="cpu", the only one so far')
+
+
+def as_plan(value: object) -> str | None:
+    """Return the name of a plan."""
+    help = "program.plans has the names; data are given as data={...}"
+    return None if value is None else as_text("plan", "the name of a plan", value, help)
+
+
+def as_options(
+    options: object, named: Mapping[str, object], known: Mapping[str, object]
+) -> dict[str, object]:
+    """Return the values of options, given as a mapping and by name.
+
+    Raises:
+        FmlError: E0405, a name that is no option and nearly one of the arguments; E0744.
+    """
+    mapping = _NONE if options is None else as_mapping(options)
+    if mapping is None:
+        raise not_of_kind("options", "a dict of values by name", options, 'options={"lr": 0.1}')
+    for name in named:
+        near = did_you_mean(name, (*_ARGUMENTS, *known))
+        if name not in known and near:
+            raise error("E0405", f"there is no option `{name}`", help=near)
+    return {**mapping, **named}
+
+
+def as_listener(value: object) -> "Listener | None":
+    """Return a listener: an object with a method for each event."""
+    if value is not None and (absent := [e for e in _EVENTS if not hasattr(value, e)]):
+        wanted = "an object with the methods " + ", ".join(_EVENTS)
+        raise not_of_kind("on_event", wanted, value, f"it has no {', '.join(absent)}")
+    return cast("Listener | None", value)
+
+
+def as_data(value: object) -> Mapping[str, object]:
+    """Return the arrays for `given` data, by data set."""
+    mapping = _NONE if value is None else as_mapping(value)
+    if mapping is None:
+        help = 'data={"points": {"x": X, "y": y}}, with the names that the file declares'
+        raise not_of_kind("data", "a dict of data sets, each a dict of fields", value, help)
+    return mapping
