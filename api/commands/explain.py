@@ -40,7 +40,7 @@ def _code(text: str) -> str:
 
 
 def _near(name: str, pages: Mapping[str, Traversable]) -> list[str]:
-    """The nearest codes of the same hundred; for words, the codes that have them in their titles."""
+    """The nearest codes of the same hundred; for words, those that have them in their titles."""
     if not re.fullmatch(r"[EW]\d{4}", name):
         words = name.lower()
         return [c for c, page in pages.items() if words and words in _title(page).lower()]
