@@ -6,6 +6,7 @@ from fractions import Fraction
 from typing import cast
 
 from fml.dsl import ast
+from fml.dsl.elaborate import clock
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.values import (
     POISON,
@@ -322,19 +323,22 @@ def as_pair(
     s: Session, left: Any_, right: Any_, left_at: ast.Syntax, right_at: ast.Syntax
 ) -> tuple[Value, Value]:
     """Return two operands as nodes; a number takes the element type of the other operand."""
-    if isinstance(left, Tensor):
-        return left.value, as_tensor(s, right, right_at, left.type.element).value
-    if isinstance(right, Tensor):
-        return as_tensor(s, left, left_at, right.type.element).value, right.value
-    return as_tensor(s, left, left_at).value, as_tensor(s, right, right_at).value
+    element = clock.common_element((left, right))
+    return as_tensor(s, left, left_at, element).value, as_tensor(s, right, right_at, element).value
 
 
-def as_tensor(s: Session, value: Any_, at: ast.Syntax, element: ElementType = F32) -> Tensor:
-    """Return a value as a node: numbers become constants, lists are stacked on a last axis."""
+def as_tensor(
+    s: Session, value: Any_, at: ast.Syntax, element: ElementType | None = None
+) -> Tensor:
+    """Return a value as a node: numbers become constants, lists are stacked on a last axis.
+
+    Numbers and scalars of the clock take the element, if one is given.
+    """
     value = read(s, value)
+    if isinstance(value, Tensor):
+        return value if element is None else clock.in_element(s, value, element)
+    element = element or F32
     match value:
-        case Tensor():
-            return value
         case Poison() | Unknown():
             raise Failed
         case bool():
@@ -342,7 +346,8 @@ def as_tensor(s: Session, value: Any_, at: ast.Syntax, element: ElementType = F3
         case int() | float():
             return Tensor(s.builder.constant(value, TensorType(number_element(value, element))))
         case Dim():
-            return Tensor(s.builder.call("dim_value", dim=value))
+            element = number_element(1, element)
+            return Tensor(s.builder.call("dim_value", dim=value, element=element))
         case tuple():
             return stack(s, cast("tuple[Any_, ...]", value), at, element)
         case _:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from fml.dsl import ast
 from fml.dsl.elaborate import (
     arithmetic,
+    clock,
     datasets,
     dynamics,
     expressions,
@@ -117,7 +118,7 @@ def _map(
         return folding.fold_call(s, p.name, values, e)
     if any(isinstance(v, Unknown) for v in values):
         return POISON
-    beside = next((v.type.element for v in values if isinstance(v, Tensor)), Element.F32)
+    beside = clock.common_element(values)
     tensors = [as_tensor(s, v, a, beside) for v, a in zip(values, at, strict=True)]
     return s.op(p.op, tuple(t.value for t in tensors), tuple(at))
 
@@ -294,7 +295,7 @@ def _table() -> dict[str, Primitive]:
             Primitive("constant", ("like", "value"), _like),
             Primitive("size", ("x",), _learners_size),
             Primitive("uniform", ("like", "low?", "high?"), dynamics.uniform),
-            Primitive("steps", ("duration",), dynamics.steps),
+            Primitive("steps", ("duration",), clock.steps),
             Primitive("before", ("place",), dynamics.before),
             Primitive("grad", ("e", "w"), dynamics.grad),
             Primitive("replica", ("of",), dynamics.replica),

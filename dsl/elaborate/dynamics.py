@@ -23,8 +23,8 @@ from fml.dsl.values import (
 )
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Phase
-from fml.engine.ir.training import LEARNERS, STEPS_PER_EPOCH, Duration, Role, Unit, Variable
-from fml.engine.ir.types import BOOL, SCALAR, Element, TensorType, tensor
+from fml.engine.ir.training import LEARNERS, Role, Variable
+from fml.engine.ir.types import BOOL, Element, TensorType, tensor
 from fml.engine.ops.build import Value
 
 if TYPE_CHECKING:
@@ -37,29 +37,7 @@ MAX_COPIES = 10_000
 _KEY = tensor(Element.I64, 3)
 
 
-# --- time ----------------------------------------------------------------------------------------
-
-
-def steps(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
-    """`steps(5 epochs)`: a duration as a number of steps, a scalar of the graph."""
-    value = bound["duration"].value
-    if isinstance(value, tuple):
-        return tuple(_in_steps(s, part, e) for part in cast("tuple[Any_, ...]", value))
-    return _in_steps(s, value, e)
-
-
-def _in_steps(s: Session, value: Any_, e: ast.Expression) -> Any_:
-    if isinstance(value, Unknown):
-        return Tensor(s.builder.add("argument", SCALAR, (), {"name": "steps"}))
-    if not isinstance(value, Duration):
-        raise s.report("E0401", f"`steps` takes a duration, found {describe(value)}", [e])
-    if value.unit is Unit.STEPS:
-        return value.amount
-    if value.unit is not Unit.EPOCHS:
-        raise s.report(
-            "E0903", f"{value} cannot be counted in steps yet", [e], help="use steps or epochs"
-        )
-    return Tensor(s.builder.call("dim_value", dim=STEPS_PER_EPOCH) * value.amount)
+# --- earlier values ------------------------------------------------------------------------------
 
 
 def before(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
@@ -234,7 +212,7 @@ def not_here(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) 
 
 def learners_size(s: Session) -> Tensor:
     """`size(learners)`: a scalar of the graph."""
-    return Tensor(s.builder.call("dim_value", dim=LEARNERS))
+    return Tensor(s.builder.call("dim_value", dim=LEARNERS, element=Element.F64))
 
 
 # --- windows of images ---------------------------------------------------------------------------

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 
 from fml.dsl import ast
-from fml.dsl.elaborate import builtins, expressions
+from fml.dsl.elaborate import builtins, clock, expressions
 from fml.dsl.elaborate.session import Session
 from fml.dsl.modules import Module, std_index, std_module
 from fml.dsl.scope import Bound, FedField, ParamEntry, Scope
@@ -28,10 +28,8 @@ from fml.dsl.values import (
 )  # fmt: skip
 from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.source import Span
-from fml.engine.ir.types import SCALAR, Element
-from fml.engine.ops.build import Value
+from fml.engine.ir.types import Element
 
-CLOCK = ("step", "epoch", "samples")
 ELEMENTS = {element.value: element for element in Element}
 
 
@@ -193,18 +191,12 @@ def _contextual(s: Session, e: ast.Name) -> Any_ | None:
         return Unknown("training") if s.region.rigid else s.region.training
     if e.name == "learners":
         return LEARNERS_AXIS
-    if e.name not in CLOCK:
+    if e.name not in clock.COUNTERS:
         return None
     region = s.region
     if not (region.in_plan or region.rigid):
         raise s.report("E0406", f"`{e.name}` has a value only while a plan runs", [e])
-    return Tensor(region.once(f"{e.name} {region.after_step}", lambda: _clock(s, e.name)))
-
-
-def _clock(s: Session, name: str) -> Value:
-    """The counter as it is in the step, or as it will be once the step has grown by one."""
-    counter = f"next_{name}" if s.region.after_step else name
-    return s.builder.add("counter", SCALAR, (), {"name": counter})
+    return clock.counter(s, e.name)
 
 
 def _known(scope: Scope) -> Iterator[str]:
@@ -213,4 +205,4 @@ def _known(scope: Scope) -> Iterator[str]:
     yield from scope.module.imports
     yield from std_index()
     yield from builtins.BUILTINS
-    yield from CLOCK
+    yield from clock.COUNTERS

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, cast
 from fml.dsl import ast
 from fml.dsl.elaborate import expressions, names
 from fml.dsl.elaborate.arithmetic import as_tensor, read, simplest, to_dim
+from fml.dsl.elaborate.clock import is_of_clock
 from fml.dsl.elaborate.session import Failed, Origin, Session
 from fml.dsl.elaborate.syntax import walk
 from fml.dsl.scope import Entry, Scope
@@ -113,7 +114,7 @@ def _bind_float(
     given = [bound[p.name] for p in parameters if p.type is not None and p.type.name == FLOAT]
     for argument in given:
         value = read(s, argument.value)
-        if isinstance(value, Tensor) and value.type.is_float:
+        if isinstance(value, Tensor) and value.type.is_float and not is_of_clock(value.value):
             matched.names[FLOAT] = cast("Element", value.type.element)
             matched.sources[FLOAT] = argument.at
             return
@@ -334,8 +335,8 @@ def check_result(
     value = declaration.body.value if isinstance(declaration.body, ast.Block) else declaration.body
     if is_static(written):
         return result
-    tensor = as_tensor(s, result, value)
     expected = written_type(s, written, matched)
+    tensor = as_tensor(s, result, value, expected.element if expected else None)
     if expected is None or _same(expected, tensor.type, matched):
         return tensor
     marks = [

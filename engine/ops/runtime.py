@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from fml.engine.ir.graph import Attributes
-from fml.engine.ir.types import BOOL, SCALAR, TensorType
+from fml.engine.ir.types import BOOL, SCALAR, Element, TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.record import Infer, Op, OpTypeError, Sample, given_type
 from fml.engine.ops.samples import draw, sample
@@ -64,7 +64,10 @@ VARIABLE = _provided(
     "variable", "A variable's value when the graph starts.", "(name, role) -> any[...]"
 )
 COUNTER = _provided(
-    "counter", "A number of the run: `step`, `epoch`, `samples`.", "(name) -> f32", _always(SCALAR)
+    "counter",
+    "A number of the run: `step`, `epoch`, `samples`.",
+    "(name) -> f64",
+    _always(SCALAR.with_element(Element.F64)),
 )
 FIRES = _provided(
     "fires", "Whether an `every` is due.", "(amount, unit) -> bool", _always(TensorType(BOOL))

@@ -1,0 +1,91 @@
+"""The clock of a plan: its counters, durations in steps, and the element that they are used in.
+
+The clock is kept in f64, and what is computed of it and of numbers alone, such as a schedule, is
+used in the element of what it meets, as a written number is.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, cast
+
+from fml.dsl import ast
+from fml.dsl.elaborate.session import Session
+from fml.dsl.values import Any_, Tensor, Unknown, describe
+from fml.engine.ir.training import STEPS_PER_EPOCH, Duration, Role, Unit
+from fml.engine.ir.types import F32, Element, ElementType, TensorType
+from fml.engine.ops.build import Value
+
+if TYPE_CHECKING:
+    from fml.dsl.elaborate.builtins import Primitive
+    from fml.dsl.elaborate.calls import Given
+
+    Arguments = Mapping[str, Given]
+
+COUNTERS = ("step", "epoch", "samples")
+SECONDS = TensorType(Element.F64)
+_COUNTS = {Role.SLOT.value, Role.DELAY.value}
+
+
+def counter(s: Session, name: str) -> Tensor:
+    """Return a counter as it is in the step, or as it will be once the step has grown by one."""
+    later = s.region.after_step
+    attributes = {"name": f"next_{name}" if later else name}
+    return Tensor(
+        s.region.once(f"{name} {later}", lambda: s.builder.add("counter", SECONDS, (), attributes))
+    )
+
+
+def steps(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
+    """`steps(5 epochs)`: a duration as a number of steps, a scalar of the graph."""
+    value = bound["duration"].value
+    if isinstance(value, tuple):
+        return tuple(_in_steps(s, part, e) for part in cast("tuple[Any_, ...]", value))
+    return _in_steps(s, value, e)
+
+
+def _in_steps(s: Session, value: Any_, e: ast.Expression) -> Any_:
+    if isinstance(value, Unknown):
+        return Tensor(s.builder.add("argument", SECONDS, (), {"name": "steps"}))
+    if not isinstance(value, Duration):
+        raise s.report("E0401", f"`steps` takes a duration, found {describe(value)}", [e])
+    if value.unit is Unit.STEPS:
+        return value.amount
+    if value.unit is not Unit.EPOCHS:
+        raise s.report(
+            "E0903", f"{value} cannot be counted in steps yet", [e], help="use steps or epochs"
+        )
+    epoch = s.builder.call("dim_value", dim=STEPS_PER_EPOCH, element=Element.F64)
+    return Tensor(epoch * value.amount)
+
+
+def common_element(values: Sequence[Any_]) -> ElementType:
+    """Return the element that numbers and scalars of the clock take beside these tensors."""
+    found = [v for v in values if isinstance(v, Tensor)]
+    if not found:
+        return F32
+    first = found[0].type.element
+    if all(v.type.element == first for v in found):
+        return first
+    return next((v.type.element for v in found if not is_of_clock(v.value)), first)
+
+
+def in_element(s: Session, tensor: Tensor, element: ElementType) -> Tensor:
+    """Return a scalar of the clock as this floating-point element; any other tensor as it is."""
+    fits = not isinstance(element, Element) or not element.is_float
+    if fits or tensor.type.element == element or not is_of_clock(tensor.value):
+        return tensor
+    return Tensor(tensor.value.call("cast", element=element))
+
+
+def is_of_clock(value: Value) -> bool:
+    """Whether a value is a floating-point scalar made of counters, counts and numbers alone."""
+    if value.type.rank or not value.type.is_float:
+        return False
+    nodes = value.builder.nodes
+    for number in nodes.ancestors([value.id]):
+        node = nodes[number]
+        if node.op == "variable":
+            if node.attributes["role"] not in _COUNTS:
+                return False
+        elif not node.inputs and node.op not in {"constant", "counter", "dim_value"}:
+            return False
+    return True
