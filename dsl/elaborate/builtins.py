@@ -161,6 +161,8 @@ def _arg(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
 
 def _cast(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
     element = bound["to"].value
+    if isinstance(element, Unknown):
+        return POISON
     if not isinstance(element, Element):
         raise s.report(
             "E0326", "`cast` takes an element type", [bound["to"].at], help="`cast(x, f32)`"
@@ -318,9 +320,9 @@ SPECIAL: Mapping[str, Callable[[Session, ast.Call, Scope], Any_]] = {
 _LATER = "it comes with a later version; the primitives of today are in the language reference"
 NOT_LOWERED: Mapping[str, str] = dict.fromkeys(
     (
-        "conv_transpose", "attention", "lstm", "gru", "truncated_normal", "orthogonal", "load",
-        "top_k", "top_k_accuracy", "einsum",
-        "mixup", "lars", "lamb", "lion", "parameter_server", "local_sgd",
+        "conv_transpose", "lstm", "gru", "load",
+        "top_k", "einsum",
+        "parameter_server", "local_sgd",
         "post_local_sgd", "diloco", "gossip", "sync_sgd",
     ),
     _LATER,

@@ -1,6 +1,7 @@
 """What a name stands for: the scope, the plan's clock, the file, its imports, `std`, primitives."""
 
 from collections.abc import Iterator
+from typing import cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import builtins, clock, expressions
@@ -91,7 +92,7 @@ def _fed(s: Session, entry: FedField, e: ast.Name) -> Tensor:
 
 def _bound(s: Session, bound: Bound) -> Any_:
     """A plan's `=`: its value of that moment, or evaluated anew where that moment is over."""
-    if bound.moment == s.region.moment or not isinstance(bound.value, Tensor | Tree | Poison):
+    if bound.moment == s.region.moment:
         return bound.value
     if isinstance(bound.value, Poison):
         return POISON
@@ -105,10 +106,19 @@ def _bound(s: Session, bound: Bound) -> Any_:
     return s.region.again[bound]
 
 
+def is_of_a_graph(value: Any_) -> bool:
+    """Whether a value is made of nodes, or a list that has some; an error's stands for any."""
+    if isinstance(value, tuple):
+        return any(map(is_of_a_graph, cast("tuple[Any_, ...]", value)))
+    return isinstance(value, Tensor | Tree | Poison)
+
+
 def is_fed(s: Session, value: Any_) -> bool:
     """Whether a value of the graph at hand depends on the batch."""
     if isinstance(value, Tree):
         return any(is_fed(s, item) for item in value.items.values())
+    if isinstance(value, tuple):
+        return any(is_fed(s, item) for item in cast("tuple[Any_, ...]", value))
     if not isinstance(value, Tensor) or value.value.builder is not s.builder:
         return False
     nodes = s.builder.nodes

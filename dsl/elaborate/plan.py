@@ -11,6 +11,7 @@ from fml.dsl.elaborate import (
     layers,
     learners,
     minimizing,
+    names,
     places,
     watching,
 )  # fmt: skip
@@ -26,7 +27,6 @@ from fml.dsl.values import (
     Poison,
     SplitValue,
     Tensor,
-    Tree,
     describe,
 )  # fmt: skip
 from fml.engine.ir.diagnostics import did_you_mean
@@ -104,7 +104,7 @@ def statements(s: Session, work: PlanWork, body: tuple[ast.Statement, ...], scop
 
 def _bind(s: Session, work: PlanWork, written: ast.Bind, scope: Scope) -> None:
     value = layers.bound_value(s, written, scope)
-    if isinstance(value, Tensor | Tree | Poison):
+    if names.is_of_a_graph(value):
         scope.names[written.name] = Bound(Closure(written.value, scope), value, s.region.moment)
     else:
         scope.names[written.name] = value

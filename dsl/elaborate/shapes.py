@@ -73,8 +73,9 @@ def _cut(s: Session, x: Value, axis: int, low: Dim, high: Dim, e: ast.Expression
 
 
 def reshape(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
-    """`reshape(x, [N, 4])`."""
-    shape = _dims(s, bound["shape"].value, bound["shape"].at)
+    """`reshape(x, [N, 4])`; `reshape(x, y)` takes the shape of y."""
+    like = read(s, bound["shape"].value)
+    shape = like.type.dims if isinstance(like, Tensor) else _dims(s, like, bound["shape"].at)
     return s.op("reshape", (_x(s, bound).value,), (bound["x"].at,), shape=shape)
 
 
