@@ -84,7 +84,7 @@ def _delayed(s: Session, name: str, value: Tensor, seen: Value) -> Tensor:
 
 
 def _delay(s: Session, name: str, type: TensorType, mapped: bool) -> Place:
-    span = s.builder.context.span
+    span = s.builder.span
     place = Place(Variable(name, type, Role.DELAY, mapped=mapped, span=span))
     s.plan.variables[name] = place.variable
     s.plan.places[name] = place

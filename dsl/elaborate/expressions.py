@@ -34,14 +34,17 @@ _UNITS: dict[str, tuple[float, Unit]] = {
 
 def evaluate(s: Session, e: ast.Expression, scope: Scope) -> Any_:
     """Return an expression's value; `POISON` where an error was reported."""
+    builder = s.builder
+    outer, builder.span = builder.span, s.user_span(e.span)
     try:
-        with s.marked(span=s.user_span(e.span)):
-            return _evaluators()[type(e)](s, e, scope)
+        return _evaluators()[type(e)](s, e, scope)
     except Failed:
         return POISON
     except RecursionError:
         s.report("E0107", "this is nested too deeply", [e], help="bind an inner part to a name")
         return POISON
+    finally:
+        builder.span = outer
 
 
 def settled(s: Session, value: Any_) -> Any_:

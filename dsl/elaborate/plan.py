@@ -31,7 +31,7 @@ from fml.dsl.values import (
 )  # fmt: skip
 from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.dims import Dim
-from fml.engine.ir.graph import Phase
+from fml.engine.ir.graph import Graph, Phase
 from fml.engine.ir.training import (
     Dataset,
     Duration,
@@ -64,6 +64,9 @@ class PlanWork:
         default_factory=list[tuple[ast.Statement, Scope]]
     )
     unmeasured: set[str] = field(default_factory=set[str])  # figures whose error was reported
+    figures: dict[tuple[object, ...], Graph] = field(  # the graphs of `measure`, by what they take
+        default_factory=dict[tuple[object, ...], Graph]
+    )
     measures: list[Measure] = field(default_factory=list[Measure])
     logs: list[Log] = field(default_factory=list[Log])
     stops: list[Stop] = field(default_factory=list[Stop])

@@ -154,10 +154,10 @@ class Session:
         return self.region.builder
 
     @contextmanager
-    def marked(self, **changes: object) -> Generator[None]:
-        """Mark the nodes added inside the `with`: scope, phase, mapped, guard, span."""
+    def marked(self, *, span: Span | None = None, **changes: object) -> Generator[None]:
+        """Mark the nodes added inside the `with`: span, scope, phase, mapped, guard."""
         context = replace(self.builder.context, **changes)  # pyright: ignore[reportArgumentType]
-        with self.builder.under(context):
+        with self.builder.under(context, span):
             yield
 
     # --- variables -------------------------------------------------------------------------
@@ -179,9 +179,8 @@ class Session:
                 scope=variable.name.rpartition(".")[0],
                 phase=Phase.UPDATE if variable.role is Role.SLOT else Phase.FORWARD,
                 mapped=variable.mapped,
-                span=variable.span,
             )
-            with region.builder.under(context):
+            with region.builder.under(context, variable.span):
                 value = region.builder.add(
                     "variable",
                     variable.type,

@@ -1,7 +1,7 @@
 """What a plan looks at: measure, log, stop, keep. Each is a graph that assigns nothing."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fml.dsl import ast
@@ -13,7 +13,7 @@ from fml.dsl.values import Any_, DataValue, Poison, SplitValue, Tensor, describe
 from fml.engine.ir import training
 from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.dims import Dim
-from fml.engine.ir.graph import Phase
+from fml.engine.ir.graph import Graph, Node, Phase
 from fml.engine.ir.training import Dataset, Duration, Field, Measure, Series, Unit
 from fml.engine.ir.types import BOOL, SCALAR, Label
 
@@ -31,6 +31,11 @@ class Watched:
     name: str
     value: ast.Expression
     scope: Scope
+
+    @property
+    def key(self) -> tuple[str, int, int]:
+        """What is the same for two that give one figure of the same split."""
+        return self.name, id(self.value), id(self.scope)
 
 
 def run(s: Session, work: "PlanWork") -> None:
@@ -129,22 +134,44 @@ def _lower(
     every: Duration | None,
     optional: bool = False,
 ) -> Measure:
+    # While a plan runs, what it minimises has a series for the split that is fed: the mean of its
+    # steps. The whole split is measured at the end.
+    fed = every is not None and split in {f.split for f in work.feeds if f.data == dataset.name}
+    wanted = (*watched, *(() if fed else _losses(work, dataset, watched)))
+    key = (dataset.name, *(one.key for one in wanted))
+    if key not in work.figures:
+        work.figures[key] = _figures(s, work, dataset, split, wanted)
+    graph = _of_split(work.figures[key], split)
+    series = tuple(Series(f"{split}.{name}", name) for name in graph.outputs)
+    return Measure(dataset.name, split, graph, series, every, "N", optional)
+
+
+def _figures(
+    s: Session, work: "PlanWork", dataset: Dataset, split: str, wanted: tuple[Watched, ...]
+) -> Graph:
+    """The graph that measures expressions on a split."""
     region = s.new_region(f"measure {split}", apart=True, in_plan=True)
     with s.within(region):
         region.fields = split_fields(s, dataset, split)
         outputs: dict[str, Tensor] = {}
-        # While a plan runs, what it minimises has a series for the split that is fed: the mean of
-        # its steps. The whole split is measured at the end.
-        fed = every is not None and split in {f.split for f in work.feeds if f.data == dataset.name}
-        for one in [*watched, *([] if fed else _losses(work, dataset, watched))]:
+        for one in wanted:
             value = read(s, expressions.evaluate(s, one.value, one.scope))
             try:
                 outputs[one.name] = _figure(s, value, one.value)
             except Failed:
                 work.unmeasured.add(one.name)
-        graph = finish(s, outputs)
-    series = tuple(Series(f"{split}.{name}", name) for name in outputs)
-    return Measure(dataset.name, split, graph, series, every, "N", optional)
+        return finish(s, outputs)
+
+
+def _of_split(graph: Graph, split: str) -> Graph:
+    """The same graph for another split: only its feeds differ."""
+
+    def moved(node: Node) -> Node:
+        if node.op != "feed":
+            return node
+        return replace(node, attributes={**node.attributes, "split": split})
+
+    return Graph(f"measure {split}", map(moved, graph), graph.outputs)
 
 
 def _figure(s: Session, value: Any_, at: ast.Expression) -> Tensor:

@@ -41,6 +41,6 @@ def expand_gradients(graph: Graph) -> Graph:
 
 
 def _zeros(builder: Builder, node: Node) -> Value:
-    context = Context(node.scope, node.phase, node.mapped, node.guard, node.span)
-    with builder.under(context):
+    context = Context(node.scope, node.phase, node.mapped, node.guard)
+    with builder.under(context, node.span):
         return builder.constant(0.0, node.type)

@@ -21,13 +21,13 @@ def reverse_sweep(
     path = _between(nodes, y, targets)
     if y not in path:
         return {}
-    with builder.under(_context(nodes[y], guard)):
+    with builder.under(_context(nodes[y], guard), nodes[y].span):
         gradients = {y: builder.constant(1.0, nodes[y].type)}
     for number in sorted(path, reverse=True):
         node = nodes[number]
         if number not in gradients or not path.intersection(node.inputs):
             continue
-        with builder.under(_context(node, guard)):
+        with builder.under(_context(node, guard), node.span):
             for source, part in zip(node.inputs, _parts(builder, node, gradients), strict=True):
                 if part is None or source not in path:
                     continue
@@ -65,7 +65,7 @@ def _between(nodes: GraphBuilder, y: int, targets: Set[int]) -> set[int]:
 def _context(node: Node, guard: int | None) -> Context:
     forward = node.phase in {Phase.DATA, Phase.FORWARD}
     phase = Phase.BACKWARD if forward else node.phase
-    return Context(node.scope, phase, node.mapped, guard, node.span)
+    return Context(node.scope, phase, node.mapped, guard)
 
 
 def _for_axis(part: Value, source: Node) -> Value:
@@ -77,6 +77,6 @@ def _for_axis(part: Value, source: Node) -> Value:
     if part.node.mapped and not source.mapped:
         return part.call("learners_reduce", kind="sum")
     if source.mapped and not part.node.mapped:
-        with part.builder.under(_context(source, part.node.guard)):
+        with part.builder.under(_context(source, part.node.guard), source.span):
             return part.call("broadcast", shape=source.type.dims)
     return part

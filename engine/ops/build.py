@@ -18,34 +18,36 @@ Operand: TypeAlias = "Value | float"
 
 @dataclass(frozen=True, slots=True)
 class Context:
-    """What new nodes are marked with: scope, phase, axis, guard and place in the text."""
+    """What new nodes are marked with: scope, phase, axis and guard."""
 
     scope: str = ""
     phase: Phase = Phase.FORWARD
     mapped: bool = False
     guard: int | None = None
-    span: Span | None = None
 
 
 class Builder:
     """Adds operations by name and infers their types.
 
-    A node is mapped over learners if the context is or any input is, unless its operation
-    reduces that axis.
+    New nodes are marked with `context` and with `span`, the place in the text, which changes with
+    every expression and so stands apart. A node is mapped over learners if the context is or any
+    input is, unless its operation reduces that axis.
     """
 
     def __init__(self, name: str, nodes: GraphBuilder | None = None) -> None:
         self.nodes = nodes or GraphBuilder(name)
         self.context = Context()
+        self.span: Span | None = None
 
     @contextmanager
-    def under(self, context: Context) -> Generator[None]:
-        """Mark the nodes added inside the `with` with this context."""
-        outer, self.context = self.context, context
+    def under(self, context: Context, span: Span | None = None) -> Generator[None]:
+        """Mark the nodes added inside with this context, and this span if one is given."""
+        outer = self.context, self.span
+        self.context, self.span = context, span or self.span
         try:
             yield
         finally:
-            self.context = outer
+            self.context, self.span = outer
 
     def value(self, number: int) -> "Value":
         """Return the handle of a node already added."""
@@ -80,7 +82,7 @@ class Builder:
             phase=context.phase,
             mapped=mapped and not OPS[op].reduces_learners,
             guard=context.guard,
-            span=context.span,
+            span=self.span,
         )
         return Value(self, number)
 

@@ -216,7 +216,7 @@ def test_backward_nodes_belong_where_the_forward_node_does() -> None:
     x = argument(builder, "x")
     due = builder.add("fires", tensor(BOOL), (), {"name": "due"})
     for phase in (Phase.FORWARD, Phase.UPDATE):
-        with builder.under(Context(scope="net.a", phase=phase, guard=due.id, span=span)):
+        with builder.under(Context(scope="net.a", phase=phase, guard=due.id), span):
             y = x.call("exp")
             slope = y.call("gradient", x)
         graph = expand_gradients(builder.finish({"g": slope}))
