@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from fractions import Fraction
+from functools import lru_cache
 from typing import TypeAlias
 
 
@@ -53,9 +54,7 @@ class Dim:
         """Make a dimension of a number, a name or a dimension."""
         if isinstance(value, Dim):
             return value
-        if isinstance(value, str):
-            return Dim(((((value, 1),), Fraction(1)),))
-        return _make({(): Fraction(value)})
+        return _named(value) if isinstance(value, str) else _constant(value)
 
     @property
     def constant(self) -> Fraction | None:
@@ -179,8 +178,20 @@ Axis: TypeAlias = Dim | Run
 Shape: TypeAlias = tuple[Axis, ...]
 
 
+@lru_cache(1024)
+def _named(name: str) -> Dim:
+    return Dim(((((name, 1),), Fraction(1)),))
+
+
+@lru_cache(1024)
+def _constant(value: Number) -> Dim:
+    return _make({(): Fraction(value)})
+
+
 def _make(terms: Mapping[Monomial, Fraction]) -> Dim:
-    kept = [(m, c) for m, c in terms.items() if c != 0]
+    kept = [(m, c) for m, c in terms.items() if c]
+    if len(kept) < 2:
+        return Dim(tuple(kept))
     # Higher degrees first and the constant last, as people write polynomials.
     kept.sort(key=lambda t: (-sum(p for _, p in t[0]), [(_atom_key(a), -p) for a, p in t[0]]))
     return Dim(tuple(kept))

@@ -5,7 +5,7 @@ two edges; a guard (the scalar that says whether the node runs this time) is an 
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from enum import Enum
 from types import MappingProxyType
 from typing import TYPE_CHECKING, TypeAlias, cast
@@ -59,6 +59,15 @@ class Node:
     def needs(self) -> tuple[int, ...]:
         """All nodes that this one waits for: its inputs, and its guard if it has one."""
         return self.inputs if self.guard is None else (*self.inputs, self.guard)
+
+    def placed(self, id: int, inputs: tuple[int, ...], guard: int | None) -> "Node":
+        """Return this node with another number and other edges."""
+        if (id, inputs, guard) == (self.id, self.inputs, self.guard):
+            return self
+        return Node(
+            id, self.op, self.type, inputs, self.attributes, self.scope, self.phase, self.mapped,
+            guard, self.span,
+        )  # fmt: skip
 
 
 class Graph:
@@ -167,7 +176,7 @@ class Graph:
                 continue
             inputs = tuple(renamed[i] for i in node.inputs)
             guard = None if node.guard is None else renamed[node.guard]
-            made = change(replace(node, inputs=inputs, guard=guard), builder)
+            made = change(node.placed(node.id, inputs, guard), builder)
             if made is not None:
                 renamed[node.id] = made
         return builder.finish({name: renamed[n] for name, n in self.outputs.items()})
@@ -206,7 +215,7 @@ class GraphBuilder:
     def keep(self, node: Node) -> int:
         """Add a node like this one, under the next number."""
         number = len(self.nodes)
-        self.nodes.append(replace(node, id=number))
+        self.nodes.append(node.placed(number, node.inputs, node.guard))
         return number
 
     def ancestors(self, roots: Iterable[int]) -> set[int]:
