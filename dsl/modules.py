@@ -15,7 +15,11 @@ from fml.dsl.parse import parse
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, did_you_mean
 from fml.engine.ir.source import Source
 
-_DECLARED = re.compile(r"^(?:fn|layer|model|optimizer|strategy)\s+(\w+)|^(\w+)\s*=", re.MULTILINE)
+# A declaration in the first column, with the doc comments above it.
+_DECLARED = re.compile(
+    r"^(?:##[^\n]*\n)*(?:(?:fn|layer|model|optimizer|strategy)\s+(?P<called>\w+)|(?P<bound>\w+)\s*=)",
+    re.MULTILINE,
+)
 
 
 @dataclass(slots=True, eq=False)
@@ -179,26 +183,41 @@ def load_module(source: Source, base: Path) -> tuple[Module, tuple[Source, ...]]
     return module, tuple(loader.sources)
 
 
+@dataclass(frozen=True, slots=True)
+class StdEntry:
+    """Where a declaration of `std` stands: its file, and that file's text with only it in it."""
+
+    file: str
+    text: str
+
+
 @cache
-def std_index() -> dict[str, str]:
-    """Names that `std` declares, and the file of each, found without parsing."""
-    index: dict[str, str] = {}
+def std_index() -> dict[str, StdEntry]:
+    """The declarations of `std` by name, found without parsing."""
+    index: dict[str, StdEntry] = {}
     for entry in sorted(resources.files("fml.dsl.std").iterdir(), key=lambda e: e.name):
-        if entry.name.endswith(".fml"):
-            for match in _DECLARED.finditer(entry.read_text(encoding="utf-8")):
-                index[match[1] or match[2]] = entry.name
+        if not entry.name.endswith(".fml"):
+            continue
+        text = entry.read_text(encoding="utf-8")
+        matches = list(_DECLARED.finditer(text))
+        ends = [match.start() for match in matches[1:]] + [len(text)]
+        for match, end in zip(matches, ends, strict=True):
+            # Blank lines stand for all that comes before it, so that it keeps its place.
+            above = "\n" * text.count("\n", 0, match.start())
+            name = match["called"] or match["bound"]
+            index[name] = StdEntry(entry.name, above + text[match.start() : end])
     return index
 
 
 @cache
-def _std_module(file: str) -> Module:
-    text = (resources.files("fml.dsl.std") / file).read_text(encoding="utf-8")
-    module, _ = load_module(Source(f"std/{file}", text), Path())
+def std_module(name: str) -> Module | None:
+    """Return a module of the one declaration of `std` of that name.
+
+    A program uses a few of them, and parsing all would take most of the time of checking it.
+    """
+    entry = std_index().get(name)
+    if entry is None:
+        return None
+    module, _ = load_module(Source(f"std/{entry.file}", entry.text), Path())
     module.is_std = True
     return module
-
-
-def std_module(name: str) -> Module | None:
-    """Return the module of `std` that declares a name; parsed when first asked for."""
-    file = std_index().get(name)
-    return _std_module(file) if file else None

@@ -1,5 +1,7 @@
 """`std` in .fml: every declaration checks, and computes what numpy, SciPy, scikit-learn do."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from numpy.typing import NDArray
@@ -10,10 +12,14 @@ from fml.dsl import ast
 from fml.dsl.elaborate.declarations import ensure_checked
 from fml.dsl.elaborate.session import Session
 from fml.dsl.modules import std_index, std_module
+from fml.dsl.parse import parse
 from fml.engine.backends.numpy import NumpyBackend
+from fml.engine.ir.source import Source
 from fml.engine.runtime.evaluate import predict
 from tests.dsl.programs import lowered, trained
 
+ROOT = Path(__file__).parent.parent.parent
+STD = sorted((ROOT / "dsl" / "std").glob("*.fml"))
 RANDOM = np.random.default_rng(3)
 X = RANDOM.normal(size=(6, 4)).astype(np.float32)
 Y = RANDOM.integers(0, 4, 6)
@@ -29,6 +35,19 @@ def test_every_declaration_of_std_checks(name: str) -> None:
     if isinstance(declaration, ast.Function | ast.Layer | ast.Optimizer):
         ensure_checked(session, declaration, module)
     assert session.diagnostics == []
+
+
+def test_std_is_the_same_whether_parsed_whole_or_by_declaration() -> None:
+    for path in STD:
+        whole = parse(Source(f"std/{path.name}", path.read_text(encoding="utf-8"))).declarations
+        for declaration in whole:
+            assert not isinstance(declaration, ast.Import | ast.ImportFrom | ast.Train)
+            module = std_module(declaration.name)
+            assert module is not None
+            assert module.file.declarations == (declaration,)
+            assert module.file.declarations[0].span.place == declaration.span.place
+    declared = sum(len(parse(Source(p.name, p.read_text("utf-8"))).declarations) for p in STD)
+    assert declared == len(std_index())
 
 
 def applied(expression: str, x: NDArray[np.float32] = X) -> NDArray[np.float32]:
