@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from functools import cache
 from typing import cast
 
 from fml.dsl import ast
@@ -16,9 +17,14 @@ def walk(node: object) -> Iterator[object]:
             yield from walk(part)
     elif is_dataclass(node):
         yield node
-        for field in fields(node):
-            if field.name not in _PLACES:
-                yield from walk(getattr(node, field.name))
+        for name in _parts(type(node)):
+            yield from walk(getattr(node, name))
+
+
+@cache
+def _parts(kind: type[object]) -> tuple[str, ...]:
+    assert is_dataclass(kind)
+    return tuple(field.name for field in fields(kind) if field.name not in _PLACES)
 
 
 def names_in(node: object) -> set[str]:

@@ -45,22 +45,25 @@ def _atom_key(atom: Atom) -> tuple[bool, str]:
 
 @dataclass(frozen=True, slots=True)
 class Dim:
-    """A dimension: `terms` are (monomial, coefficient), sorted, no coefficient zero."""
+    """A dimension: `terms` are (monomial, coefficient), sorted, no coefficient zero.
 
-    terms: tuple[tuple[Monomial, Fraction], ...]
+    Whole coefficients are of type int, for speed.
+    """
+
+    terms: tuple[tuple[Monomial, Number], ...]
 
     @staticmethod
-    def of(value: "Dim | int | Fraction | str") -> "Dim":
+    def of(value: "Dim | Number | str") -> "Dim":
         """Make a dimension of a number, a name or a dimension."""
         if isinstance(value, Dim):
             return value
         return _named(value) if isinstance(value, str) else _constant(value)
 
     @property
-    def constant(self) -> Fraction | None:
+    def constant(self) -> Number | None:
         """The number that this is, or None where names remain."""
         if not self.terms:
-            return Fraction(0)
+            return 0
         if len(self.terms) == 1 and not self.terms[0][0]:
             return self.terms[0][1]
         return None
@@ -93,7 +96,7 @@ class Dim:
     def __add__(self, other: "Dim | int") -> "Dim":
         total = dict(self.terms)
         for monomial, coefficient in Dim.of(other).terms:
-            total[monomial] = total.get(monomial, Fraction(0)) + coefficient
+            total[monomial] = total.get(monomial, 0) + coefficient
         return _make(total)
 
     def __radd__(self, other: int) -> "Dim":
@@ -106,11 +109,11 @@ class Dim:
         return self + -Dim.of(other)
 
     def __mul__(self, other: "Dim | Number") -> "Dim":
-        total: dict[Monomial, Fraction] = {}
+        total: dict[Monomial, Number] = {}
         for left, a in self.terms:
             for right, b in Dim.of(other).terms:
                 monomial = _times(left, right)
-                total[monomial] = total.get(monomial, Fraction(0)) + a * b
+                total[monomial] = total.get(monomial, 0) + a * b
         return _make(total)
 
     def __rmul__(self, other: Number) -> "Dim":
@@ -131,7 +134,7 @@ class Dim:
         if len(divisor.terms) == 1:
             monomial, coefficient = divisor.terms[0]
             inverse: Monomial = tuple((atom, -power) for atom, power in monomial)
-            return self * _make({inverse: 1 / coefficient})
+            return self * _make({inverse: Fraction(1) / coefficient})
         return _divide_by_sum(self, divisor)
 
     def __pow__(self, power: int) -> "Dim":
@@ -180,16 +183,16 @@ Shape: TypeAlias = tuple[Axis, ...]
 
 @lru_cache(1024)
 def _named(name: str) -> Dim:
-    return Dim(((((name, 1),), Fraction(1)),))
+    return Dim(((((name, 1),), 1),))
 
 
 @lru_cache(1024)
 def _constant(value: Number) -> Dim:
-    return _make({(): Fraction(value)})
+    return _make({(): value})
 
 
-def _make(terms: Mapping[Monomial, Fraction]) -> Dim:
-    kept = [(m, c) for m, c in terms.items() if c]
+def _make(terms: Mapping[Monomial, Number]) -> Dim:
+    kept = [(m, c.numerator if c.denominator == 1 else c) for m, c in terms.items() if c]
     if len(kept) < 2:
         return Dim(tuple(kept))
     # Higher degrees first and the constant last, as people write polynomials.
@@ -226,8 +229,8 @@ def _rounded(kind: str, value: Dim) -> Dim:
     whole = {m: c for m, c in value.terms if _is_whole(m, c)}
     rest = {m: c for m, c in value.terms if m not in whole}
     if () in rest:
-        outside = Fraction(math.floor(rest[()]))
-        whole[()] = whole.get((), Fraction(0)) + outside
+        outside = math.floor(rest[()])
+        whole[()] = whole.get((), 0) + outside
         rest[()] -= outside
     if not rest:
         return value
@@ -235,10 +238,10 @@ def _rounded(kind: str, value: Dim) -> Dim:
     if broken.constant is not None:
         return _make(whole) + _rounded(kind, broken)
     atom = Rounded(kind, broken)
-    return _make(whole) + Dim((((((atom, 1),)), Fraction(1)),))
+    return _make(whole) + Dim(((((atom, 1),), 1),))
 
 
-def _is_whole(monomial: Monomial, coefficient: Fraction) -> bool:
+def _is_whole(monomial: Monomial, coefficient: Number) -> bool:
     return coefficient.denominator == 1 and all(power > 0 for _, power in monomial)
 
 
@@ -248,7 +251,7 @@ def _substitute_atom(atom: Atom, values: Mapping[str, Dim | int]) -> Dim:
     return _rounded(atom.kind, atom.of.substitute(values))
 
 
-def _term_text(monomial: Monomial, coefficient: Fraction) -> str:
+def _term_text(monomial: Monomial, coefficient: Number) -> str:
     above = [_power_text(a, p) for a, p in monomial if p > 0]
     below = [_power_text(a, -p) for a, p in monomial if p < 0]
     if coefficient.numerator != 1 or not above:
