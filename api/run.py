@@ -148,13 +148,14 @@ class Run:
         """
         from fml.engine.backends.numpy import NumpyBackend
         from fml.engine.runtime.evaluate import evaluate
+        from fml.engine.sources.bind import bind
         from fml.training import read_data
 
         sets = self.data
         if data is not None or not all(loaded.splits for loaded in sets.values()):
             sets = read_data(self.program, self.training, as_data(data))
-        splits = {name: loaded.splits for name, loaded in sets.items()}
-        return evaluate(self.training, splits, self._outcome.variables, NumpyBackend())
+        training, splits = bind(self.training, sets)
+        return evaluate(training, splits, self._outcome.variables, NumpyBackend())
 
     def predict(self, rows: str | Path | Mapping[str, ArrayLike]) -> dict[str, Array]:
         """Return predictions for new rows, beginning with the columns of the data set's source.

@@ -14,6 +14,7 @@ from fml.engine.ir.foreign import as_mapping
 from fml.engine.ir.training import Dataset, Training
 from fml.engine.runtime import trainer
 from fml.engine.runtime.watch import Listener, Silent
+from fml.engine.sources.bind import bind
 from fml.engine.sources.given import splits_of
 from fml.engine.sources.load import LoadedData, load
 from fml.run import Run
@@ -46,15 +47,15 @@ def train(program: "Program", request: Request) -> Run:
     backend = backend_of(request.device)
     training = language.lower(program.checked, request.plan, request.options)
     data = read_data(program, training, request.data)
-    splits = {name: loaded.splits for name, loaded in data.items()}
+    bound, splits = bind(training, data)
     listener = request.watch(training) or Silent()
     if request.folder is False:
-        outcome = trainer.train(training, splits, backend, seed=request.seed, listener=listener)
+        outcome = trainer.train(bound, splits, backend, seed=request.seed, listener=listener)
         return Run(program, training, data, outcome)
     folder = keeping.begin(program, training, data, request)
     try:
         outcome = trainer.train(
-            training,
+            bound,
             splits,
             backend,
             seed=request.seed,
@@ -83,9 +84,10 @@ def resume(
     backend = backend_of(kept.origin.device)
     loaded = read_data(kept.program, training, data)
     checkpoint, earlier = keeping.place_to_go_on(folder)
+    bound, splits = bind(training, loaded)
     outcome = trainer.train(
-        training,
-        {name: one.splits for name, one in loaded.items()},
+        bound,
+        splits,
         backend,
         seed=kept.origin.seed,
         listener=keeping.Recorder(folder, watch(training) or Silent(), earlier),

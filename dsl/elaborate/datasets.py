@@ -22,9 +22,10 @@ from fml.dsl.values import (
 )
 from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.dims import Dim
-from fml.engine.ir.graph import Phase
+from fml.engine.ir.graph import Graph, Phase
 from fml.engine.ir.training import Dataset, Field, Part, Role, Split, Statistic, Variable
 from fml.engine.ir.types import BOOL, F32, Element, Label, TensorType, tensor
+from fml.engine.ops.by_sample import Reach, reaches
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -93,6 +94,7 @@ def lower(s: Session, value: DataValue) -> Dataset:
         fields, outputs = _fields(s, declaration, module, name)
         outputs = {**outputs, **region.sources}
         graph = region.builder.finish({k: t.value for k, t in outputs.items()})
+        _require_apart(s, declaration, graph)
     return Dataset(
         declaration.name,
         name,
@@ -149,6 +151,19 @@ def _fields(
     if not fields:
         raise Failed
     return tuple(fields), outputs
+
+
+def _require_apart(s: Session, declaration: ast.Data, graph: Graph) -> None:
+    """A sample's fields are its own: they are computed batch by batch, and for new samples."""
+    reach = reaches(graph, "N")
+    for written in declaration.fields:
+        number = graph.outputs.get(written.name)
+        if number is not None and written.value and reach[number] is Reach.BATCH:
+            s.report(
+                "E0542", f"the field `{written.name}` mixes samples", [written.value],
+                notes=["each sample's fields are computed from its own columns"],
+                help="figures of the training samples come in by `standardize`",
+            )  # fmt: skip
 
 
 def _field(

@@ -1,6 +1,7 @@
 """Mini-batches: each epoch's order is a function of seed and epoch, whatever came before."""
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
@@ -10,14 +11,32 @@ from fml.engine.ir.source import Span
 from fml.engine.ir.training import Feed
 from fml.engine.ops.record import Array
 
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """Some rows of an array, which stays as it is, perhaps on disk, until some are asked for."""
+
+    array: Array
+    rows: Array
+
+    def __len__(self) -> int:
+        """Count the rows."""
+        return len(self.rows)
+
+    def __getitem__(self, which: slice | Array) -> Array:
+        """Return some of the rows, in memory."""
+        return np.asarray(self.array[self.rows[which]])
+
+
+Samples: TypeAlias = Array | Selection
 # All samples, by data set, split and field.
-Data: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Array]]]
+Data: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Samples]]]
 
 
 class Batches:
     """The batches of one feed: an epoch is one pass, its last short batch is dropped."""
 
-    def __init__(self, feed: Feed, fields: Mapping[str, Array], seed: int) -> None:
+    def __init__(self, feed: Feed, fields: Mapping[str, Samples], seed: int) -> None:
         """`fields` are all samples of the split.
 
         Raises:
@@ -60,7 +79,7 @@ def has_samples(data: Data, name: str, split: str) -> bool:
 
 def samples_in(
     data: Data, name: str, split: str, purpose: str, span: Span | None = None
-) -> Mapping[str, Array]:
+) -> Mapping[str, Samples]:
     """Return all samples of a split, by field.
 
     Raises:
@@ -80,7 +99,7 @@ def samples_in(
     )])  # fmt: skip
 
 
-def _count(fields: Mapping[str, Array]) -> int:
+def _count(fields: Mapping[str, Samples]) -> int:
     return len(next(iter(fields.values()))) if fields else 0
 
 

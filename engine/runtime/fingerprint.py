@@ -5,7 +5,7 @@ from hashlib import blake2b
 import numpy as np
 
 from fml.engine.ops.record import Array
-from fml.engine.runtime.feeding import Data
+from fml.engine.runtime.feeding import Data, Samples
 
 _ROWS = 1024
 
@@ -18,14 +18,16 @@ def fingerprint(data: Data) -> str:
     digest = blake2b(digest_size=16)
     for name, splits in sorted(data.items()):
         for split, fields in sorted(splits.items()):
-            for field, array in sorted(fields.items()):
-                digest.update(f"{name}.{split}.{field}:{array.dtype}{array.shape};".encode())
-                digest.update(np.ascontiguousarray(_spread(array)).tobytes())
+            for field, samples in sorted(fields.items()):
+                rows = _spread(samples)
+                shape = (len(samples), *rows.shape[1:])
+                digest.update(f"{name}.{split}.{field}:{rows.dtype}{shape};".encode())
+                digest.update(np.ascontiguousarray(rows).tobytes())
     return digest.hexdigest()
 
 
-def _spread(array: Array) -> Array:
-    samples = len(array)
-    if samples <= _ROWS:
-        return array
-    return array[np.linspace(0, samples - 1, _ROWS).astype(np.int64)]
+def _spread(samples: Samples) -> Array:
+    count = len(samples)
+    if count <= _ROWS:
+        return samples[:]
+    return samples[np.linspace(0, count - 1, _ROWS).astype(np.int64)]

@@ -1,158 +1,157 @@
-"""The fields of a data set, computed by its graph over the columns of a table."""
+"""The fields of a data set, computed by its graph over the columns of a table, piece by piece."""
 
-import math
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 
 from fml.engine.backends.numpy import NumpyBackend
-from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, error
-from fml.engine.ir.graph import Graph
-from fml.engine.ir.training import Dataset, Field, Role, Variable
-from fml.engine.ir.types import Label, TensorType
+from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark
+from fml.engine.ir.graph import Graph, GraphBuilder, Node
+from fml.engine.ir.training import Field
+from fml.engine.ir.types import Element, Label
 from fml.engine.ops.record import Array
-from fml.engine.passes.pipeline import optimise
-from fml.engine.plan.planner import make_plan
-from fml.engine.runtime.executor import Executable, VariableStore
-from fml.engine.sources.labels import Classes, class_count, numbered, texts_of
-from fml.engine.sources.table import Table, declared_at, is_number, is_text
+from fml.engine.passes.fold_constants import as_attribute
+from fml.engine.runtime.executor import VariableStore
+from fml.engine.runtime.measuring import samples_at_once
+from fml.engine.runtime.section import Section
+from fml.engine.sources.columns import Columns
+from fml.engine.sources.labels import class_count
+
+# What data are held in and graphs have as well, and is narrower than the elements of most fields.
+_NARROW = {"uint8": Element.U8, "float16": Element.F16}
 
 
-@dataclass(frozen=True, slots=True)
-class Columns:
-    """A table as a data set takes it: with the texts of its label columns known."""
+def reading(columns: Columns, outputs: Sequence[str], statistics: Mapping[str, Array]) -> Graph:
+    """Return the graph of outputs of a data set in which columns are fed, in the form they have.
 
-    dataset: Dataset
-    table: Table
-    classes: Classes
+    Bytes are fed as bytes and converted by a node; statistics are constants. A feed's field is
+    the `column_key` of its column.
+    """
+    graph = columns.dataset.graph
+    wanted = Graph(graph.name, [*graph], {name: graph.outputs[name] for name in outputs})
 
-    def compute(
-        self, outputs: Sequence[str], rows: Array, statistics: Mapping[str, Array]
-    ) -> dict[str, Array]:
-        """Return outputs of the data set's graph for some samples, [rows, ...].
+    def change(node: Node, builder: GraphBuilder) -> int:
+        if node.op == "variable":
+            value = as_attribute(statistics[str(node.attributes["name"])])
+            return builder.keep(replace(node, op="constant", attributes={"value": value}))
+        return _fed(columns, node, builder) if node.op == "column" else builder.keep(node)
 
-        Raises:
-            FmlError: E0502 no such column, E0504 a cell that is no number, E0508 no such class.
-        """
-        graph = self.dataset.graph
-        wanted = {name: graph.outputs[name] for name in outputs}
-        graph = optimise(Graph(graph.name, [*graph], wanted), {"N": len(rows)})
-        variables = {
-            (name := str(n.attributes["name"])): Variable(name, n.type, Role.STATISTIC)
-            for n in graph.of_op("variable")
-        }
-        backend = NumpyBackend()
-        store = VariableStore(variables, backend)
-        store.restore({name: statistics[name] for name in variables})
-        executable = Executable(make_plan(graph, store.layout), backend, store)
-        for node in graph.of_op("column"):
-            name, is_label = node.attributes["name"], isinstance(node.type.element, Label)
-            with declared_at(node.span):
-                read = self._classed if is_label else self._numeric
-                values = read(name, rows, node.type)
-            executable.upload(node.id, values)
-        executable.run()
-        return {name: executable.output(name) for name in outputs}
+    return wanted.restricted_to(wanted.outputs.values()).rewrite(change)
 
-    def checked(self, fields: Sequence[str], statistics: Mapping[str, Array]) -> dict[str, Array]:
-        """Return fields for all samples, every number of them finite.
 
-        Raises:
-            FmlError: as `compute`; E0509, a field's expression gave NaN or an infinity.
-        """
-        computed = self.compute(fields, np.arange(self.table.samples), statistics)
-        for field in self.dataset.fields:
-            if field.name in computed and field.type.is_float:
-                self._check_finite(field, computed[field.name])
-        return computed
+def column_key(column: Node) -> str:
+    """What a feed calls a `column` node: the column as it is written, and the type of a sample."""
+    type = column.type.with_shape(column.type.shape[1:])
+    name = json.dumps(column.attributes["name"], ensure_ascii=False)
+    return f"columns[{name}] {type}"
 
-    def _check_finite(self, field: Field, values: Array) -> None:
-        by_sample = values.reshape(len(values), -1)
+
+def _fed(columns: Columns, node: Node, builder: GraphBuilder) -> int:
+    attributes = {"data": columns.dataset.name, "split": "", "field": column_key(node)}
+    feed = replace(node, op="feed", attributes=attributes)
+    held = columns.held(node).dtype
+    is_narrow = held.name in _NARROW and held.itemsize < node.type.dtype.itemsize
+    if not is_narrow or isinstance(node.type.element, Label):
+        return builder.keep(feed)
+    number = builder.keep(replace(feed, type=node.type.with_element(_NARROW[held.name])))
+    attributes = {"element": node.type.element}
+    return builder.keep(replace(node, op="cast", inputs=(number,), attributes=attributes))
+
+
+def pieces(
+    columns: Columns, outputs: Sequence[str], rows: Array, statistics: Mapping[str, Array]
+) -> Iterator[tuple[slice, Mapping[str, Array]]]:
+    """Yield outputs for some of the rows after others, and which of the rows these are.
+
+    Raises:
+        FmlError: E0502 no such column, E0504 a cell that is no number, E0508 no such class, E0511
+            a sample of another shape.
+    """
+    graph = reading(columns, outputs, statistics)
+    size = max(1, min(len(rows), samples_at_once(graph, "N", {})))
+    read = {node.id: node for output in outputs for node in columns_behind(columns, output)}
+    backend, sections = NumpyBackend(), dict[int, Section]()
+    for start in range(0, len(rows), size):
+        part = slice(start, min(start + size, len(rows)))
+        length = part.stop - part.start  # the last piece may be shorter
+        if length not in sections:
+            store = VariableStore({}, backend)
+            sections[length] = Section(graph, {"N": length}, backend, store)
+        section = sections[length]
+        fed = {column_key(node): columns.values(node, rows[part]) for node in read.values()}
+        section.feed({(columns.dataset.name, key): array for key, array in fed.items()})
+        section.run()
+        yield part, {name: section.result(name) for name in outputs}
+
+
+def checked(
+    columns: Columns, fields: Sequence[str], statistics: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Return fields of all samples, [samples, ...], every number of them finite.
+
+    Raises:
+        FmlError: as `pieces`; E0509, a field's expression gave NaN or an infinity.
+    """
+    types = {f.name: f.type for f in columns.dataset.fields}
+    count = columns.table.samples
+    made = {f: np.empty((count, *types[f].sizes), types[f].dtype) for f in fields}
+    for part, values in _finite(columns, fields, statistics):
+        for name, array in values.items():
+            made[name][part] = array
+    return made
+
+
+def check(columns: Columns, fields: Sequence[str], statistics: Mapping[str, Array]) -> None:
+    """Check fields of all samples without keeping them.
+
+    Raises:
+        FmlError: as `checked`.
+    """
+    for _ in _finite(columns, fields, statistics):
+        pass
+
+
+def _finite(
+    columns: Columns, fields: Sequence[str], statistics: Mapping[str, Array]
+) -> Iterator[tuple[slice, Mapping[str, Array]]]:
+    rows = np.arange(columns.table.samples)
+    for part, values in pieces(columns, fields, rows, statistics):
+        _check_finite(columns, part.start, values)
+        yield part, values
+
+
+def _check_finite(columns: Columns, start: int, values: Mapping[str, Array]) -> None:
+    for field in columns.dataset.fields:
+        if field.name not in values or not field.type.is_float:
+            continue
+        by_sample = values[field.name].reshape(len(values[field.name]), -1)
         for row in np.flatnonzero(~np.isfinite(by_sample).all(axis=1))[:1]:
             found = by_sample[row][~np.isfinite(by_sample[row])][0]
             marks = (Mark(field.span),) if field.span else ()
             raise FmlError([Diagnostic(
-                "E0509", f"`{field.name}` is {found} for {self.table.place(row)}", marks, (),
+                "E0509", f"`{field.name}` is {found} for {columns.table.place(start + row)}",
+                marks, (),
                 "check the cell, and what the expression does to it (log of 0, division by 0)",
             )])  # fmt: skip
 
-    def _classed(self, name: object, rows: Array, type: TensorType) -> Array:
-        field = next(
-            f for f in label_fields(self.dataset) if source_column(self.dataset, f) == name
-        )
-        column = self._shaped(self.table.column(name), _shown(name), type)
-        return numbered(field, column, self.classes, self.table)[rows]
 
-    def _numeric(self, name: object, rows: Array, type: TensorType) -> Array:
-        """Samples of a column in the shape that a node of the graph has."""
-        column = self.table.column(name)
-        shown = _shown(name)
-        if is_text(column):
-            row = next(i for i, cell in enumerate(column) if not is_number(cell))
-            raise self._no_number(row, shown, str(column[row]))
-        chosen = self._shaped(column, shown, type)[rows]
-        wrong = ~np.isfinite(chosen) if chosen.dtype.kind == "f" else np.zeros(0, bool)
-        if type.dtype.kind in "iu" and not np.can_cast(chosen.dtype, type.dtype):
-            with np.errstate(invalid="ignore"):
-                wrong = chosen != chosen.astype(type.dtype)
-        if wrong.any():
-            place = tuple(map(int, np.argwhere(wrong)[0]))
-            kind = f"a number that {type.element} holds is" if type.dtype.kind in "iu" else ""
-            raise self._no_number(int(rows[place[0]]), shown, str(chosen[place]), kind)
-        return chosen
+def is_read_late(columns: Columns, field: Field) -> bool:
+    """Whether a field is computed batch by batch, not once for all samples.
 
-    def _shaped(self, column: Array, shown: str, type: TensorType) -> Array:
-        """A column whose samples have the shape of a type; axes of 1 and flat ones do not count."""
-        wanted = type.with_shape(type.shape[1:]).sizes
-        if column.shape[1:] == wanted:
-            return column
-        if wanted and math.prod(column.shape[1:]) == math.prod(wanted):
-            return column.reshape(len(column), *wanted)
-        found = "x".join(map(str, column.shape[1:])) or "a single number"
-        needed = "x".join(map(str, wanted)) or "a single number"
-        raise error(
-            "E0511", f"a sample of {shown} is {found}, and {needed} is needed",
-            notes=[f"in {self.table.origin}"],
-            help="write the sizes of the field as they are in the data",
-        )  # fmt: skip
-
-    def _no_number(self, row: int, column: str, cell: str, kind: str = "") -> FmlError:
-        found = (
-            f"has `{cell}` in {column}, and {kind or 'a number is'} needed"
-            if cell
-            else f"has nothing in {column}"
-        )
-        return error(
-            "E0504", f"{self.table.place(row)} {found}",
-            help="correct the cell or leave the line out; words are read by a field `label[K]`",
-        )  # fmt: skip
-
-
-def _shown(column: object) -> str:
-    return f"`{column}`" if isinstance(column, str) else f"column {column}"
-
-
-def columns_of(dataset: Dataset, table: Table) -> Columns:
-    """Return the columns of a table, its text labels numbered in sorted order.
-
-    Raises:
-        FmlError: E0502 no such column, E0504 an empty cell, E0508 not as many classes as declared.
+    That is so where one of its columns is narrower than the field, as bytes are, or mapped into
+    memory: the data then stay as they came.
     """
-    classes: dict[str, tuple[str, ...]] = {}
-    for field in label_fields(dataset):
-        with declared_at(field.span):
-            column = table.column(source_column(dataset, field))
-        if is_text(column):
-            classes[field.name] = texts_of(field, column, table)
-    return Columns(dataset, table, classes)
+    if class_count(field) is not None:
+        return False
+    held = [columns.held(node) for node in columns_behind(columns, field.name)]
+    width = field.type.dtype.itemsize
+    return any(isinstance(c, np.memmap) or c.dtype.itemsize < width for c in held)
 
 
-def label_fields(dataset: Dataset) -> list[Field]:
-    """The fields of a data set that are class numbers."""
-    return [field for field in dataset.fields if class_count(field) is not None]
-
-
-def source_column(dataset: Dataset, field: Field) -> object:
-    """The column that a label field is: its name or its place."""
-    return dataset.graph[dataset.graph.outputs[field.name]].attributes["name"]
+def columns_behind(columns: Columns, output: str) -> list[Node]:
+    """The `column` nodes that an output of the data set's graph is computed from."""
+    graph = columns.dataset.graph
+    behind = graph.ancestors([graph.outputs[output]])
+    return [node for node in graph.of_op("column") if node.id in behind]

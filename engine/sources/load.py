@@ -7,9 +7,20 @@ from pathlib import Path
 import numpy as np
 
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark
+from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import Dataset
 from fml.engine.ops.record import Array
-from fml.engine.sources.fields import Columns, columns_of, source_column
+from fml.engine.runtime.feeding import Samples, Selection
+from fml.engine.sources.columns import Columns, columns_of, source_column
+from fml.engine.sources.fields import (
+    check,
+    checked,
+    column_key,
+    columns_behind,
+    is_read_late,
+    pieces,
+    reading,
+)
 from fml.engine.sources.labels import Classes
 from fml.engine.sources.read import read_table
 from fml.engine.sources.split import cut
@@ -20,16 +31,20 @@ TRAIN = "train"
 
 @dataclass(frozen=True, slots=True)
 class LoadedData:
-    """A data set: arrays by split and field, [samples, ...] each in the field's dtype.
+    """A data set: by split what there is of its samples, [samples, ...].
+
+    That is fields by name, in their dtype, and for fields that are computed batch by batch the
+    columns that `late` is fed; its outputs are these fields.
 
     `statistics` are by variable; `classes` are the texts of text labels by field, in the order of
     their class numbers. `warnings` are what is odd about the data.
     """
 
-    splits: Mapping[str, Mapping[str, Array]]
+    splits: Mapping[str, Mapping[str, Samples]]
     statistics: Mapping[str, Array]
     classes: Classes
     warnings: tuple[Diagnostic, ...] = ()
+    late: Graph | None = None
 
 
 def load(dataset: Dataset, given: object, base: Path) -> LoadedData:
@@ -47,9 +62,26 @@ def load(dataset: Dataset, given: object, base: Path) -> LoadedData:
     columns = columns_of(dataset, read_table(dataset, given, base))
     rows = _rows(dataset, columns.table)
     statistics, warnings = _statistics(columns, rows)
-    fields = columns.checked([field.name for field in dataset.fields], statistics)
-    splits = {split: {f: a[part] for f, a in fields.items()} for split, part in rows.items()}
-    return LoadedData(splits, statistics, columns.classes, warnings)
+    late = [field.name for field in dataset.fields if is_read_late(columns, field)]
+    fields = checked(columns, [f.name for f in dataset.fields if f.name not in late], statistics)
+    splits = {
+        split: {
+            **{name: array[part] for name, array in fields.items()},
+            **{key: Selection(array, part) for key, array in _held(columns, late).items()},
+        }
+        for split, part in rows.items()
+    }
+    graph = None
+    if late:
+        check(columns, late, statistics)
+        graph = reading(columns, late, statistics)
+    return LoadedData(splits, statistics, columns.classes, warnings, graph)
+
+
+def _held(columns: Columns, fields: Sequence[str]) -> dict[str, Array]:
+    """The columns behind some fields as they are held, by their key."""
+    nodes = (node for field in fields for node in columns_behind(columns, field))
+    return {column_key(node): columns.shaped(node) for node in nodes}
 
 
 def transform(
@@ -67,7 +99,7 @@ def transform(
         FmlError: E0502 no such column, E0504 a cell that is no number, E0508 no such class, E0509
             a field that is not finite.
     """
-    return Columns(dataset, table, classes).checked(fields, statistics)
+    return checked(Columns(dataset, table, classes), fields, statistics)
 
 
 def _rows(dataset: Dataset, table: Table) -> dict[str, Array]:
@@ -99,7 +131,7 @@ def _statistics(
     """Mean and standard deviation over the training samples, in float64 and kept in float32."""
     dataset = columns.dataset
     statistics: dict[str, Array] = {}
-    computed: dict[str, Array] = {}
+    exact: dict[str, tuple[Array, Array]] = {}
     warnings: list[Diagnostic] = []
     if not dataset.statistics:
         return statistics, ()
@@ -112,15 +144,29 @@ def _statistics(
         )  # fmt: skip
     for statistic in dataset.statistics:
         of = statistic.of
-        if of not in computed:
-            computed |= columns.compute([of], train, statistics)
-        values = computed[of].astype(np.float64)
-        figure = values.mean(0) if statistic.figure == "mean" else values.std(0)
+        if of not in exact:
+            exact[of] = _mean_and_std(columns, of, train, statistics)
+        mean, std = exact[of]
+        figure = mean if statistic.figure == "mean" else std
         if statistic.figure == "std" and not figure.all():
             warnings.append(_constant(columns, of, train))
             figure = np.where(figure == 0, 1.0, figure)
         statistics[statistic.variable] = np.asarray(figure, np.float32)
     return statistics, tuple(warnings)
+
+
+def _mean_and_std(
+    columns: Columns, output: str, rows: Array, statistics: Mapping[str, Array]
+) -> tuple[Array, Array]:
+    """Mean over the rows, and standard deviation from it in a second pass, in float64."""
+    total = sum(
+        v[output].sum(0, np.float64) for _, v in pieces(columns, [output], rows, statistics)
+    )
+    mean = np.asarray(total) / len(rows)
+    total = sum(
+        np.square(v[output] - mean).sum(0) for _, v in pieces(columns, [output], rows, statistics)
+    )
+    return mean, np.sqrt(np.asarray(total) / len(rows))
 
 
 def _constant(columns: Columns, of: str, train: Array) -> Diagnostic:

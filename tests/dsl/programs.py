@@ -11,6 +11,7 @@ from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.ir.source import Source
 from fml.engine.ir.training import Training
 from fml.engine.runtime.trainer import Outcome, train
+from fml.engine.sources.bind import bind
 from fml.engine.sources.load import load
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
@@ -32,10 +33,9 @@ def trained(text: str, data: Mapping[str, object], seed: int | None = None) -> O
     """Train a text's first plan on arrays handed over."""
     training = lowered(text)
     loaded = {
-        name: load(dataset, data.get(name), EXAMPLES).splits
-        for name, dataset in training.datasets.items()
+        name: load(dataset, data.get(name), EXAMPLES) for name, dataset in training.datasets.items()
     }
-    return train(training, loaded, NumpyBackend(), seed=seed)
+    return train(*bind(training, loaded), NumpyBackend(), seed=seed)
 
 
 def points(samples: int = 40, seed: int = 0) -> dict[str, NDArray[np.float32]]:

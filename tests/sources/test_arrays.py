@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from fml.engine.ops.record import Array
-from tests.sources.datasets import fault, loaded, words
+from tests.sources.datasets import fault, fields_of, loaded, words
 
 POINTS = np.arange(8.0, dtype=np.float32).reshape(4, 2)
 KINDS = np.array([0, 1, 1, 0], np.uint8)
@@ -62,7 +62,7 @@ def test_a_field_has_the_element_that_it_declares(
     tmp_path: Path, element: str, values: Array
 ) -> None:
     np.savez(tmp_path / "d.npz", a=values)
-    train = loaded(f'data d = npz("d.npz") {{ x: {element} = a }}', base=tmp_path).splits["train"]
+    train = fields_of(loaded(f'data d = npz("d.npz") {{ x: {element} = a }}', base=tmp_path))
     assert train["x"].tolist() == values.tolist()
 
 
@@ -130,5 +130,5 @@ def test_columns_of_a_structured_array(tmp_path: Path) -> None:
     rows = np.array([(1.5, 0), (2.5, 1)], [("a", "f4"), ("kind", "u1")])
     np.save(tmp_path / "d.npy", rows)
     text = 'data d = npy("d.npy") { x: f32 = a; y: label[2] = kind }'
-    train = loaded(text, base=tmp_path).splits["train"]
+    train = fields_of(loaded(text, base=tmp_path))
     assert (train["x"].tolist(), train["y"].tolist()) == ([1.5, 2.5], [0, 1])

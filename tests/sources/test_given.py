@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 import pytest
 
-from tests.sources.datasets import fault, loaded, words
+from tests.sources.datasets import fault, fields_of, loaded, words
 
 TEXT = "data points = given { x: f32[2]; y: label[3] }"
 X = np.arange(8.0).reshape(4, 2)
@@ -56,7 +56,7 @@ def test_text_labels_are_numbered_in_sorted_order(texts: object) -> None:
     ],
 )
 def test_elements_are_those_of_the_field(element: str, values: list[float]) -> None:
-    train = loaded(f"data d = given {{ x: {element} }}", {"x": values}).splits["train"]
+    train = fields_of(loaded(f"data d = given {{ x: {element} }}", {"x": values}))
     assert train["x"].tolist() == values
 
 
