@@ -18,6 +18,7 @@ from fml.dsl.elaborate import (
     folding,
     reductions,
     shapes,
+    windows,
 )
 from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
 from fml.dsl.elaborate.session import Session
@@ -266,16 +267,21 @@ def _table() -> dict[str, Primitive]:
         "stop_gradient": "stop_gradient",
     }
     reduced = {"sum": "sum", "mean": "mean", "prod": "product", "any": "any", "all": "all"}
+    pools = ("max_pool", "window_sum")
     table = [Primitive(n, ("x",), _elementwise, op) for n, op in unary.items()]
     table += [Primitive(n, ("x", "over?", "keep?"), _reduce, op) for n, op in reduced.items()]
     table += [Primitive(n, ("a", "b?", "over?", "keep?"), _extreme, n) for n in ("max", "min")]
     table += [Primitive(n, ("x", "over?"), _arg, n) for n in ("argmax", "argmin", "cumsum")]
+    sliding = ("x", "w", "stride", "pad", "dilation", "groups")
+    table += [Primitive(n, ("x", "size", "stride?", "pad?"), windows.pool, n) for n in pools]
     table += [Primitive(n, ("like",), _like) for n in ("zeros", "ones")]
     table += [Primitive(n, ("w",), _fan) for n in ("fan_in", "fan_out")]
     return {
         p.name: p
         for p in (
             *table,
+            Primitive("conv2d", sliding, windows.conv2d),
+            Primitive("conv2d_transpose", sliding, windows.conv2d_transpose),
             Primitive("mod", ("a", "b"), _elementwise, "mod"),
             Primitive("where", ("condition", "a", "b"), _where),
             Primitive("reshape", ("x", "shape"), shapes.reshape),
@@ -301,8 +307,6 @@ def _table() -> dict[str, Primitive]:
             Primitive("before", ("place",), dynamics.before),
             Primitive("grad", ("e", "w"), dynamics.grad),
             Primitive("replica", ("of",), dynamics.replica),
-            Primitive("conv2d", ("x", "w", "stride", "pad", "dilation", "groups"), dynamics.conv2d),
-            Primitive("windows", ("x", "size", "stride"), dynamics.windows),
             Primitive("standardize", ("x",), datasets.standardize),
         )
     }
@@ -320,7 +324,7 @@ SPECIAL: Mapping[str, Callable[[Session, ast.Call, Scope], Any_]] = {
 _LATER = "it comes with a later version; the primitives of today are in the language reference"
 NOT_LOWERED: Mapping[str, str] = dict.fromkeys(
     (
-        "conv_transpose", "lstm", "gru", "load",
+        "lstm", "gru", "load",
         "top_k", "einsum",
         "parameter_server", "local_sgd",
         "post_local_sgd", "diloco", "gossip", "sync_sgd",

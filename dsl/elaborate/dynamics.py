@@ -1,11 +1,11 @@
-"""Primitives with a memory, a draw, a copy or a window: what is more than one operation."""
+"""Primitives with a memory, a draw or a copy: what is more than one operation."""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import calls, expressions, gradients, layers
-from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
+from fml.dsl.elaborate.arithmetic import as_tensor, read
 from fml.dsl.elaborate.session import Session
 from fml.dsl.scope import Scope
 from fml.dsl.values import (
@@ -213,86 +213,3 @@ def not_here(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) 
 def learners_size(s: Session) -> Tensor:
     """`size(learners)`: a scalar of the graph."""
     return Tensor(s.builder.call("dim_value", dim=LEARNERS, element=Element.F64))
-
-
-# --- windows of images ---------------------------------------------------------------------------
-
-
-def conv2d(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
-    """`conv2d(x, w, stride, pad, dilation, groups)`, all of one size for both axes."""
-    x = as_tensor(s, bound["x"].value, bound["x"].at)
-    w = as_tensor(s, bound["w"].value, bound["w"].at)
-    numbers = [bound[n].value for n in ("stride", "dilation", "groups")]
-    pad = bound["pad"].value
-    for name, value in zip(("stride", "dilation", "groups"), numbers, strict=True):
-        is_number = isinstance(value, int) and not isinstance(value, bool) and value > 0
-        if not is_number and not isinstance(value, Unknown | Dim):
-            raise s.report(
-                "E0401", f"`{name}` is a whole number of at least 1, found {describe(value)}",
-                [bound[name].at],
-            )  # fmt: skip
-    sizes = [*x.type.dims[1:3], *w.type.dims[:2]]
-    if (
-        x.type.rank == 4
-        and w.type.rank == 4
-        and (
-            any(not isinstance(v, int) for v in numbers)
-            or any(d.size is None for d in sizes)
-            or isinstance(pad, Unknown | Dim)
-        )
-    ):
-        return _unknown_conv(s, x, w, numbers, pad, e)
-    stride, dilation, groups = cast("list[int]", numbers)
-    ends = _padding(s, x, w, stride, pad, dilation, bound)
-    return s.op(
-        "conv",
-        (x.value, w.value),
-        (bound["x"].at, bound["w"].at),
-        stride=(stride, stride),
-        padding=ends,
-        dilation=(dilation, dilation),
-        groups=groups,
-    )
-
-
-def _padding(
-    s: Session, x: Tensor, w: Tensor, stride: int, pad: Any_, dilation: int, bound: "Arguments"
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Zeros before and behind each axis; `same` gives ceil(H / stride), the odd one behind."""
-    if isinstance(pad, int) and not isinstance(pad, bool) and pad >= 0:
-        return ((pad, pad), (pad, pad))
-    if pad == "valid" or x.type.rank != 4 or w.type.rank != 4:
-        return ((0, 0), (0, 0))
-    if pad != "same":
-        raise s.report("E0401", "`pad` is `same`, `valid` or a whole number", [bound["pad"].at])
-    ends: list[tuple[int, int]] = []
-    for size, k in zip(x.type.dims[1:3], w.type.dims[:2], strict=True):
-        reach = dilation * (cast(int, k.size) - 1) + 1
-        length = cast(int, size.size)
-        total = max((-(-length // stride) - 1) * stride + reach - length, 0)
-        ends.append((total // 2, total - total // 2))
-    return (ends[0], ends[1])
-
-
-def _unknown_conv(
-    s: Session, x: Tensor, w: Tensor, numbers: list[Any_], pad: Any_, e: ast.Expression
-) -> Any_:
-    """The shape of a convolution whose sizes are names: `same` promises ceil(H / stride)."""
-    stride = to_dim(s, numbers[0], e)
-    if pad != "same" or isinstance(stride, Poison):
-        return POISON
-    _, height, width, _ = x.type.dims
-    axes = [x.type.dims[0], (height / stride).ceil(), (width / stride).ceil(), w.type.dims[3]]
-    type = TensorType(x.type.element, tuple(axes))
-    return Tensor(s.builder.add("argument", type, (), {"name": "conv"}))
-
-
-def windows(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
-    """`windows(x, size, stride)`: [N, H, W, C] to [N, H', W', size, size, C]."""
-    x = as_tensor(s, bound["x"].value, bound["x"].at)
-    size, stride = bound["size"].value, bound["stride"].value
-    if isinstance(size, Unknown | Dim) or isinstance(stride, Unknown | Dim):
-        return POISON
-    if not isinstance(size, int) or not isinstance(stride, int) or size < 1 or stride < 1:
-        raise s.report("E0401", "windows have a whole size and stride of at least 1", [e])
-    return s.op("windows", (x.value,), (bound["x"].at,), size=(size, size), stride=(stride, stride))

@@ -21,10 +21,10 @@ from fml.dsl.values import (
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.types import Element
 from fml.engine.ops.build import Value
+from fml.engine.ops.precision import NARROW
 
 _ACROSS_LEAVES = {"sum": "add", "max": "maximum", "min": "minimum", "product": "multiply",
                   "any": "logical_or", "all": "logical_and"}  # fmt: skip
-_NARROW = frozenset({Element.F16, Element.BF16})
 LEARNERS_KINDS = ("sum", "mean", "min", "max")
 EVERYTHING = "everything"
 
@@ -51,11 +51,11 @@ def reduce(
 def _mean(s: Session, value: Value, axes: tuple[int, ...], keep: bool, e: ast.Expression) -> Tensor:
     """Sum and divide; of 16-bit floats in f32, which holds their sum and every count."""
     element = value.type.element
-    if element in _NARROW:
+    if element in NARROW:
         value = value.call("cast", element=Element.F32)
     total = s.op("sum", (value,), (e,), axes=axes, keep=keep)
     result = total if not axes else _divided(s, total, [value.type.dims[axis] for axis in axes], e)
-    return s.op("cast", (result.value,), (e,), element=element) if element in _NARROW else result
+    return s.op("cast", (result.value,), (e,), element=element) if element in NARROW else result
 
 
 def _divided(s: Session, total: Tensor, dims: Iterable[Dim], e: ast.Expression) -> Tensor:

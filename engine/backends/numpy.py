@@ -10,6 +10,7 @@ from threadpoolctl import ThreadpoolController
 from fml.engine.backends.interface import Event, Launch
 from fml.engine.ir.graph import Node
 from fml.engine.ir.types import TensorType
+from fml.engine.ops.precision import NARROW, computed
 from fml.engine.ops.record import Array
 from fml.engine.ops.scalar import FUNCTIONS, Apply, Argument, Scalar
 from fml.engine.ops.table import OPS
@@ -56,16 +57,13 @@ class NumpyBackend:
 
     def kernel(self, node: Node, inputs: Sequence[Array], output: Array) -> Launch:
         """Return a call of the record's `compute`, or of the one ufunc that it is."""
-        op = OPS[node.op]
-        ufunc = _only_ufunc(op.scalar, inputs, output)
+        op, type, given = OPS[node.op], node.type, tuple(inputs)
+        ufunc = None if type.element in NARROW else _only_ufunc(op.scalar, inputs, output)
         if ufunc is not None:
             return partial(ufunc, *inputs, out=output)
-        compute, attributes, type, given = op.compute, node.attributes, node.type, tuple(inputs)
-        if compute is None:
-            raise ValueError(f"`{node.op}` has nothing to compute: the runtime provides it")
 
         def launch() -> None:
-            np.copyto(output, compute(given, attributes, type), casting="unsafe")
+            np.copyto(output, computed(op, given, node.attributes, type), casting="unsafe")
 
         return launch
 
@@ -107,7 +105,7 @@ def _only_ufunc(scalar: Scalar | None, inputs: Sequence[Array], output: Array) -
     It then writes to the output itself: for small arrays most of the time is spent on the way
     there, and the bits are the same.
     """
-    if not isinstance(scalar, Apply) or output.dtype == np.float16:
+    if not isinstance(scalar, Apply):
         return None
     function = FUNCTIONS[scalar.function]
     in_order = tuple(Argument(place) for place in range(len(inputs)))

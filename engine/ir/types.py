@@ -91,7 +91,7 @@ class TensorType:
 
     @property
     def dtype(self) -> np.dtype[np.generic]:
-        """The numpy dtype that stores it (bf16 is kept as f32 by the numpy backend)."""
+        """The numpy dtype that stores it (bf16 is kept as f32, rounded to its precision)."""
         return np.dtype(DTYPES[Element.I32 if isinstance(self.element, Label) else self.element])
 
     @property

@@ -63,8 +63,9 @@ class Op:
             has none); builds graph, so that higher gradients follow. None for an operation
             that is not differentiated at all, which `undifferentiable` must explain.
         undifferentiable: why there is no gradient (`its result is a class number`).
-        compute: the numpy implementation, the oracle of every backend. Must not write to its
-            inputs; its result may be a view of one.
+        compute: the numpy implementation, the oracle of every backend, for elements of 32 bits
+            and more: `precision.computed` calls it and rounds. Must not write to its inputs; its
+            result may be a view of one.
         scalar: what an elementwise operation does to one entry.
         reference: dotted name of an independent function of the inputs (`scipy.special.expit`),
             imported by the tests only.

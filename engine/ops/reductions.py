@@ -81,16 +81,6 @@ def _reduce(function: Callable[..., Any]) -> Callable[..., Array]:
     return compute
 
 
-def _accumulate(function: Callable[..., Any]) -> Callable[..., Any]:
-    """Add f16 up in f32 and booleans as numbers."""
-
-    def wide(x: Array, **how: object) -> Any:
-        narrow = x.dtype.name in ("float16", "bool")
-        return function(x, dtype=np.float32 if narrow else None, **how)
-
-    return wide
-
-
 def _sum_gradient(g: "Value", call: Call) -> Gradients:
     x = call.inputs[0].type
     if not x.is_float:
@@ -158,9 +148,7 @@ def _infer_cumsum(inputs: Sequence[TensorType], attributes: Attributes) -> Tenso
 
 
 def _cumsum(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
-    axis = rules.as_int(attributes["axis"])
-    wide = np.float32 if result.dtype == np.float16 else result.dtype
-    return np.cumsum(inputs[0], axis, dtype=wide).astype(result.dtype, copy=False)
+    return np.cumsum(inputs[0], rules.as_int(attributes["axis"]), dtype=result.dtype)
 
 
 def _cumsum_gradient(g: "Value", call: Call) -> Gradients:
@@ -201,7 +189,7 @@ SUM = Op(
     doc="Sum over axes; booleans count in f32.",
     signature="(x: number[...], axes, keep) -> number[...]",
     infer=_infer_sum,
-    compute=_reduce(_accumulate(np.sum)),
+    compute=_reduce(np.sum),
     samples=_numbers_and_others,
     gradient=_sum_gradient,
     by_sample=rules.by_other_axes,
@@ -212,7 +200,7 @@ PRODUCT = Op(
     doc="Product over axes.",
     signature="(x: number[...], axes, keep) -> number[...]",
     infer=_infer_numbers("product", nonempty=False),
-    compute=_reduce(_accumulate(np.prod)),
+    compute=_reduce(np.prod),
     samples=_numbers,
     gradient=_product_gradient,
     by_sample=rules.by_other_axes,

@@ -130,16 +130,13 @@ def polynomial(x: Scalar, coefficients: Sequence[float]) -> Scalar:
 def evaluate(expression: Scalar, inputs: Sequence[Array], dtype: np.dtype[np.generic]) -> Array:
     """Compute an expression on arrays that broadcast, with a result of `dtype`.
 
-    Whole numbers are first converted where the result is a float, and f16 is computed in f32.
+    Whole numbers are first converted where the result is a float.
     """
-    wide = np.dtype(np.float32) if dtype == np.float16 else dtype
     known: dict[int, Any] = {}
 
     def convert(array: Array) -> Array:
-        if array.dtype == np.float16:
-            return array.astype(np.float32)
-        if wide.kind == "f" and array.dtype.kind in "iu":
-            return array.astype(wide)
+        if dtype.kind == "f" and array.dtype.kind in "iu":
+            return array.astype(dtype)
         return array
 
     def value(e: Scalar) -> Any:

@@ -3,12 +3,13 @@
 import numpy as np
 
 from fml.engine.ir.graph import Node
+from fml.engine.ops.precision import stored
 from fml.engine.ops.record import Array
 
 
 def array_of(node: Node) -> Array:
     """Return the array of a constant node of definite type."""
-    value = np.asarray(node.attributes["value"], node.type.dtype)
+    value = stored(np.asarray(node.attributes["value"], node.type.dtype), node.type)
     if value.shape == node.type.sizes:
         return value
     return np.broadcast_to(value, node.type.sizes)

@@ -7,6 +7,7 @@ import numpy as np
 
 from fml.engine.ir.graph import Attribute, Graph, GraphBuilder, Node
 from fml.engine.ir.types import TensorType
+from fml.engine.ops.precision import computed
 from fml.engine.ops.record import Array
 from fml.engine.ops.table import OPS
 from fml.engine.passes.constants import array_of
@@ -36,7 +37,7 @@ class FoldConstants:
         if not inputs or op.across_learners or not self._is_small(node.type):
             return builder.keep(node)
         with np.errstate(all="ignore"):
-            value = op.compute([array_of(i) for i in inputs], node.attributes, node.type)
+            value = computed(op, [array_of(i) for i in inputs], node.attributes, node.type)
         return builder.add(
             "constant", node.type, (), {"value": as_attribute(value)},
             scope=node.scope, phase=node.phase, mapped=node.mapped, span=node.span,

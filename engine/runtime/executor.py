@@ -7,6 +7,7 @@ import numpy as np
 from fml.engine.backends.interface import Backend, Event, Launch, Stream, View
 from fml.engine.ir.training import Variable
 from fml.engine.ir.types import BOOL, Element, TensorType, tensor
+from fml.engine.ops.precision import stored
 from fml.engine.ops.record import Array
 from fml.engine.passes.constants import array_of
 from fml.engine.plan.planner import lay_out
@@ -32,7 +33,7 @@ class VariableStore:
 
     def __setitem__(self, name: str, value: Array) -> None:
         """Set a variable."""
-        self._backend.upload(value, self._views[name])
+        self._backend.upload(stored(value, self._variables[name].type), self._views[name])
 
     def __contains__(self, name: object) -> bool:
         """Whether there is a variable of that name."""
@@ -130,7 +131,8 @@ class Executable:
 
     def upload(self, number: int, value: Array) -> None:
         """Set what the runtime provides for a node."""
-        self._backend.upload(value, self.inputs[number])
+        type = self.plan.graph[number].type
+        self._backend.upload(stored(value, type), self.inputs[number])
 
     def output(self, name: str) -> Array:
         """Return a copy of a result."""

@@ -2,8 +2,10 @@
 
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
+from numpy.lib.stride_tricks import sliding_window_view
 from numpy.typing import NDArray
 from scipy import special
 from sklearn import metrics
@@ -157,6 +159,12 @@ def test_tensors_of_indices(expression: str, expected: NDArray[np.float64]) -> N
 
 
 IMAGES = RANDOM.normal(size=(2, 4, 6, 3)).astype(np.float32)
+WINDOWS = np.moveaxis(sliding_window_view(IMAGES, (3, 3), (1, 2)), 3, 5)
+AROUND = np.pad(IMAGES, ((0, 0), (1, 1), (1, 1), (0, 0)), constant_values=np.nan)
+MARGINS = np.moveaxis(sliding_window_view(AROUND, (3, 3), (1, 2)), 3, 5)
+NAN = np.isnan(MARGINS)
+# `same` adds one row of padding to 4 and 6 entries, behind them.
+STRIDED = MARGINS[:, 1::2, 1::2]
 BLOCKS = IMAGES.reshape(2, 2, 2, 3, 2, 3)
 
 
@@ -165,11 +173,50 @@ BLOCKS = IMAGES.reshape(2, 2, 2, 3, 2, 3)
     [
         ("max_pool(x, 2)", BLOCKS.max((2, 4))),
         ("avg_pool(x, 2)", BLOCKS.mean((2, 4))),
+        ("max_pool(x, 3, 1, pad = valid)", WINDOWS.max((3, 4))),
+        ("max_pool(x, 3, 1, pad = same)", MARGINS.max((3, 4), initial=-np.inf, where=~NAN)),
+        ("avg_pool(x, 3, stride = 1, pad = 1)", np.nanmean(MARGINS, (3, 4))),
+        ("avg_pool(x, 3, stride = 2, pad = same)", np.nanmean(STRIDED, (3, 4))),
         ("global_avg_pool(x)", IMAGES.mean((1, 2))),
     ],
 )
 def test_pooling(expression: str, expected: NDArray[np.float64]) -> None:
     np.testing.assert_allclose(applied(expression, IMAGES), expected, rtol=1e-5, atol=1e-6)
+
+
+KERNEL = np.sin(np.arange(54, dtype=np.float32)).reshape(3, 3, 2, 3)
+
+
+@pytest.mark.parametrize(
+    ("stride", "pad"), [(1, "same"), (2, "same"), (4, "same"), (1, "valid"), (2, "valid")]
+)
+def test_transposed_convolutions(stride: int, pad: str) -> None:
+    """Against JAX; `same` makes H * stride entries of H."""
+    wanted = jax.lax.conv_transpose(
+        IMAGES, KERNEL, (stride, stride), pad.upper(), transpose_kernel=True, precision="highest"
+    )
+    kernel = "k = reshape(sin(cast(iota(54), f32)), [3, 3, 2, 3]);"
+    got = applied(f"{kernel} conv2d_transpose(x, k, {stride}, {pad}, 1, 1)", IMAGES)
+    np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("attributes", [
+    "4, 3", "4, 2, stride = 3", "4, 3, pad = valid", "4, 3, stride = 2, pad = 1",
+    "6, 2, stride = 2, dilation = 2, groups = 3", "6, 3, stride = 3, pad = valid, groups = 3",
+])  # fmt: skip
+def test_a_transposed_convolution_undoes_the_shape_of_the_convolution(attributes: str) -> None:
+    units, how = attributes.split(", ", 1)
+    text = f"""
+data d = given {{ v: f32[7, 8, {units}] }}
+model m(v: f32[N, H, W, C]) = v |> conv_transpose(6, {how}) |> conv({units}, {how})
+train {{
+  net = m()
+  feed v from d.train
+  minimize sum((net(v) - v)^2)
+  using sgd(0)
+  stop after 1 step
+}}"""
+    assert lowered(text)
 
 
 def figure(expression: str) -> float:

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from fml.engine.ir.graph import Graph, Node, substitute_attribute
+from fml.engine.ops.precision import computed, stored
 from fml.engine.ops.record import Array
 from fml.engine.ops.table import OPS
 
@@ -25,7 +26,7 @@ def evaluate(
     for node in graph:
         if OPS[node.op].runtime:
             value = np.asarray((given or {})[str(node.attributes["name"])])
-            values[node.id] = value.astype(node.type.dtype)
+            values[node.id] = stored(value, node.type)
         else:
             values[node.id] = _compute(graph, node, values, named, learners)
     return {name: values[number] for name, number in graph.outputs.items()}
@@ -36,11 +37,10 @@ def _compute(
 ) -> Array:
     record, result = OPS[node.op], node.type.substitute(sizes)
     attributes = {k: substitute_attribute(v, sizes) for k, v in node.attributes.items()}
-    assert record.compute is not None, f"`{node.op}` has no numpy implementation"
     if record.across_learners or not node.mapped:
-        return record.compute([values[i] for i in node.inputs], attributes, result)
+        return computed(record, [values[i] for i in node.inputs], attributes, result)
     each = []
     for learner in range(learners):
         own = [values[i][learner] if graph[i].mapped else values[i] for i in node.inputs]
-        each.append(record.compute(own, attributes, result))
+        each.append(computed(record, own, attributes, result))
     return np.stack(each)

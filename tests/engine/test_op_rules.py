@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 
-import jax
 import numpy as np
 import pytest
 from evaluate import evaluate
@@ -19,6 +18,7 @@ N, D, H, W = map(Dim.of, "NDHW")
 ONE, TWO, THREE = map(Dim.of, (1, 2, 3))
 THREE_WAY, FOUR_WAY = Label(THREE), Label(Dim.of(4))
 PLAIN = {"stride": (1, 1), "padding": ((0, 0), (0, 0)), "dilation": (1, 1), "groups": 1}
+POOL = {"size": (2, 2), "stride": (2, 2), "padding": ((0, 0), (0, 0))}
 FIRST = {"axes": (0,), "keep": False}
 
 
@@ -76,7 +76,17 @@ ERRORS: list[tuple[str, Sequence[TensorType], Attributes, str, tuple[int, ...]]]
     ("conv", [f32("N", 8, 8, 2), f32(3, 3, 1, 4)], PLAIN, "E0310", (0, 1)),
     ("conv", [f32("N", 8, 8, 2), f32(3, 3, 1, 3)], {**PLAIN, "groups": 2}, "E0310", (1,)),
     ("conv", [f32("N", 2, 8, 1), f32(3, 3, 1, 4)], PLAIN, "E0311", (0,)),
-    ("windows", [f32("N", 1, 8, 1)], {"size": (2, 2), "stride": (2, 2)}, "E0311", (0,)),
+    ("max_pool", [f32("N", 1, 8, 1)], POOL, "E0311", (0,)),
+    ("max_pool", [f32("N", 8, 1)], POOL, "E0304", (0,)),
+    ("window_sum", [of(Element.U8, "N", 8, 8, 1)], POOL, "E0306", (0,)),
+    ("roll", [f32(3)], {"axis": 1, "shift": 1}, "E0305", (0,)),
+    (
+        "conv_input_gradient",
+        [f32("N", 8, 8, 3), f32(3, 3, 1, 4)],
+        {**PLAIN, "shape": (N, Dim.of(10), Dim.of(10), ONE)},
+        "E0310",
+        (0,),
+    ),
     ("assign", [f32(3), of(Element.I32, 3)], {"name": "w"}, "E0323", (0, 1)),
     ("assign", [f32(3), f32(1)], {"name": "w"}, "E0323", (0, 1)),
     ("gradient", [f32(3), f32()], {}, "E0328", (0,)),
@@ -123,10 +133,10 @@ SYMBOLIC: list[tuple[str, Sequence[TensorType], Attributes, TensorType]] = [
         f32("N", ((H - 1) / 2).floor() + 1, "W", 8),
     ),
     (
-        "windows",
+        "max_pool",
         [f32("N", "H", 28, 3)],
-        {"size": (2, 2), "stride": (2, 2)},
-        f32("N", ((H - 2) / 2).floor() + 1, 14, 2, 2, 3),
+        POOL,
+        f32("N", ((H - 2) / 2).floor() + 1, 14, 3),
     ),
 ]  # fmt: skip
 
@@ -260,40 +270,3 @@ def test_third_gradient_of_a_square_at_0_is_0() -> None:
     graph = builder.finish({"second": second, "third": second.call("gradient", x)})
     got = evaluate(expand_gradients(graph), {"x": np.array(0.0)})
     assert (float(got["second"]), float(got["third"])) == (2.0, 0.0)
-
-
-CONVOLUTIONS: list[tuple[tuple[int, ...], tuple[int, ...], Attributes]] = [
-    ((2, 8, 7, 3), (3, 3, 3, 5), PLAIN),
-    ((2, 8, 7, 4), (3, 2, 4, 6), {**PLAIN, "stride": (2, 3)}),
-    ((1, 9, 9, 4), (3, 3, 4, 2), {**PLAIN, "padding": ((1, 2), (0, 3))}),
-    ((1, 9, 9, 2), (3, 2, 2, 2), {**PLAIN, "dilation": (2, 3)}),
-    ((2, 6, 6, 4), (3, 3, 2, 6), {**PLAIN, "groups": 2, "stride": (2, 2)}),
-    ((2, 6, 6, 4), (3, 3, 1, 8), {**PLAIN, "groups": 4, "padding": ((1, 1), (1, 1))}),
-]
-
-
-@pytest.mark.parametrize(("x_sizes", "w_sizes", "how"), CONVOLUTIONS)
-def test_convolution_agrees_with_jax(
-    x_sizes: tuple[int, ...], w_sizes: tuple[int, ...], how: Attributes
-) -> None:
-    rng = np.random.default_rng(5)
-    x = rng.normal(size=x_sizes).astype(np.float32)
-    w = rng.normal(size=w_sizes).astype(np.float32)
-    wanted = jax.lax.conv_general_dilated(
-        x,
-        w,
-        window_strides=how["stride"],
-        padding=how["padding"],
-        rhs_dilation=how["dilation"],
-        feature_group_count=how["groups"],
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision="highest",
-    )
-    np.testing.assert_allclose(compute("conv", [x, w], how), wanted, rtol=1e-4, atol=1e-4)
-
-
-def test_windows_are_the_parts_of_the_image() -> None:
-    image = np.arange(2 * 5 * 4 * 3, dtype=np.float32).reshape(2, 5, 4, 3)
-    got = compute("windows", [image], {"size": (2, 3), "stride": (2, 1)})
-    assert got.shape == (2, 2, 2, 2, 3, 3)
-    np.testing.assert_array_equal(got[1, 1, 1], image[1, 2:4, 1:4])
