@@ -213,6 +213,7 @@ WINDOW_SUM = Op(
     compute=_window_sum,
     samples=_samples,
     gradient=_window_sum_gradient,
+    by_sample=rules.by_first(0),
     flops=_count_taps,
 )
 WINDOW_SUM_ADJOINT = Op(
@@ -223,6 +224,7 @@ WINDOW_SUM_ADJOINT = Op(
     compute=_adjoint,
     samples=_adjoint_samples,
     gradient=_adjoint_gradient,
+    by_sample=rules.by_first(0),
     flops=_count_taps,
 )
 MAX_POOL = Op(
@@ -233,6 +235,7 @@ MAX_POOL = Op(
     compute=_max_pool,
     samples=_samples,
     gradient=_max_pool_gradient,
+    by_sample=rules.by_first(0),
     flops=_count_taps,
 )
 MAX_POOL_GRADIENT = Op(
@@ -244,6 +247,7 @@ MAX_POOL_GRADIENT = Op(
     compute=_gradient,
     samples=lambda rng: _with_maxima(rng, picks=False),
     gradient=_gradient_gradient,
+    by_sample=rules.by_first(0, 1, 2),
     flops=_count_taps,
 )
 MAX_POOL_PICK = Op(
@@ -255,6 +259,7 @@ MAX_POOL_PICK = Op(
     compute=_pick,
     samples=lambda rng: _with_maxima(rng, picks=True),
     gradient=_pick_gradient,
+    by_sample=rules.by_first(0, 1, 2),
     flops=_count_taps,
 )
 
