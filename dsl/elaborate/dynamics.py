@@ -1,7 +1,7 @@
 """Primitives with a memory, a draw or a copy: what is more than one operation."""
 
 from collections.abc import Mapping
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING
 
 from fml.dsl import ast
 from fml.dsl.elaborate import calls, expressions, gradients, layers
