@@ -321,15 +321,11 @@ def _split(s: Session, declaration: ast.Data, module: Module) -> Split | None:
         amount = expressions.evaluate_static(s, part.amount, Scope(module, None), "an amount")
         if isinstance(amount, bool) or not isinstance(amount, int | float) or amount < 0:
             raise s.report("E0543", "a split is a number of samples or a percentage", [part.amount])
-        parts.append(Part(part.name, amount, _is_share(part.amount)))
+        parts.append(Part(part.name, amount, isinstance(amount, float)))
     if sum(p.amount for p in parts if p.is_share) > 1 + 1e-9:
         raise s.report("E0543", "the shares add up to more than 100%", [written])
     method, by, seed = _method(s, declaration, written, module)
     return Split(tuple(parts), written.of, method, by, seed)
-
-
-def _is_share(amount: ast.Expression) -> bool:
-    return not (isinstance(amount, ast.Number) and isinstance(amount.value, int))
 
 
 def _method(

@@ -58,21 +58,45 @@ def _stratified(seed: int, labels: Array, counts: list[int]) -> list[Array]:
     """Give every part each class in proportion; its total stays what it is without classes."""
     shuffled = _shuffled(seed, len(labels))
     classes = [shuffled[labels[shuffled] == label] for label in np.unique(labels)]
-    pieces: list[Array] = []
-    # From the last to the first, as the first takes the rest.
-    for count in reversed(counts):
-        quotas = _proportional([len(rest) for rest in classes], count)
-        taken = [rest[:n] for rest, n in zip(classes, quotas, strict=True)]
-        classes = [rest[n:] for rest, n in zip(classes, quotas, strict=True)]
-        pieces.append(np.concatenate(taken))
-    return pieces[::-1]
+    left = len(labels) - sum(counts)
+    table = _proportional([len(rows) for rows in classes], [*counts, left])
+    cuts = [np.split(rows, np.cumsum(row)[:-1]) for rows, row in zip(classes, table, strict=True)]
+    none = shuffled[:0]  # there may be no class at all
+    return [np.concatenate([none, *(cut[p] for cut in cuts)]) for p in range(len(counts))]
 
 
-def _proportional(sizes: Sequence[int], count: int) -> list[int]:
-    """Share `count` out in proportion to sizes by the method of largest remainders (Hamilton)."""
+def _proportional(sizes: Sequence[int], counts: Sequence[int]) -> list[list[int]]:
+    """Return how many of each class go to each part, within one of size * count / total.
+
+    Rows add up to the sizes, columns to the counts. Such a rounding of a table always exists
+    (Bacharach, "Matrix Rounding Problems", Management Science 12, 1966): every cell is rounded
+    down, and what is missing in its row and column is matched along augmenting paths.
+    """
     total = max(sum(sizes), 1)
-    quotas = [size * count // total for size in sizes]
-    by_remainder = sorted(range(len(sizes)), key=lambda c: -(sizes[c] * count % total))
-    for place in by_remainder[: count - sum(quotas)]:
-        quotas[place] += 1
-    return quotas
+    table = [[size * count // total for count in counts] for size in sizes]
+    room = [count - sum(row[part] for row in table) for part, count in enumerate(counts)]
+    raised: list[list[int]] = [[] for _ in counts]  # the classes that have one more, by part
+
+    def raise_one(row: int, seen: set[int]) -> bool:
+        """Give a class one more in some part, moving others to parts that are not seen yet."""
+        rests = [sizes[row] * count % total for count in counts]
+        for part in sorted(range(len(counts)), key=lambda part: -rests[part]):
+            if not rests[part] or part in seen or row in raised[part]:
+                continue
+            seen.add(part)
+            if len(raised[part]) < room[part]:
+                raised[part].append(row)
+                return True
+            for place, other in enumerate(raised[part]):
+                if raise_one(other, seen):
+                    raised[part][place] = row
+                    return True
+        return False
+
+    for row, size in enumerate(sizes):
+        for _ in range(size - sum(table[row])):
+            raise_one(row, set())
+    for part, rows in enumerate(raised):
+        for row in rows:
+            table[row][part] += 1
+    return table

@@ -1,6 +1,7 @@
 """Data stay as they came: fields of bytes and of mapped files are computed batch by batch."""
 
 import tracemalloc
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -9,11 +10,13 @@ import pytest
 from fml.dsl.program import check, lower
 from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.ir.source import Source
+from fml.engine.ir.training import Duration, StopAfter, Unit
 from fml.engine.runtime import measuring
 from fml.engine.runtime.feeding import Batches, Selection
 from fml.engine.runtime.trainer import Outcome, train
 from fml.engine.sources.bind import bind
 from fml.engine.sources.load import load
+from tests.dsl.programs import example
 from tests.sources.datasets import fault, fields_of, loaded, words
 
 RANDOM = np.random.default_rng(5)
@@ -143,3 +146,27 @@ def test_faults_in_files_that_are_mapped_name_their_sample(
     found = fault(f'data d = npy("d.npy") {{ x: f32 = {expression} }}', base=tmp_path)
     assert found.code == code
     assert said in words(found)
+
+
+def test_the_example_of_images_takes_a_step(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = tmp_path / "fashion-mnist"
+    folder.mkdir()
+    count = (5_100).to_bytes(4, "big")
+    images, side = np.tile(RANDOM.integers(0, 256, 784, np.uint8), 5_100), bytes([0, 0, 0, 28])
+    labels = np.arange(5_100, dtype=np.uint8) % 10
+    images_file, labels_file = "train-images-idx3-ubyte", "train-labels-idx1-ubyte"
+    (folder / images_file).write_bytes(bytes([0, 0, 8, 3]) + count + 2 * side + images.tobytes())
+    (folder / labels_file).write_bytes(bytes([0, 0, 8, 1]) + count + labels.tobytes())
+    monkeypatch.setenv("FML_DATA", str(tmp_path))
+    training = example("lenet_fashion.fml", samples=100, b=5)
+    loaded = {"fashion": load(training.datasets["fashion"], None, tmp_path)}
+    bound, splits = bind(training, loaded)
+    assert {name: len(part["y"]) for name, part in splits["fashion"].items()} == {
+        "train": 100, "valid": 5_000,
+    }  # fmt: skip
+    bound = replace(bound, measures=(), stops=(StopAfter(Duration(1, Unit.STEPS)),), keep=None)
+    ended = train(bound, splits, NumpyBackend())
+    assert ended.failure is None
+    assert all(np.isfinite(value).all() for value in ended.variables.values())

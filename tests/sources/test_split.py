@@ -1,5 +1,7 @@
 """Splits: every sample in one part at most, totals as written, classes in proportion."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -81,20 +83,73 @@ def test_parts_are_disjoint_sorted_and_of_the_rows(
 
 
 @given(
-    st.lists(st.integers(0, 3), min_size=8, max_size=200),
-    st.lists(st.integers(0, 60), min_size=1, max_size=4),
+    st.lists(st.integers(0, 5), min_size=1, max_size=200),
+    st.lists(st.integers(0, 60), min_size=1, max_size=5),
+    st.integers(0, 100),
 )
-def test_stratified_keeps_every_class_in_proportion(classes: list[int], counts: list[int]) -> None:
+def test_stratified_keeps_every_class_within_one_of_its_proportion(
+    classes: list[int], weights: list[int], seed: int
+) -> None:
     labels = np.array(classes)
-    counts = [count * len(labels) // max(sum(counts), len(labels)) for count in counts]
-    split = Split(parts(*counts), None, "stratified", "y", 1)
+    counts = [weight * len(labels) // max(sum(weights), len(labels)) for weight in weights]
+    split = Split(parts(*counts), None, "stratified", "y", seed)
     made = cut(split, np.arange(len(labels)), labels, "d")
+    together = np.concatenate([*made.values()])
+    assert len(together) == len(set(together)) == sum(counts)
+    for count, rows in zip(counts, made.values(), strict=True):
+        assert len(rows) == count
+        for label in np.unique(labels):
+            exact = count * (labels == label).sum() / len(labels)
+            assert abs((labels[rows] == label).sum() - exact) < 1
+
+
+@given(
+    st.lists(st.integers(0, 30), min_size=1, max_size=4),
+    st.integers(0, 20),
+    st.sampled_from(METHODS),
+    st.integers(0, 100),
+)
+def test_counts_are_exact_and_no_sample_is_in_two_parts(
+    counts: list[int], beyond: int, method: str, seed: int
+) -> None:
+    rows = np.arange(sum(counts) + beyond) + 100
+    made = cut(Split(parts(*counts), None, method, "y", seed), rows, rows % 3, "d")
     assert [len(part) for part in made.values()] == counts
-    # The last part is cut from all samples: its quotas are within one of exact proportion.
-    last = [*made.values()][-1]
-    for label in np.unique(labels):
-        exact = counts[-1] * (labels == label).sum() / len(labels)
-        assert abs((labels[last] == label).sum() - exact) < 1
+    together = [row for part in made.values() for row in part.tolist()]
+    assert len(set(together)) == len(together)
+    assert set(together) <= set(rows.tolist())
+
+
+@pytest.mark.parametrize("by", ["", " by random(seed = 4)", " by stratified(y, seed = 4)"])
+def test_one_split_of_a_source_is_cut_and_the_others_stay(tmp_path: Path, by: str) -> None:
+    x = np.arange(50.0)
+    parts = {"x_train": x[:40], "x_test": x[40:], "y_train": x[:40] % 2, "y_test": x[40:] % 2}
+    np.savez(tmp_path / "d.npz", **parts)  # type: ignore[arg-type]
+    text = f"""
+data d = npz("d.npz") {{
+  x: f32 = x; y: label[2] = y
+  split train 70%, valid 10, extra 5% from train{by}
+}}"""
+    splits = {
+        name: part["x"][:].tolist() for name, part in loaded(text, base=tmp_path).splits.items()
+    }
+    assert {name: len(part) for name, part in splits.items()} == {
+        "train": 28, "valid": 10, "extra": 2, "test": 10,
+    }  # fmt: skip
+    assert sorted(splits["train"] + splits["valid"] + splits["extra"]) == x[:40].tolist()
+    assert splits["test"] == x[40:].tolist()
+
+
+def test_amounts_may_be_options_and_constants() -> None:
+    text = """
+few = 2 * 5
+quarter = few / 40
+data iris = csv("data/iris.csv") {
+  x: f32 = petal_length
+  split train few, valid 10%, test quarter
+}"""
+    counts = {name: len(part["x"]) for name, part in loaded(text).splits.items()}
+    assert counts == {"train": 98, "valid": 15, "test": 37}
 
 
 def test_stratified_parts_of_a_balanced_set_are_balanced() -> None:
