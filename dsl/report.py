@@ -11,6 +11,8 @@ from fml.engine.ir.diagnostics import Diagnostic, Mark
 from fml.engine.ir.source import Source
 
 TAB = 4
+# A line of more characters than this is shown from a little before its first mark.
+_LONGEST, _BEFORE = 200, 60
 _RED, _YELLOW, _BLUE, _GREEN, _BOLD, _RESET = (
     "\x1b[31m", "\x1b[33m", "\x1b[34m", "\x1b[32m", "\x1b[1m", "\x1b[0m",
 )  # fmt: skip
@@ -59,25 +61,34 @@ def _excerpt(source: Source, marks: list[Mark], width: int, paint: _Paint, tone:
     for number, group in groupby(ordered, key=lambda m: m.span.line):
         if last and number > last + 1:
             lines.append(paint("...", _BLUE))
-        shown = _Shown.of(source.line(number))
+        of_line = list(group)
+        shown = _Shown.of(source.line(number), of_line[0].span.column - 1)
         lines.append(paint(f"{number:>{width}} | ", _BLUE) + shown.text)
         gutter = paint(" " * width + " | ", _BLUE)
-        lines += [gutter + line for line in _underlines(shown, list(group), paint, tone)]
+        lines += [gutter + line for line in _underlines(shown, of_line, paint, tone)]
         last = number
     return lines
 
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """A line as a terminal shows it; `columns[i]` is where its character i begins, from 0."""
+    """A line as a terminal shows it; `columns[i]` is where its character i begins, from 0.
+
+    Of a very long line only a part is shown, and `i` counts from `skipped` on.
+    """
 
     text: str
     columns: tuple[int, ...]
+    skipped: int = 0
 
     @staticmethod
-    def of(line: str) -> "_Shown":
+    def of(line: str, first: int) -> "_Shown":
+        """Show a line in which the character `first` is to be seen."""
+        begin = max(first - _BEFORE, 0) if len(line) > _LONGEST else 0
+        end = begin + _LONGEST
+        part = ("…" if begin else "") + line[begin:end] + ("…" if end < len(line) else "")
         text, columns = "", [0]
-        for character in line:
+        for character in part:
             at = columns[-1]
             if character in "\t\ufeff":
                 wide = TAB - at % TAB if character == "\t" else 1
@@ -86,13 +97,13 @@ class _Shown:
                 wide = _width(character)
                 text += character if character.isprintable() or wide == 0 else "�"
             columns.append(at + wide)
-        return _Shown(text.rstrip(), tuple(columns))
+        return _Shown(text.rstrip(), tuple(columns), begin - 1 if begin else 0)
 
     def extent(self, mark: Mark) -> tuple[int, int]:
         """Where a mark begins and ends on the screen; to the line's end if it goes on below."""
         span, past = mark.span, len(self.columns) - 1
-        start = self.columns[min(span.column - 1, past)]
-        end = self.columns[min(span.end_column - 1, past)]
+        start = self.columns[min(span.column - 1 - self.skipped, past)]
+        end = self.columns[min(span.end_column - 1 - self.skipped, past)]
         if span.end_line > span.line:
             end = len(self.text)
         return start, max(end, start + 1)

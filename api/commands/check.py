@@ -24,22 +24,42 @@ if TYPE_CHECKING:
 def command(ctx: click.Context, files: Sequence[Path], form: str) -> None:
     """Report all errors of FILES, and run nothing.
 
-    The exit status is 2 if there is an error in any of them.
+    Data that are there are compared with their declarations: small files whole, of large tables
+    the first lines. The exit status is 2 if there is an error in any of the files or their data.
     """
-    found = [d for file in files for d in _diagnostics(file)]
+    found: list[Diagnostic] = []
+    left_out: list[str] = []
+    for file in files:
+        _check(file, found, left_out)
     errors = sum(d.severity == "error" for d in found)
     _PRINTERS[form](found, len(files))
+    if form == "text":
+        for words in left_out:
+            click.echo(f"note: {words}", err=True)
     ctx.exit(2 if errors else 0)
 
 
-def _diagnostics(file: Path) -> Sequence["Diagnostic"]:
+def _check(file: Path, found: list["Diagnostic"], left_out: list[str]) -> None:
+    """Add what is wrong with a file and its data, and which data were not looked at."""
     from fml.engine.ir.diagnostics import FmlError
+    from fml.engine.sources.look import look
     from fml.program import load
 
     try:
-        return load(file).check()
+        program = load(file)
     except FmlError as error:
-        return error.diagnostics
+        found += error.diagnostics
+        return
+    found += program.check()
+    plans = [program.lower(name or None) for name in program.plans]
+    for dataset in {d.name: d for plan in plans for d in plan.datasets.values()}.values():
+        try:
+            warnings, words = look(dataset, program.base)
+        except FmlError as error:
+            found += error.diagnostics
+        else:
+            found += warnings
+            left_out += [words] if words else []
 
 
 def _print_text(found: Sequence["Diagnostic"], files: int) -> None:

@@ -1,5 +1,6 @@
 """`csv("data/iris.csv", header = true)`: a table as text, plain or compressed with gzip."""
 
+import codecs
 import csv
 import gzip
 import io
@@ -27,9 +28,28 @@ def read_csv(arguments: Arguments, base: Path) -> Table:
         FmlError: E0501 not found, E0503 not a table.
     """
     path = find_file(str(arguments["path"]), base)
-    rows, lines = _rows(path)
+    return _table(path, _text(path), with_header=bool(arguments["header"]))
+
+
+def read_head(arguments: Arguments, base: Path, nbytes: int) -> Table:
+    """Read the lines that begin a file, about `nbytes` of text.
+
+    Raises:
+        FmlError: as `read_csv`.
+    """
+    path = find_file(str(arguments["path"]), base)
+    text = _text(path, nbytes)
+    end = len(text)
+    # Up to the last end of a line that is in no quotes.
+    while (end := text.rfind("\n", 0, end)) >= 0 and text.count('"', 0, end) % 2:
+        pass
+    return _table(path, text[: end + 1], with_header=bool(arguments["header"]))
+
+
+def _table(path: Path, text: str, *, with_header: bool) -> Table:
+    rows, lines = _rows(path, text)
     names = [str(n) for n in range(len(rows[0]))] if rows else []
-    if arguments["header"] and rows:
+    if with_header and rows:
         names, rows, lines = [name.strip() for name in rows[0]], rows[1:], lines[1:]
     if not rows:
         raise error("E0503", f"{path} has no samples", help="a sample is a line of its own")
@@ -39,9 +59,9 @@ def read_csv(arguments: Arguments, base: Path) -> Table:
     return Table(made, str(path), lines)
 
 
-def _rows(path: Path) -> tuple[list[list[str]], list[int]]:
+def _rows(path: Path, text: str) -> tuple[list[list[str]], list[int]]:
     """The cells of each line that is not empty, and the number of the line it ends on."""
-    reader = csv.reader(io.StringIO(_text(path), newline=""), strict=True)
+    reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
     try:
@@ -57,11 +77,17 @@ def _rows(path: Path) -> tuple[list[list[str]], list[int]]:
     return rows, lines
 
 
-def _text(path: Path) -> str:
+def _text(path: Path, nbytes: int = -1) -> str:
+    """The text of a file, or of about so many bytes that it begins with."""
     try:
-        raw = path.read_bytes()
-        content = gzip.decompress(raw) if raw[:2] == _GZIP else raw
-        return content.decode("utf-8-sig")
+        with path.open("rb") as file:
+            is_packed = file.read(2) == _GZIP
+            file.seek(0)
+            with gzip.open(file) if is_packed else file as unpacked:
+                content = unpacked.read(nbytes)
+        # A letter may have been cut in two.
+        decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        return decoder.decode(content, final=nbytes < 0)
     except UnicodeDecodeError as reason:
         raise error(
             "E0503", f"{path} is not UTF-8 text", notes=[f"at byte {reason.start}"],

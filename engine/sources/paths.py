@@ -42,6 +42,6 @@ def _exists(place: Path) -> bool:
 
 def _neighbours(place: Path) -> list[str]:
     try:
-        return [other.name for other in place.parent.iterdir()]
+        return [other.name for other in place.parent.iterdir() if other.suffix != ".fml"]
     except OSError:
         return []

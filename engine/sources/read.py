@@ -28,18 +28,27 @@ def read_table(dataset: Dataset, given: object, base: Path) -> Table:
     """
     if dataset.source == "given":
         return table_of(dataset, given)
+    with declared_at(dataset.span):
+        return _source(dataset).read(arguments_of(dataset), base)
+
+
+def _source(dataset: Dataset) -> Source:
     source = SOURCES.get(dataset.source)
     if source is None:
         raise _placed(
             dataset, "E0902", f"the source `{dataset.source}` is not available yet",
             f"there are {', '.join([*SOURCES, 'given'])}",
         )  # fmt: skip
-    with declared_at(dataset.span):
-        return source.read(_arguments(dataset, source), base)
+    return source
 
 
-def _arguments(dataset: Dataset, source: Source) -> dict[str, bool | float | str]:
-    """All arguments of a source, the defaults of those that are left out included."""
+def arguments_of(dataset: Dataset) -> dict[str, bool | float | str]:
+    """All arguments of a data set's source, the defaults of those that are left out included.
+
+    Raises:
+        FmlError: E0507, an argument that does not fit; E0902 as `read_table`.
+    """
+    source = _source(dataset)
     known = {argument.name: argument for argument in source.arguments}
     for name in dataset.arguments:
         if name not in known:

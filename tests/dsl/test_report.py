@@ -20,6 +20,16 @@ def shown(*marks: Mark) -> str:
     return render([Diagnostic("E0301", "wrong", marks)])
 
 
+@pytest.mark.parametrize("before", [0, 10, 500, 99_000])
+def test_a_very_long_line_is_shown_around_its_mark(before: int) -> None:
+    line = "x" * before + "?!" + "y" * (100_000 - before)
+    excerpt, carets = shown(mark(Source("long.fml", line), 1, before + 1, 2)).splitlines()[2:4]
+    assert len(excerpt) < 250
+    at = carets.index("^^")
+    assert carets.count("^") == 2
+    assert excerpt[at : at + 2] == "?!"
+
+
 def test_the_example_of_the_language() -> None:
     found = Diagnostic(
         "E0301",
