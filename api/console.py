@@ -5,26 +5,28 @@ import sys
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TextIO
 
-from rich.console import Console
-
 if TYPE_CHECKING:
+    from rich.console import Console
+
     from fml.engine.ir.diagnostics import Diagnostic
 
 # Wide enough for any of our tables, where there is no terminal to ask.
 _FILE_WIDTH = 120
 
 
-def output() -> Console:
+def output() -> "Console":
     """Return the console of the results: plain text of a fixed width unless it is a terminal."""
     return _console(sys.stdout)
 
 
-def messages() -> Console:
+def messages() -> "Console":
     """Return the console of progress and diagnostics, the standard error stream."""
     return _console(sys.stderr)
 
 
-def _console(stream: TextIO) -> Console:
+def _console(stream: TextIO) -> "Console":
+    from rich.console import Console
+
     # Decided by the stream alone: FORCE_COLOR must not put control characters into a file.
     is_terminal = stream.isatty() and os.environ.get("TERM") != "dumb"
     # Without a colour system rich writes no bold either; `no_color` would take colours alone away.
@@ -41,16 +43,16 @@ def _console(stream: TextIO) -> Console:
     )
 
 
-def is_coloured(console: Console) -> bool:
+def is_coloured(console: "Console") -> bool:
     """Say whether colours may be used: a terminal, and no NO_COLOR."""
     return console.color_system is not None
 
 
 def print_diagnostics(diagnostics: Sequence["Diagnostic"]) -> None:
     """Write diagnostics to the standard error stream."""
+    if not diagnostics:
+        return
     from fml.dsl.report import render
 
     console = messages()
-    text = render(diagnostics, colour=is_coloured(console))
-    if text:
-        print(text, file=console.file)
+    print(render(diagnostics, colour=is_coloured(console)), file=console.file)

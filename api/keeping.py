@@ -180,7 +180,7 @@ def _sources(checked: language.CheckedProgram) -> dict[str, str]:
 
 def _files(module: Module, found: dict[Path, str]) -> dict[Path, str]:
     path = module.base.resolve() / Path(module.source.name).name
-    if path not in found and not module.is_std:
+    if path not in found and not module.source.is_std:
         found[path] = module.source.text
         for imported, _ in module.imports.values():
             _files(imported, found)

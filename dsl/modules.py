@@ -37,7 +37,6 @@ class Module:
     imports: "dict[str, tuple[Module, str | None]]" = field(
         default_factory=dict[str, "tuple[Module, str | None]"]
     )
-    is_std: bool = False
 
     @property
     def plans(self) -> tuple[ast.Train, ...]:
@@ -218,6 +217,5 @@ def std_module(name: str) -> Module | None:
     entry = std_index().get(name)
     if entry is None:
         return None
-    module, _ = load_module(Source(f"std/{entry.file}", entry.text), Path())
-    module.is_std = True
+    module, _ = load_module(Source(f"std/{entry.file}", entry.text, is_std=True), Path())
     return module

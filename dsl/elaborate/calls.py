@@ -161,7 +161,8 @@ def followed(s: Session, name: str, module: Module, e: ast.Expression) -> Genera
             "E0107", f"these calls are nested too deeply: more than {MAX_CALLS}", [e],
             help="let one declaration do what several hand on",
         )  # fmt: skip
-    s.frames.append(CallFrame(e.span, name, module))
+    outside = s.user_frame() if e.span.source.is_std else None
+    s.frames.append(CallFrame(e.span, name, module, outside))
     try:
         yield
     finally:

@@ -77,11 +77,15 @@ class Region:
 
 @dataclass(frozen=True, slots=True)
 class CallFrame:
-    """A call that is being followed: where it stands and what it calls."""
+    """A call that is being followed: where it stands and what it calls.
+
+    `outside` is the call in the user's text that led here, if this one stands in `std`.
+    """
 
     span: Span
     name: str
     module: Module
+    outside: "CallFrame | None" = None
 
 
 @dataclass(slots=True, eq=False)
@@ -221,24 +225,22 @@ class Session:
         made = tuple(_mark(m) for m in marks)
         extra = list(notes)
         outside = self.user_frame()
-        if outside is not None and all(_in_std(m.span) for m in made):
+        if outside is not None and all(m.span.source.is_std for m in made):
             extra.append(f"inside `{outside.name}`, which is written in fml: {made[0].span.place}")
             made = (Mark(outside.span),)
         elif outside is not None:
-            made = tuple(m for m in made if not _in_std(m.span)) or made
+            made = tuple(m for m in made if not m.span.source.is_std) or made
         self.diagnostics.append(Diagnostic(code, message, made, tuple(extra), help))
         return Failed()
 
     def user_frame(self) -> CallFrame | None:
         """Return the innermost call that stands in the user's text and leads into `std`."""
-        for frame in reversed(self.frames):
-            if not _in_std(frame.span):
-                return frame
-        return None
+        last = self.frames[-1] if self.frames else None
+        return last.outside if last and last.span.source.is_std else last
 
     def user_span(self, span: Span) -> Span:
         """Return the span, or that of the user's call if it lies in `std`."""
-        frame = self.user_frame() if _in_std(span) else None
+        frame = self.user_frame() if span.source.is_std else None
         return frame.span if frame else span
 
     def op(
@@ -292,7 +294,7 @@ class Session:
                 continue
             seen.add(number)
             origin = self.region.origins.get(number)
-            if origin and not _in_std(origin.span):
+            if origin and not origin.span.source.is_std:
                 notes.append(f"`{origin.text}` is declared at {origin.span.place}")
             else:
                 stack.extend(reversed(self.builder.nodes[number].inputs))
@@ -303,7 +305,3 @@ def _mark(place: Mark | ast.Syntax | Span) -> Mark:
     if isinstance(place, Mark):
         return place
     return Mark(place if isinstance(place, Span) else place.span)
-
-
-def _in_std(span: Span) -> bool:
-    return span.source.name.startswith("std/")

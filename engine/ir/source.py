@@ -5,10 +5,14 @@ from dataclasses import dataclass, field
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One text and the name that is shown for it (a path as the user wrote it, or `<text>`)."""
+    """One text and the name that is shown for it (a path as the user wrote it, or `<text>`).
+
+    `is_std` says that it came with fml: its faults are told at the call that leads into it.
+    """
 
     name: str
     text: str = field(repr=False)
+    is_std: bool = field(default=False, repr=False)
 
     def line(self, number: int) -> str:
         """Return the 1-based line, without its end; empty past the last line."""

@@ -15,7 +15,9 @@ from fml.dsl.elaborate.declarations import ensure_checked
 from fml.dsl.elaborate.session import Session
 from fml.dsl.modules import std_index, std_module
 from fml.dsl.parse import parse
+from fml.dsl.program import check
 from fml.engine.backends.numpy import NumpyBackend
+from fml.engine.ir.diagnostics import FmlError
 from fml.engine.ir.source import Source
 from fml.engine.runtime.evaluate import predict
 from tests.dsl.programs import lowered, trained
@@ -303,3 +305,12 @@ train {{
     outcome = trained(text, {"d": {"x": np.ones((2, 1))}})
     values = [0.0, *(p.value for p in outcome.history if p.series == "w")]
     np.testing.assert_allclose(-np.diff(values), rates, rtol=1e-5, atol=1e-7)
+
+
+def test_a_folder_of_the_user_that_is_called_std_is_the_users() -> None:
+    text = "fn halve(x: f32[N]) -> f32[N] = x / two"
+    with pytest.raises(FmlError) as caught:
+        check(Source("std/losses.fml", text), ROOT)
+    (fault,) = caught.value.diagnostics
+    assert fault.marks[0].span.place == "std/losses.fml:1:37"
+    assert not fault.notes
