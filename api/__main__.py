@@ -1,7 +1,5 @@
 """`python -m fml` is the command `fml`."""
 
-import sys
+from fml.cli import run
 
-from fml.cli import main
-
-sys.exit(main())
+run()

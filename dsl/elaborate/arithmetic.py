@@ -260,6 +260,8 @@ def _has_tensor(*values: Any_) -> bool:
 def read(s: Session, value: Any_) -> Any_:
     """Turn what holds tensors into them: a place into its value, an instance into its tree."""
     match value:
+        case Tensor():
+            return value
         case Place():
             return s.read(value)
         case Cell():
@@ -334,7 +336,8 @@ def as_tensor(
 
     Numbers and scalars of the clock take the element, if one is given.
     """
-    value = read(s, value)
+    if not isinstance(value, Tensor):
+        value = read(s, value)
     if isinstance(value, Tensor):
         return value if element is None else clock.in_element(s, value, element)
     element = element or F32

@@ -67,7 +67,7 @@ class TensorType:
     @property
     def dims(self) -> tuple[Dim, ...]:
         """The shape of a type without `...`."""
-        return tuple(axis for axis in self.shape if not isinstance(axis, Run))
+        return tuple([axis for axis in self.shape if not isinstance(axis, Run)])
 
     @property
     def sizes(self) -> tuple[int, ...]:

@@ -105,12 +105,12 @@ class Value:
     @property
     def node(self) -> Node:
         """The node itself."""
-        return self.builder.nodes[self.id]
+        return self.builder.nodes.nodes[self.id]
 
     @property
     def type(self) -> TensorType:
         """Its type."""
-        return self.node.type
+        return self.builder.nodes.nodes[self.id].type
 
     def call(self, op: str, *others: Operand, **attributes: Attribute) -> "Value":
         """Add an operation with this value first."""
