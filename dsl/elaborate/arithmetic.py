@@ -398,7 +398,7 @@ def new_axis(s: Session, rank: int, over: Any_ | None, at: ast.Syntax) -> int:
         return rank
     if isinstance(over, bool) or not isinstance(over, int) or not -rank - 1 <= over <= rank:
         raise s.report(
-            "E0305", f"there is no place {describe(over)} for a new axis", [at],
+            "E0305", f"there is no place for a new axis at {describe(over)}", [at],
             help=f"the places are 0 to {rank}",
         )  # fmt: skip
     return over % (rank + 1)

@@ -14,6 +14,7 @@ from fml.dsl.elaborate import (
     clock,
     datasets,
     dynamics,
+    einsum,
     expressions,
     folding,
     reductions,
@@ -45,7 +46,7 @@ Arguments = Mapping[str, "Given"]
 
 @dataclass(frozen=True, slots=True)
 class Primitive:
-    """A primitive: its parameters (`*` collects, `?` may be left out) and what it makes."""
+    """A primitive: its parameters (`?` may be left out) and what it makes."""
 
     name: str
     parameters: tuple[str, ...]
@@ -63,7 +64,7 @@ class Primitive:
 def _bind(
     s: Session, primitive: Primitive, given: "Sequence[Given]", e: ast.Expression
 ) -> dict[str, "Given"]:
-    names = [p.rstrip("?*") for p in primitive.parameters]
+    names = [p.rstrip("?") for p in primitive.parameters]
     free = list(names)
     bound: dict[str, Given] = {}
     for argument in given:
@@ -299,6 +300,8 @@ def _table() -> dict[str, Primitive]:
             Primitive("cast", ("x", "to"), _cast),
             Primitive("one_hot", ("y",), _one_hot),
             Primitive("take", ("x", "indices", "over?"), shapes.take),
+            Primitive("top_k", ("x", "k", "over?"), shapes.top_k),
+            Primitive("einsum", ("spec", "a", "b?", "c?", "d?"), einsum.einsum),
             Primitive("iota", ("n",), _iota),
             Primitive("constant", ("like", "value"), _like),
             Primitive("size", ("x",), _learners_size),
@@ -325,7 +328,6 @@ _LATER = "it comes with a later version; the primitives of today are in the lang
 NOT_LOWERED: Mapping[str, str] = dict.fromkeys(
     (
         "lstm", "gru", "load",
-        "top_k", "einsum",
         "parameter_server", "local_sgd",
         "post_local_sgd", "diloco", "gossip", "sync_sgd",
     ),

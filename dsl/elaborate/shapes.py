@@ -296,3 +296,25 @@ def _number(s: Session, x: Tensor, axis: int, index: Tensor, e: ast.Expression) 
     """An index as a whole number within its axis; `take` knows what may be an index."""
     inside = s.builder.call("iota", size=x.type.dims[axis], element=Element.I64)
     return s.op("take", (inside, index.value), (e,), axis=0).value
+
+
+def top_k(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
+    """`top_k(x, k, over)`: a list of the k largest entries, largest first, and of their places."""
+    tensor = _x(s, bound)
+    axis = _axis(s, tensor, bound, e)
+    (k,) = _dims(s, (bound["k"].value,), bound["k"].at)
+    places = s.op("top_k", (tensor.value,), (bound["x"].at,), axis=axis, k=k)
+    # Rows of the entries along the axis, and for each row its places.
+    rank = tensor.type.rank
+    order = (*(i for i in range(rank) if i != axis), axis)
+    outer = tuple(tensor.type.dims[i] for i in order[:-1])
+    rows = prod(outer, start=ONE)
+    table, chosen = (
+        v.call("transpose", order=order).call("reshape", shape=(rows, v.type.dims[axis]))
+        for v in (tensor.value, places.value)
+    )
+    row = s.builder.call("iota", size=rows, element=Element.I64).call("reshape", shape=(rows, ONE))
+    found = gather(s, Tensor(table), {0: Tensor(row), 1: Tensor(chosen)}, e).value
+    back = tuple(order.index(i) for i in range(rank))
+    largest = found.call("reshape", shape=(*outer, k)).call("transpose", order=back)
+    return (Tensor(largest), places)

@@ -117,6 +117,32 @@ def _one_hot_samples(rng: np.random.Generator) -> Sequence[Sample]:
     ]
 
 
+def _infer_top_k(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    (x,) = inputs
+    rules.numbers("top_k", inputs)
+    axis = rules.require_axis("top_k", x, rules.as_int(attributes["axis"]))
+    k, size = rules.as_dim(attributes["k"]), x.dims[axis]
+    room = (size - k).constant
+    if room is not None and room < 0:
+        message = f"`top_k` of {k} entries along axis {axis} of {x}, which has {size}"
+        raise OpTypeError("E0313", message, (0,), "k is at most the size of the axis")
+    return TensorType(Label(size), rules.with_axis(x.dims, axis, k))
+
+
+def _top_k(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    axis, k = rules.as_int(attributes["axis"]), rules.as_int(attributes["k"])
+    # Sorted upwards from behind, equal ones come out in their order in the end.
+    upwards = np.argsort(np.flip(inputs[0], axis), axis, kind="stable")
+    last = inputs[0].shape[axis] - 1
+    downwards = last - np.flip(upwards, axis)
+    return np.take(downwards, np.arange(k), axis).astype(result.dtype)
+
+
+def _top_k_samples(rng: np.random.Generator) -> Sequence[Sample]:
+    cases = (((5,), 0, 2), ((3, 5), 1, 5), ((4, 3), 0, 1), ((0, 3), 1, 2), ((3, 2), 1, 0))
+    return [sample([draw(rng, sizes)], {"axis": axis, "k": Dim.of(k)}) for sizes, axis, k in cases]
+
+
 TAKE = Op(
     name="take",
     doc="Entries of x along an axis, by number; a number outside counts as the nearest inside.",
@@ -148,5 +174,16 @@ ONE_HOT = Op(
     by_sample=rules.by_first(0),
     flops=lambda inputs, attributes, result: rules.entries(result),
 )
+TOP_K = Op(
+    name="top_k",
+    doc="Places of the k largest entries along an axis, from the largest on; NaN is the largest.",
+    signature="(x: number[..., K], axis, k) -> label[K][..., k]",
+    infer=_infer_top_k,
+    compute=_top_k,
+    samples=_top_k_samples,
+    undifferentiable="its result is a class number",
+    by_sample=rules.by_other_axes,
+    flops=lambda inputs, attributes, result: rules.entries(inputs[0]),
+)
 
-OPS = (TAKE, TAKE_ADJOINT, ONE_HOT)
+OPS = (TAKE, TAKE_ADJOINT, ONE_HOT, TOP_K)

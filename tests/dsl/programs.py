@@ -10,6 +10,7 @@ from fml.dsl.program import check, lower
 from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.ir.source import Source
 from fml.engine.ir.training import Training
+from fml.engine.runtime.evaluate import predict
 from fml.engine.runtime.trainer import Outcome, train
 from fml.engine.sources.bind import bind
 from fml.engine.sources.load import load
@@ -44,3 +45,25 @@ def points(samples: int = 40, seed: int = 0) -> dict[str, NDArray[np.float32]]:
     x = random.normal(size=(samples, 3)).astype(np.float32)
     y = x @ np.asarray([1, -2, 0.5], np.float32) + 0.1 * random.normal(size=samples)
     return {"x": x, "y": y.astype(np.float32)}
+
+
+def applied(expression: str, x: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Compute an expression of x through a model; w is 1, so that there is something to train."""
+    axes = ", ".join(str(size) for size in x.shape[1:])
+    text = f"""
+data d = given {{ v: f32[{axes}] }}
+model m(v: f32[N, {axes}]) {{
+  param w: f32 ~ ones
+  x = v * w
+  {expression}
+}}
+train {{
+  net = m()
+  feed v from d.train
+  minimize sum(net(v))
+  using sgd(0.1)
+  stop after 1 step
+}}"""
+    training = lowered(text)
+    (model,) = training.models
+    return predict(training, model, {"net.w": np.float32(1)}, {"v": x}, NumpyBackend())

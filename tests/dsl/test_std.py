@@ -16,11 +16,9 @@ from fml.dsl.elaborate.session import Session
 from fml.dsl.modules import std_index, std_module
 from fml.dsl.parse import parse
 from fml.dsl.program import check
-from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.ir.diagnostics import FmlError
 from fml.engine.ir.source import Source
-from fml.engine.runtime.evaluate import predict
-from tests.dsl.programs import lowered, trained
+from tests.dsl.programs import applied, lowered, trained
 
 ROOT = Path(__file__).parent.parent.parent
 STD = sorted((ROOT / "dsl" / "std").glob("*.fml"))
@@ -52,28 +50,6 @@ def test_std_is_the_same_whether_parsed_whole_or_by_declaration() -> None:
             assert module.file.declarations[0].span.place == declaration.span.place
     declared = sum(len(parse(Source(p.name, p.read_text("utf-8"))).declarations) for p in STD)
     assert declared == len(std_index())
-
-
-def applied(expression: str, x: NDArray[np.float32] = X) -> NDArray[np.float32]:
-    """Compute an expression of x through a model; w is 1, so that there is something to train."""
-    axes = ", ".join(str(size) for size in x.shape[1:])
-    text = f"""
-data d = given {{ v: f32[{axes}] }}
-model m(v: f32[N, {axes}]) {{
-  param w: f32 ~ ones
-  x = v * w
-  {expression}
-}}
-train {{
-  net = m()
-  feed v from d.train
-  minimize sum(net(v))
-  using sgd(0.1)
-  stop after 1 step
-}}"""
-    training = lowered(text)
-    (model,) = training.models
-    return predict(training, model, {"net.w": np.float32(1)}, {"v": x}, NumpyBackend())
 
 
 FUNCTIONS = [
@@ -130,7 +106,7 @@ FUNCTIONS = [
 
 @pytest.mark.parametrize(("expression", "expected"), FUNCTIONS, ids=[f for f, _ in FUNCTIONS])
 def test_functions(expression: str, expected: NDArray[np.float64]) -> None:
-    np.testing.assert_allclose(applied(expression), expected, rtol=2e-5, atol=1e-6)
+    np.testing.assert_allclose(applied(expression, X), expected, rtol=2e-5, atol=1e-6)
 
 
 PLACES = "i = cast(iota(3), i64); j = cast(expand([3, 0]), i64);"
@@ -157,7 +133,7 @@ AT, BELOW = np.arange(3), np.array([[3], [0]])
     ],
 )
 def test_tensors_of_indices(expression: str, expected: NDArray[np.float64]) -> None:
-    np.testing.assert_array_equal(applied(f"{PLACES} {expression}"), expected)
+    np.testing.assert_array_equal(applied(f"{PLACES} {expression}", X), expected)
 
 
 IMAGES = RANDOM.normal(size=(2, 4, 6, 3)).astype(np.float32)
