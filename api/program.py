@@ -154,7 +154,10 @@ class Program:
         path: str | Path | None = None,
         plan: str | None = None,
         graph: GraphName = "step",
-        **options: object,
+        *,
+        max_depth: int | None = None,
+        options: Mapping[str, object] | None = None,
+        **named_options: object,
     ) -> "Picture":
         """Draw a graph of a plan; a notebook shows the picture that is returned.
 
@@ -163,7 +166,9 @@ class Program:
             plan: its name; without one, the first in the file.
             graph: one iteration (`step`), the first values (`init`), the model alone, or what is
                 measured.
-            options: values for the file's options.
+            max_depth: layers with so many names in their path (1 is the whole model) become a
+                box each; without it, a large graph is drawn as deep as can be read on a page.
+            options: values for the file's options, as are further arguments by name.
 
         Raises:
             FmlError: the picture cannot be drawn or written, or as `lower` raises.
@@ -174,18 +179,25 @@ class Program:
 
         wanted = "a `.svg`, `.png`, `.pdf` or `.dot` file"
         path = None if path is None else as_path(path, wanted, 'program.visualize("graph.svg")')
-        training = self.lower(plan, **options)
+        training = language.lower(self.checked, plan, {**(options or {}), **named_options})
         chosen = _graph_of(training, graph)
         titles = (Path(self.name).name, training.name and f"plan {training.name}", graph)
         title = " · ".join(filter(None, titles))
-        picture = Picture(title, to_dot(readable(chosen), title))
+        picture = Picture(title, to_dot(readable(chosen), title, max_depth))
         if path is not None:
             render(picture.dot, path)
         return picture
 
-    def summary(self, plan: str | None = None, **options: object) -> "Summary":
+    def summary(
+        self,
+        plan: str | None = None,
+        *,
+        options: Mapping[str, object] | None = None,
+        **named_options: object,
+    ) -> "Summary":
         """Return the layers of a plan with their shapes, parameters and costs.
 
+        `options` are values for the file's options, as are further arguments by name.
         The costs are those of one batch; where a batch is a whole split that cannot be read here,
         those of one sample.
 
@@ -195,7 +207,7 @@ class Program:
         from fml.engine.summary import summarise
         from fml.training import split_sizes
 
-        training = self.lower(plan, **options)
+        training = language.lower(self.checked, plan, {**(options or {}), **named_options})
         return summarise(training, split_sizes(self, training))
 
     def __repr__(self) -> str:

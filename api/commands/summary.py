@@ -18,5 +18,5 @@ def command(file: Path, settings: Sequence[str], plan: str | None) -> None:
     from fml.program import load
 
     console = output()
-    summary = load(file).summary(plan, **arguments.parsed(settings))
+    summary = load(file).summary(plan, options=arguments.parsed(settings))
     console.print(summary.text(console.width), soft_wrap=True)

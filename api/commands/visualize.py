@@ -28,13 +28,25 @@ from fml.commands import arguments
     show_default=True,
     help="One iteration, the first values, the model alone, or what is measured.",
 )
+@click.option(
+    "--depth",
+    type=click.IntRange(min=1),
+    help="Draw layers so deep as a box each: 1 is the model, 2 its layers; "
+    "without it, as deep as fits a page.",
+)
 def command(
-    file: Path, settings: Sequence[str], plan: str | None, output: Path, graph: str
+    file: Path,
+    settings: Sequence[str],
+    plan: str | None,
+    output: Path,
+    graph: str,
+    *,
+    depth: int | None,
 ) -> None:
     """Draw the graph of a plan of FILE."""
     from fml.program import GraphName, load
 
     program = load(file)
     options = arguments.parsed(settings)
-    program.visualize(output, plan, cast("GraphName", graph), **options)
+    program.visualize(output, plan, cast("GraphName", graph), max_depth=depth, options=options)
     click.echo(f"wrote {output}")

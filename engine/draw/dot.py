@@ -4,10 +4,11 @@ Layers are nested clusters, one below another; phases are colours; gradients run
 the forward operations that they belong to.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
+from fml.engine.draw.fold import Folding, fold
 from fml.engine.draw.label import (
     INKS,
     SYNCHRONISATION,
@@ -17,6 +18,7 @@ from fml.engine.draw.label import (
     markup,
     quoted,
     shape,
+    small_print,
     tooltip,
 )
 from fml.engine.draw.stack import stacking_lines
@@ -32,6 +34,7 @@ _HEADER = """\
 # Borders of clusters; each says everything, since a cluster inherits from the one around it.
 _SCOPE = 'style="rounded,filled", color="#BDBDBD", fillcolor="#00000009", penwidth=1'
 _PER_LEARNER = 'style=solid, color="#303030", penwidth=2.2'
+_BOX = 'style="rounded,filled", fillcolor="#EDEDED", color="#606060", penwidth=1.4'
 _GUARDED = 'style="dashed,rounded", color="#404040", penwidth=1.6'
 
 _Key: TypeAlias = tuple[str, str]
@@ -47,20 +50,25 @@ class _Cluster:
     inner: "dict[_Key, _Cluster]" = field(default_factory=dict[_Key, "_Cluster"])
 
 
-def to_dot(graph: Graph, title: str = "") -> str:
+def to_dot(graph: Graph, title: str = "", depth: int | None = None) -> str:
     """Return the Graphviz text of a graph, the same for equal graphs.
+
+    Layers that are `depth` names deep (`net.block_0` is 2) are a box each, and neighbours alike one
+    box together; without `depth`, this is done only as far as a large graph needs it.
 
     A scope (`net.block_0`) is a cluster inside that of `net`; nodes with a guard stand in a dashed
     cluster named by its condition, and those that every learner has in one that says so.
     Constants are written into the operations that read them.
     """
     captions = Captions.of(graph)
-    shown = [node for node in graph if captions.is_drawn(node)]
+    drawn = [node for node in graph if captions.is_drawn(node)]
+    folding = fold(captions, drawn, depth)
+    shown = [node for node in drawn if folding.is_drawn(node)]
     lines = [f"digraph {quoted(graph.name)} {{", _HEADER]
-    lines.append(f"  label={_heading(title or graph.name, shown)}")
-    lines.extend(_cluster_lines(captions, _clusters(captions, shown)))
-    lines.extend(_edge_lines(captions, shown))
-    lines.extend(_stacking(captions, shown))
+    lines.append(f"  label={_heading(title or graph.name, drawn)}")
+    lines.extend(_cluster_lines(folding, _clusters(folding.captions, shown)))
+    lines.extend(_edge_lines(folding, drawn))
+    lines.extend(_stacking(folding, drawn))
     return "\n".join([*lines, "}", ""])
 
 
@@ -94,14 +102,14 @@ def _guards(graph: Graph, node: Node) -> list[int]:
 
 
 def _cluster_lines(
-    captions: Captions, cluster: _Cluster, name: str = "cluster", indent: str = "  "
+    folding: Folding, cluster: _Cluster, name: str = "cluster", indent: str = "  "
 ) -> Iterator[str]:
     for node in cluster.nodes:
-        yield indent + _node_line(captions, node)
+        yield indent + _node_line(folding, node)
     for number, inner in enumerate(map(_joined, cluster.inner.values())):
         yield f"{indent}subgraph {name}_{number} {{"
         yield f"{indent}  graph [label=<<b>{markup(inner.title)}</b>>, {inner.border}]"
-        yield from _cluster_lines(captions, inner, f"{name}_{number}", indent + "  ")
+        yield from _cluster_lines(folding, inner, f"{name}_{number}", indent + "  ")
         yield indent + "}"
 
 
@@ -113,44 +121,71 @@ def _joined(cluster: _Cluster) -> _Cluster:
     return cluster
 
 
-def _node_line(captions: Captions, node: Node) -> str:
+def _node_line(folding: Folding, node: Node) -> str:
+    captions = folding.captions
+    if box := folding.boxes.get(node.id):
+        border = _BOX if box.is_layer else _drawn(node)
+        label, told = small_print(box.title, box.lines, ink(node).faded), quoted(box.title)
+        return f"n{node.id} [label={label}, tooltip={told}, {border}]"
+    return f"n{node.id} [label={captions.label(node)}, tooltip={tooltip(node)}, {_drawn(node)}]"
+
+
+def _drawn(node: Node) -> str:
     colours = ink(node)
     drawn = f'fillcolor="{colours.fill}", color="{colours.line}", fontcolor="{colours.text}"'
     if shape(node) != "box":
         drawn += f", shape={shape(node)}"
     if node.mapped and node.op != "variable":
         drawn += ", peripheries=2"
-    return f"n{node.id} [label={captions.label(node)}, tooltip={tooltip(node)}, {drawn}]"
+    return drawn
 
 
-def _edge_lines(captions: Captions, shown: list[Node]) -> Iterator[str]:
-    graph = captions.graph
-    for source, target in _links(captions, shown):
-        yield _edge_line(captions, graph[source], graph[target])
-    variables = {n.attributes.get("name"): n.id for n in shown if n.op == "variable"}
-    for node in shown:
+def _edge_lines(folding: Folding, drawn: list[Node]) -> Iterator[str]:
+    graph, places = folding.captions.graph, folding.places
+    lines = (_edge_line(folding, graph[a], graph[b]) for a, b in _links(folding, drawn))
+    yield from _once_between_boxes(folding, lines)
+    variables = {n.attributes.get("name"): n.id for n in drawn if n.op == "variable"}
+    back: dict[str, None] = {}
+    for node in drawn:
         variable = variables.get(node.attributes.get("name"))
-        if node.op == "assign" and variable is not None:
-            line = INKS[Phase.UPDATE].line
-            yield f'  n{node.id} -> n{variable} [style=dashed, constraint=false, color="{line}"]'
+        if node.op == "assign" and variable is not None and places[node.id] != places[variable]:
+            line = f'style=dashed, constraint=false, color="{INKS[Phase.UPDATE].line}"'
+            back[f"  n{places[node.id]} -> n{places[variable]} [{line}]"] = None
+    yield from back
     # One line from a guard to the first of its group: the cluster shows the others.
-    first = {node.guard: node.id for node in reversed(shown) if node.guard is not None}
+    first = {node.guard: node.id for node in reversed(drawn) if node.guard is not None}
     for guard, entry in sorted(first.items()):
-        if captions.is_drawn(graph[guard]):
-            yield f"  n{guard} -> n{entry} [style=dotted, penwidth=1.6]"
+        if folding.captions.is_drawn(graph[guard]):
+            yield f"  n{places[guard]} -> n{places[entry]} [style=dotted, penwidth=1.6]"
 
 
-def _links(captions: Captions, shown: list[Node]) -> Iterator[tuple[int, int]]:
-    """All uses that are drawn as lines: not what labels mention, nor what `assign` replaces."""
-    for node in shown:
+def _once_between_boxes(folding: Folding, lines: Iterable[tuple[str, bool]]) -> Iterator[str]:
+    seen: set[str] = set()
+    for line, of_box in lines:
+        if not of_box or line not in seen:
+            yield line
+        seen.add(line)
+
+
+def _links(folding: Folding, drawn: list[Node]) -> Iterator[tuple[int, int]]:
+    """All uses that are drawn as lines: not those inside a box, nor what labels mention.
+
+    What `assign` replaces is none either.
+    """
+    captions, places = folding.captions, folding.places
+    for node in drawn:
         for place, source in enumerate(node.inputs):
             replaced = (node.op, place, captions.graph[source].op) == ("assign", 0, "variable")
-            if source not in captions.mentions and not replaced:
+            inside = places[source] == places[node.id]
+            if source not in captions.mentions and not replaced and not inside:
                 yield source, node.id
 
 
-def _edge_line(captions: Captions, source: Node, target: Node) -> str:
-    """Draw a use; towards a gradient upside down, so that gradients run upwards."""
+def _edge_line(folding: Folding, source: Node, target: Node) -> tuple[str, bool]:
+    """Draw a use, and say whether a box is at one of its ends.
+
+    Towards a gradient it is drawn upside down, so that gradients run upwards.
+    """
     drawn: list[str] = []
     if SYNCHRONISATION in {source.op, target.op}:
         drawn.append('penwidth=2.2, color="#000000"')
@@ -160,32 +195,42 @@ def _edge_line(captions: Captions, source: Node, target: Node) -> str:
     if target.phase == Phase.BACKWARD:
         upper, lower = target, source
         drawn.append("dir=back")
-    if not _ranks(captions, source, target):
+    if not _ranks(folding, source, target):
         drawn.append("constraint=false")
     elif target.phase == Phase.BACKWARD != source.phase:
         drawn.append("minlen=0")
-    return f"  n{upper.id} -> n{lower.id}" + (f" [{', '.join(drawn)}]" if drawn else "")
+    places = folding.places
+    line = f"  n{places[upper.id]} -> n{places[lower.id]}"
+    of_box = not folding.boxes.keys().isdisjoint({places[source.id], places[target.id]})
+    return line + (f" [{', '.join(drawn)}]" if drawn else ""), of_box
 
 
-def _ranks(captions: Captions, source: Node, target: Node) -> bool:
+def _ranks(folding: Folding, source: Node, target: Node) -> bool:
     """Say whether a use decides which node is higher.
 
     A gradient that reads a forward value stands beside it only in its own layer: in another,
-    it would be torn out of its own.
+    it would be torn out of its own. Boxes are ranked by what runs forward through them.
     """
+    captions, ends = folding.captions, {folding.places[source.id], folding.places[target.id]}
+    if target.phase == Phase.BACKWARD and not folding.boxes.keys().isdisjoint(ends):
+        return False
     crosses = target.phase == Phase.BACKWARD != source.phase
     return not crosses or captions.homes[source.id] == captions.homes[target.id]
 
 
-def _stacking(captions: Captions, shown: list[Node]) -> Iterator[str]:
-    graph = captions.graph
-    paths = {node.id: tuple(key for key, _, _ in _surroundings(captions, node)) for node in shown}
-    links = [(graph[source], graph[target]) for source, target in _links(captions, shown)]
-    flow = [(a.id, b.id) for a, b in links if a.phase == b.phase == Phase.FORWARD]
+def _stacking(folding: Folding, drawn: list[Node]) -> Iterator[str]:
+    graph, at = folding.captions.graph, folding.places
+    paths = {
+        node.id: tuple(key for key, _, _ in _surroundings(folding.captions, node))
+        for node in drawn
+        if folding.is_drawn(node)
+    }
+    links = [(graph[source], graph[target]) for source, target in _links(folding, drawn)]
+    flow = [(at[a.id], at[b.id]) for a, b in links if a.phase == b.phase == Phase.FORWARD]
     layout = [
-        (b.id, a.id) if b.phase == Phase.BACKWARD else (a.id, b.id)
+        (at[b.id], at[a.id]) if b.phase == Phase.BACKWARD else (at[a.id], at[b.id])
         for a, b in links
-        if _ranks(captions, a, b)
+        if _ranks(folding, a, b)
     ]
     return stacking_lines(paths, flow, layout)
 

@@ -6,7 +6,7 @@ Colours are Okabe and Ito's, which people with any colour vision tell apart, ove
 import html
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from itertools import count
 
@@ -90,6 +90,13 @@ def tooltip(node: Node) -> str:
     return quoted(words)
 
 
+def small_print(title: str, small: Iterable[str], colour: str = "#505050") -> str:
+    """Return the HTML-like label of a bold title with small lines below, without empty ones."""
+    font = f'<font point-size="9" color="{colour}">'
+    lines = [f"<b>{markup(title)}</b>", *(f"{font}{markup(w)}</font>" for w in small if w)]
+    return "<" + "<br/>".join(lines) + ">"
+
+
 @dataclass(frozen=True, slots=True)
 class Captions:
     """The words of a graph's nodes.
@@ -120,23 +127,21 @@ class Captions:
         names = list(self.results.get(node.id, ()))
         if node.op not in _CONSTANTS | {"counter"} and node.id in self.mentions:
             names.append(self.mentions[node.id])
-        title = self._title(node)
+        title = self.title(node)
         if names:
             title = f"{_shortened(', '.join(names))} = {title}"
-        small = [words for words in (_details(node), str(node.type)) if words]
-        font = f'<font point-size="9" color="{ink(node).faded}">'
-        lines = [f"<b>{markup(title)}</b>", *(f"{font}{markup(words)}</font>" for words in small)]
-        return "<" + "<br/>".join(lines) + ">"
+        return small_print(title, (_details(node), str(node.type)), ink(node).faded)
 
     def condition(self, guard: int) -> str:
         """Return the words for a guard: `every 4 steps`, or `when` and the condition's text."""
         node = self.graph[guard]
         if node.op == "fires":
-            return self._title(node)
-        words = " ".join(node.span.text.split()) if node.span else self._title(node)
+            return self.title(node)
+        words = " ".join(node.span.text.split()) if node.span else self.title(node)
         return "when " + _shortened(words)
 
-    def _title(self, node: Node) -> str:
+    def title(self, node: Node) -> str:
+        """Return what a node is: its operation, or the name of what it reads or writes."""
         get = node.attributes.get
         match node.op:
             case "variable":
