@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fml.dsl import ast
-from fml.dsl.elaborate import declarations, expressions, models, plan, watching
+from fml.dsl.elaborate import declarations, expressions, learners, models, plan, watching
 from fml.dsl.elaborate.datasets import lower as lower_dataset
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.modules import Module, load_module
@@ -198,4 +198,5 @@ def _elaborate(s: Session, written: ast.Train, module: Module) -> Training | Non
         work.seed,
         work.learners,
         made,
+        learners.averaged_states(s),
     )

@@ -5,13 +5,14 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fml.dsl import ast
-from fml.dsl.elaborate import calls, expressions
+from fml.dsl.elaborate import calls, expressions, places
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.elaborate.syntax import names_in, walk
 from fml.dsl.scope import Scope
-from fml.dsl.values import Closure, Poison, StrategyFactory, describe
+from fml.dsl.values import Closure, Poison, StrategyFactory, Tensor, describe
 from fml.engine.ir.diagnostics import did_you_mean
-from fml.engine.ir.training import Learners
+from fml.engine.ir.graph import Graph
+from fml.engine.ir.training import Learners, Role
 
 if TYPE_CHECKING:
     from fml.dsl.elaborate.plan import PlanWork
@@ -212,3 +213,28 @@ def use(
             inner.names[parameter.name] = Closure(parameter.default, inner)
     with calls.followed(s, declaration.name, factory.module, e):
         statements(s, work, declaration.body, inner)
+
+
+# --- states of layers ----------------------------------------------------------------------------
+
+
+def averaged_states(s: Session) -> Graph | None:
+    """Return the graph that gives central models the mean of their replicas' layer states."""
+    replicas = [
+        place
+        for place in s.plan.places.values()
+        if place.variable.role is Role.STATE
+        and place.variable.replica_of
+        and place.variable.mapped
+        and place.variable.type.is_float
+    ]
+    if not replicas:
+        return None
+    with s.within(s.new_region("averaged", read_only=False)):
+        for place in replicas:
+            central = s.plan.places[place.variable.replica_of or ""]
+            mean = Tensor(s.read(place).value.call("learners_reduce", kind="mean"))
+            at = place.variable.span
+            assert at is not None
+            places.store_in(s, central, mean, ast.Boolean(True, span=at))
+        return s.builder.finish({})

@@ -142,9 +142,10 @@ def _tensor_argument(
     fits = isinstance(found, Label) if wanted == "label" else found is element
     # Binary losses take class numbers 0 and 1 as numbers: the function casts them.
     if not fits:
+        shown = element if wanted == FLOAT and tensor.type.is_float else wanted
         raise s.report(
             "E0303",
-            f"`{name}` takes {wanted} for `{parameter.name}`, found {found}",
+            f"`{name}` takes {shown} for `{parameter.name}`, found {found}",
             [Mark(at.span, s.type_text(tensor.value))],
             notes=[*_float_notes(wanted, matched), *s.origin_notes(tensor.value)],
             help=_conversion(found, "label" if wanted == "label" else str(element)),

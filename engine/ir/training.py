@@ -262,6 +262,8 @@ class Training:
     iteration, the plan-level `every` and `when` blocks included as guarded nodes. Outputs of
     `step` named in `train_series` are averaged over an epoch into series of that name.
     `seed` is the plan's; `steps_per_epoch` and `learners` are dimensions of that name.
+    `averaged` gives the central models the mean of their replicas' layer states; it is carried out
+    before anything is measured or saved.
     """
 
     name: str
@@ -278,6 +280,7 @@ class Training:
     seed: int = 0
     learners: Learners | None = None
     models: tuple[Model, ...] = ()
+    averaged: Graph | None = None
 
 
 STEPS_PER_EPOCH = Dim.of("steps_per_epoch")

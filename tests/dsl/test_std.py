@@ -238,6 +238,13 @@ LOSSES = [
     ("perceptron_loss(z, sign(t))", np.mean(np.maximum(-SIGNS * X, 0))),
     ("kl(softmax(z), softmax(t))", np.mean(np.sum(special.rel_entr(P, Q), 1))),
     ("accuracy(z, y)", metrics.accuracy_score(Y, X.argmax(1))),
+    ("top_k_accuracy(z, y, k = 2)", metrics.top_k_accuracy_score(Y, X, k=2, labels=range(4))),
+    ("top_k_accuracy(z, y, k = 1)", metrics.accuracy_score(Y, X.argmax(1))),
+    ("soft_cross_entropy(z, softmax(t))", -np.mean(np.sum(Q * np.log(P), 1))),
+    (
+        "soft_cross_entropy(z, label_smooth(y, 0.2))",
+        -np.mean(np.sum((0.8 * np.eye(4)[Y] + 0.05) * np.log(P), 1)),
+    ),
     ("r2(z[:, 0], t[:, 0])", metrics.r2_score(T[:, 0], X[:, 0])),
     ("l1(z)", np.abs(X).sum()),
     ("l2(z)", np.sum(X**2)),
