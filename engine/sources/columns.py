@@ -10,7 +10,7 @@ from fml.engine.ir.graph import Node
 from fml.engine.ir.training import Dataset, Field
 from fml.engine.ir.types import Label, TensorType
 from fml.engine.ops.record import Array
-from fml.engine.sources.labels import Classes, class_count, numbered, texts_of
+from fml.engine.sources.labels import Classes, class_count, declared, numbered, texts_of
 from fml.engine.sources.table import Table, declared_at, is_number, is_text
 
 
@@ -45,6 +45,11 @@ class Columns:
         with declared_at(column.span):
             return self.table.column(column.attributes["name"])
 
+    def is_numbered(self, name: object) -> bool:
+        """Whether a label's column holds class numbers already, and no texts."""
+        fields = (f for f in label_fields(self.dataset) if source_column(self.dataset, f) == name)
+        return name in self.table.classes or not any(f.name in self.classes for f in fields)
+
     def shaped(self, column: Node) -> Array:
         """Return all samples of a `column` of numbers as they are, in the shape of the node.
 
@@ -59,6 +64,8 @@ class Columns:
             f for f in label_fields(self.dataset) if source_column(self.dataset, f) == name
         )
         column = self._shaped(self.table.column(name), _shown(name), type)
+        if self.is_numbered(name) and not is_text(column):
+            return numbered(field, column[rows], {}, self.table)
         return numbered(field, column, self.classes, self.table)[rows]
 
     def _numeric(self, name: object, rows: Array, type: TensorType) -> Array:
@@ -118,9 +125,12 @@ def columns_of(dataset: Dataset, table: Table) -> Columns:
     """
     classes: dict[str, tuple[str, ...]] = {}
     for field in label_fields(dataset):
+        name = source_column(dataset, field)
         with declared_at(field.span):
-            column = table.column(source_column(dataset, field))
-        if is_text(column):
+            column = table.column(name)
+        if isinstance(name, str) and name in table.classes:
+            classes[field.name] = declared(field, table.classes[name], table)
+        elif is_text(column):
             classes[field.name] = texts_of(field, column, table)
     return Columns(dataset, table, classes)
 

@@ -1,10 +1,7 @@
 """`csv("data/iris.csv", header = true)`: a table as text, plain or compressed with gzip."""
 
-import codecs
 import csv
-import gzip
 import io
-import zlib
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -12,10 +9,8 @@ import numpy as np
 
 from fml.engine.ir.diagnostics import FmlError, error
 from fml.engine.ops.record import Array
-from fml.engine.sources.paths import find_file
+from fml.engine.sources.paths import find_file, read_text
 from fml.engine.sources.table import Argument, Arguments, Source, Table
-
-_GZIP = b"\x1f\x8b"
 
 
 def read_csv(arguments: Arguments, base: Path) -> Table:
@@ -28,7 +23,7 @@ def read_csv(arguments: Arguments, base: Path) -> Table:
         FmlError: E0501 not found, E0503 not a table.
     """
     path = find_file(str(arguments["path"]), base)
-    return _table(path, _text(path), with_header=bool(arguments["header"]))
+    return _table(path, read_text(path), with_header=bool(arguments["header"]))
 
 
 def read_head(arguments: Arguments, base: Path, nbytes: int) -> Table:
@@ -38,7 +33,7 @@ def read_head(arguments: Arguments, base: Path, nbytes: int) -> Table:
         FmlError: as `read_csv`.
     """
     path = find_file(str(arguments["path"]), base)
-    text = _text(path, nbytes)
+    text = read_text(path, nbytes)
     end = len(text)
     # Up to the last end of a line that is in no quotes.
     while (end := text.rfind("\n", 0, end)) >= 0 and text.count('"', 0, end) % 2:
@@ -75,30 +70,6 @@ def _rows(path: Path, text: str) -> tuple[list[list[str]], list[int]]:
             help='a cell that holds a comma or a quote is written "in quotes", its quotes doubled',
         ) from None  # fmt: skip
     return rows, lines
-
-
-def _text(path: Path, nbytes: int = -1) -> str:
-    """The text of a file, or of about so many bytes that it begins with."""
-    try:
-        with path.open("rb") as file:
-            is_packed = file.read(2) == _GZIP
-            file.seek(0)
-            with gzip.open(file) if is_packed else file as unpacked:
-                content = unpacked.read(nbytes)
-        # A letter may have been cut in two.
-        decoder = codecs.getincrementaldecoder("utf-8-sig")()
-        return decoder.decode(content, final=nbytes < 0)
-    except UnicodeDecodeError as reason:
-        raise error(
-            "E0503", f"{path} is not UTF-8 text", notes=[f"at byte {reason.start}"],
-            help="convert it: iconv -f latin1 -t utf-8",
-        ) from None  # fmt: skip
-    except (OSError, EOFError, zlib.error) as reason:
-        why = reason.strerror if isinstance(reason, OSError) and reason.strerror else reason
-        raise error(
-            "E0503", f"{path} cannot be read", notes=[str(why)],
-            help="a damaged file must be fetched again",
-        ) from None  # fmt: skip
 
 
 def _check(path: Path, names: list[str], rows: list[list[str]], lines: list[int]) -> None:

@@ -18,6 +18,7 @@ from fml.engine.runtime.measuring import samples_at_once
 from fml.engine.runtime.section import Section
 from fml.engine.sources.columns import Columns
 from fml.engine.sources.labels import class_count
+from fml.engine.sources.table import is_text
 
 # What data are held in and graphs have as well, and is narrower than the elements of most fields.
 _NARROW = {"uint8": Element.U8, "float16": Element.F16}
@@ -143,9 +144,12 @@ def is_read_late(columns: Columns, field: Field) -> bool:
     That is so where one of its columns is narrower than the field, as bytes are, or mapped into
     memory: the data then stay as they came.
     """
-    if class_count(field) is not None:
+    behind = columns_behind(columns, field.name)
+    held = [columns.held(node) for node in behind]
+    names = [node.attributes["name"] for node in behind]
+    is_label = class_count(field) is not None
+    if any(map(is_text, held)) or (is_label and not all(map(columns.is_numbered, names))):
         return False
-    held = [columns.held(node) for node in columns_behind(columns, field.name)]
     width = field.type.dtype.itemsize
     return any(isinstance(c, np.memmap) or c.dtype.itemsize < width for c in held)
 

@@ -29,16 +29,24 @@ def texts_of(field: Field, column: Array, table: Table) -> tuple[str, ...]:
     Raises:
         FmlError: E0504, a cell is empty; E0508, there are not as many as declared.
     """
-    for row in np.flatnonzero(column == "")[:1]:
+    for row, *_ in np.argwhere(column == "")[:1].tolist():
         raise _fault(field, "E0504", f"{table.place(row)} has no class for `{field.name}`",
                      help="fill the cell in, or leave the line out")  # fmt: skip
-    found = tuple(sorted(set(column.tolist())))
+    return declared(field, tuple(sorted(set(column.reshape(-1).tolist()))), table)
+
+
+def declared(field: Field, found: tuple[str, ...], table: Table) -> tuple[str, ...]:
+    """Return classes that were found if they are as many as are declared.
+
+    Raises:
+        FmlError: E0508, they are not.
+    """
     if len(found) != class_count(field):
         more = f" and {len(found) - 12} more" if len(found) > 12 else ""
         classes = "1 class was found" if len(found) == 1 else f"{len(found)} classes were found"
         raise _fault(
             field, "E0508", f"`{field.name}` is declared {field.type}, and {classes}",
-            f"in {table.origin}: {', '.join(found[:12])}{more}",
+            f"in {table.origin}: {', '.join(map(_shown, found[:12]))}{more}",
             help=f"declare `label[{len(found)}]`",
         )  # fmt: skip
     return found
@@ -61,29 +69,37 @@ def numbered(field: Field, column: Array, classes: Classes, table: Table) -> Arr
             )  # fmt: skip
         return column.astype(np.int32)
     numbers = {text: number for number, text in enumerate(known)}
-    texts = column.tolist() if is_text(column) else [f"{number:g}" for number in column]
-    for row, text in enumerate(texts):
+    flat = column.reshape(-1).tolist()
+    texts = flat if is_text(column) else [f"{number:g}" for number in flat]
+    for place, text in enumerate(texts):
         if text not in numbers:
+            row = place * len(column) // len(flat)
             raise _fault(
                 field, "E0508", f"{table.place(row)} has `{text}`, no class of `{field.name}`",
                 f"the classes are {', '.join(known[:12])}", help=did_you_mean(text, known),
             )  # fmt: skip
-    return np.asarray([numbers[text] for text in texts], np.int32)
+    return np.asarray([numbers[text] for text in texts], np.int32).reshape(column.shape)
 
 
 def problem_of(field: Field, column: Array) -> str:
     """Say what keeps numbers from being class numbers; nothing if they are."""
     classes = class_count(field) or 0
-    values = column.astype(np.float64)
+    values = column.astype(np.float64) if column.dtype.kind == "b" else column
     if not values.size:
         return ""
-    if not np.isfinite(values).all():
-        return "a class is missing"
-    if (values != np.floor(values)).any():
-        return f"classes are whole numbers, found {values[values != np.floor(values)][0]:g}"
+    if values.dtype.kind == "f":
+        if not np.isfinite(values).all():
+            return "a class is missing"
+        if (values != np.floor(values)).any():
+            return f"classes are whole numbers, found {values[values != np.floor(values)][0]:g}"
     if values.min() < 0 or values.max() >= classes:
         return f"classes are 0 to {classes - 1}, found {values.min():g} to {values.max():g}"
     return ""
+
+
+def _shown(text: str) -> str:
+    """A class as it can be read, spaces and line ends too."""
+    return text if text.strip() and text.isprintable() else repr(text)
 
 
 def _fault(field: Field, code: str, message: str, *notes: str, help: str = "") -> FmlError:

@@ -1,9 +1,14 @@
-"""Where a relative path is looked for."""
+"""Where a relative path is looked for, and the text of a file."""
 
+import codecs
+import gzip
 import os
+import zlib
 from pathlib import Path
 
 from fml.engine.ir.diagnostics import did_you_mean, error
+
+_GZIP = b"\x1f\x8b"
 
 
 def find_file(path: str, base: Path, remedy: str = "") -> Path:
@@ -25,6 +30,36 @@ def find_file(path: str, base: Path, remedy: str = "") -> Path:
         "E0501", f"cannot find the data `{path}`", notes=looked,
         help=near or remedy or "put it there, or set FML_DATA to the folder that it is in",
     )  # fmt: skip
+
+
+def read_text(path: Path, nbytes: int = -1) -> str:
+    """Return a UTF-8 text, or about so many bytes that it begins with.
+
+    It may be compressed with gzip, and begin with a byte order mark.
+
+    Raises:
+        FmlError: E0503, the file cannot be read, or is not UTF-8.
+    """
+    try:
+        with path.open("rb") as file:
+            is_packed = file.read(2) == _GZIP
+            file.seek(0)
+            with gzip.open(file) if is_packed else file as unpacked:
+                content = unpacked.read(nbytes)
+        # A letter may have been cut in two.
+        decoder = codecs.getincrementaldecoder("utf-8-sig")()
+        return decoder.decode(content, final=nbytes < 0)
+    except UnicodeDecodeError as reason:
+        raise error(
+            "E0503", f"{path} is not UTF-8 text", notes=[f"at byte {reason.start}"],
+            help="convert it: iconv -f latin1 -t utf-8",
+        ) from None  # fmt: skip
+    except (OSError, EOFError, zlib.error) as reason:
+        why = reason.strerror if isinstance(reason, OSError) and reason.strerror else reason
+        raise error(
+            "E0503", f"{path} cannot be read", notes=[str(why)],
+            help="a damaged file must be fetched again",
+        ) from None  # fmt: skip
 
 
 def _folders(base: Path) -> list[Path]:

@@ -14,9 +14,10 @@ from fml.engine.sources.idx import IDX
 from fml.engine.sources.line import LINE
 from fml.engine.sources.spirals import SPIRALS
 from fml.engine.sources.table import Argument, Source, Table, declared_at
+from fml.engine.sources.text import TEXT
 
 SOURCES: Mapping[str, Source] = MappingProxyType(
-    {source.name: source for source in (CSV, IDX, NPZ, NPY, BLOBS, SPIRALS, LINE)}
+    {source.name: source for source in (CSV, IDX, NPZ, NPY, TEXT, BLOBS, SPIRALS, LINE)}
 )
 
 

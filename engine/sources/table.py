@@ -23,13 +23,15 @@ class Table:
 
     A column of numbers may hold NaN where a cell has none; one of text holds `str` objects.
     `origin` says where it was read, for errors; `lines` are the samples' lines in a text file.
-    `splits` are the rows of the splits that a source has of its own.
+    `splits` are the rows of the splits that a source has of its own. `classes` are the texts of
+    columns that hold class numbers already, in the order of these.
     """
 
     columns: Mapping[str, Array]
     origin: str
     lines: Sequence[int] = ()
     splits: Mapping[str, Array] = field(default_factory=dict[str, Array])
+    classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
 
     @property
     def samples(self) -> int:

@@ -16,7 +16,7 @@ NPY = 'data d = npy("d.npy") { x: f32[2] = array }'
 
 def test_arrays_are_columns_by_name(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", point=POINTS, kind=KINDS, unused=POINTS[:, 0])
-    train = loaded(NPZ, base=tmp_path).splits["train"]
+    train = fields_of(loaded(NPZ, base=tmp_path))
     assert train["x"].tolist() == POINTS.tolist()
     assert train["y"].tolist() == KINDS.tolist()
 
@@ -41,7 +41,7 @@ def test_names_of_splits_in_all_arrays_make_splits(tmp_path: Path, name: str) ->
     found = {split: part["x"].tolist() for split, part in splits.items()}
     assert found == {"train": POINTS[:3].tolist(), "test": POINTS[3:].tolist()}
     cut = NPZ.replace("}", "; split train 2, valid 1 from train }")
-    assert {s: len(p["y"]) for s, p in loaded(cut, base=tmp_path).splits.items()} == {
+    assert {s: len(p["x"]) for s, p in loaded(cut, base=tmp_path).splits.items()} == {
         "train": 2, "valid": 1, "test": 1,
     }  # fmt: skip
 
@@ -132,3 +132,13 @@ def test_columns_of_a_structured_array(tmp_path: Path) -> None:
     text = 'data d = npy("d.npy") { x: f32 = a; y: label[2] = kind }'
     train = fields_of(loaded(text, base=tmp_path))
     assert (train["x"].tolist(), train["y"].tolist()) == ([1.5, 2.5], [0, 1])
+
+
+def test_labels_may_be_arrays_of_words(tmp_path: Path) -> None:
+    words_ = np.array([["b", "a"], ["c", "b"]])
+    np.savez(tmp_path / "d.npz", w=words_)
+    data = loaded('data d = npz("d.npz") { y: label[3][2] = w }', base=tmp_path)
+    assert data.splits["train"]["y"].tolist() == [[1, 0], [2, 1]]
+    np.savez(tmp_path / "d.npz", w=np.array([["b", "a"], ["c", ""]]))
+    found = fault('data d = npz("d.npz") { y: label[3][2] = w }', base=tmp_path)
+    assert "sample 1 of" in found.message
