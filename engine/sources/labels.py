@@ -98,8 +98,8 @@ def problem_of(field: Field, column: Array) -> str:
 
 
 def _shown(text: str) -> str:
-    """A class as it can be read, spaces and line ends too."""
-    return text if text.strip() and text.isprintable() else repr(text)
+    """A class as it can be read: spaces, line ends and commas are told apart from the list."""
+    return text if text.isprintable() and any(map(str.isalnum, text)) else repr(text)
 
 
 def _fault(field: Field, code: str, message: str, *notes: str, help: str = "") -> FmlError:
