@@ -29,7 +29,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     images, labels = random.integers(0, 17, (50, 8, 8), np.uint8), np.arange(50) % 10
     np.savez(tmp_path / "digits.npz", image=images, label=labels)
     np.save(tmp_path / "waves.npy", random.normal(size=(20, 16)).astype(np.float32))
-    (tmp_path / "poem.txt").write_text("the rose is red, the violet's blue\n", encoding="utf-8")
+    (tmp_path / "poem.txt").write_text("the rose is red, the violet's blue\n" * 9, encoding="utf-8")
     fashion = tmp_path / "fashion-mnist"
     fashion.mkdir()
     for prefix, count in {"train": 60_000, "t10k": 100}.items():
