@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
-from fml.engine.ir.diagnostics import error
+from fml.engine.ir.diagnostics import did_you_mean, error
 from fml.engine.ir.training import Dataset
 from fml.engine.ir.training import Model as LoweredModel
 from fml.engine.ir.types import Label
@@ -86,8 +86,12 @@ def _table(dataset: Dataset, rows: Path | Mapping[str, object], base: Path) -> T
     if isinstance(rows, Mapping):
         return Table({name: _column(values) for name, values in rows.items()}, "the table")
     # Files for prediction are CSV, whatever the data set was read from.
-    if Path(rows).is_dir():
-        raise error("E0503", f"`{rows}` is a folder", help="give the CSV file that the rows are in")
+    way_out = "give the CSV file that the rows are in"
+    if rows.is_dir():
+        raise error("E0503", f"`{rows}` is a folder", help=way_out)
+    if not rows.exists():
+        near = did_you_mean(rows.name, (file.name for file in rows.parent.glob("*.csv*")))
+        raise error("E0501", f"`{rows}` does not exist", help=near or way_out)
     header = dataset.arguments.get("header") is not False
     return read_csv({"path": str(rows.absolute()), "header": header}, base)
 

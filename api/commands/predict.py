@@ -1,11 +1,16 @@
 """`fml predict`: the model of a finished run applied to new rows."""
 
 import sys
+from collections.abc import Mapping
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from fml.commands import arguments
+
+if TYPE_CHECKING:
+    from fml.engine.ops.record import Array
 
 
 @click.command("predict", short_help="Apply the model of a finished run to new rows.")
@@ -28,18 +33,24 @@ def command(run: Path, data: Path, output: Path | None) -> None:
     """
     from fml.closing import print_if_killed
     from fml.console import messages
-    from fml.engine.ir.diagnostics import error
     from fml.predictions import note_on_scores, predictions, write_csv
     from fml.run import open_run
 
     opened = open_run(run)
     print_if_killed(opened, messages())
     columns = predictions(opened, data)
-    if note := note_on_scores(columns):
-        messages().print(note, soft_wrap=True)
     if output is None:
         write_csv(columns, sys.stdout)
-        return
+    else:
+        _write(columns, output)
+    if note := note_on_scores(columns):
+        messages().print(note, soft_wrap=True)
+
+
+def _write(columns: Mapping[str, "Array"], output: Path) -> None:
+    from fml.engine.ir.diagnostics import error
+    from fml.predictions import write_csv
+
     try:
         with output.open("w", encoding="utf-8", newline="") as file:
             write_csv(columns, file)

@@ -239,6 +239,7 @@ def test_scores_are_said_to_be_no_probabilities(
     ran = fml(capfd, "predict", "l", "runs")
     assert (ran.status, ran.out) == (2, "")
     assert "`runs` is a folder" in ran.err
+    assert "did you mean `line.csv`?" in fml(capfd, "predict", "l", "lin.csv").err
 
 
 def on_terminal(*arguments: str, **environment: str) -> tuple[int, str]:
