@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from lark import Token
 
+from fml.dsl.habits import habit
 from fml.dsl.layout import BRACKETS, OPENS, SEPARATOR
 from fml.engine.ir.diagnostics import Diagnostic, Mark, did_you_mean
 from fml.engine.ir.source import Source, Span
@@ -48,6 +49,8 @@ _OPERATORS = frozenset({
     "PLUS", "MINUS", "STAR", "SLASH", "AT", "CARET", "COMPARE", "AND", "OR", "_PIPE", "_RANGE",
     "UNIT", "_DOT", "_LPAR", "_LSQB",
 })  # fmt: skip
+_STATEMENTS = "a plan holds statements: `name = value`, `place <- value`, `minimize ...`"
+_DECLARATIONS = "a file holds declarations: `name = value`, `data`, `fn`, `model`, `train`, ..."
 _INSTEAD = {
     "&": "write `and`", "|": "write `or`, or `|>` for a pipe", "!": "write `not`, or `!=`",
     "%": "write a percentage without a space, `10%`, and a remainder as `mod(a, b)`",
@@ -114,6 +117,10 @@ def explain(fault: Fault) -> Diagnostic:
     if token.type == "NAME" and not token.isidentifier():
         length = next(n for n in range(1, len(token) + 1) if not token[:n].isidentifier())
         return _character(fault, (token.start_pos or 0) + length - 1)
+    meant = habit(fault.text, token, fault.first, fault.last)
+    if meant is not None:
+        mark = Mark(_span(fault, meant.token))
+        return Diagnostic("E0102", meant.message, (mark,), (), meant.help)
     if token in EXPRESSION_WORDS and fault.expected >= {"NAME"} and token.type == "NAME":
         return Diagnostic(
             "E0102", f"`{token}` is a word of the language, and no name",
@@ -194,6 +201,9 @@ def _misplaced(fault: Fault) -> Diagnostic | None:
     near = did_you_mean(str(first), words)
     if first in _HOMES:
         near = f"`{first}` stands {_HOMES[str(first)]}"
+    in_plan = "_MINIMIZE" in fault.beginnings
+    if not near and (in_plan or not braces) and fault.token.type in {"NAME", "NUMBER", "STRING"}:
+        near = _STATEMENTS if in_plan else _DECLARATIONS
     if not near or not fault.expected & {"_EQUALS", "_COLON"}:
         return None
     what = "statement" if braces else "declaration"
@@ -242,8 +252,8 @@ def _way_out(fault: Fault) -> str:
         return "`<-` is one symbol: write `< -` to compare" if compares else _expected(expected)
     if token.type == "_EQUALS" and "COMPARE" in expected:
         return "write `==` to compare"
-    if token.type == SEPARATOR and "_PUT" in expected:
-        return "a plan holds statements: `name = value`, `place <- value`, `minimize ...`"
+    if "_PUT" in expected and (token.type == SEPARATOR or fault.last is fault.first):
+        return _STATEMENTS
     if token.isidentifier() and fault.last is not None:
         near = did_you_mean(str(token), _words(expected))
         if near:

@@ -49,6 +49,8 @@ def declared_type(s: Session, written: ast.Param | ast.State, scope: Scope) -> T
             f"the shape of `{written.name}` depends on the size of a batch",
             [written.type],
             notes=[f"{type} has no definite size"],
+            help="a sample that is one number has no axis of features: declare the field "
+            "`f32[1]`, or give it one with `expand(x)`",
         )
     return type
 

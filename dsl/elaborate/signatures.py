@@ -33,6 +33,7 @@ class Matched:
     names: dict[str, Entry] = field(default_factory=dict[str, Entry])
     dims: dict[str, Dim] = field(default_factory=dict[str, Dim])
     run: tuple[Dim, ...] | None = None
+    run_at: ast.Syntax | None = None
     sources: dict[str, ast.Syntax] = field(default_factory=dict[str, ast.Syntax])
 
     def with_dims(self) -> Scope:
@@ -200,8 +201,9 @@ def _bind_axes(
                     f"[{_list(matched.run)}] before, [{_list(run)}] here",
                     *s.origin_notes(tensor.value),
                 ],
+                help=_one_axis_less(matched, run, at),
             )
-        matched.run = run
+        matched.run, matched.run_at = run, matched.run_at or at
         axes[dots[0] : dots[0] + type.rank - fixed] = []
     named = [a for a in written if not isinstance(a, ast.Dots)]
     pairs: list[tuple[ast.Expression, Dim]] = list(zip(named, axes, strict=True))
@@ -211,6 +213,21 @@ def _bind_axes(
         if isinstance(axis, ast.Name) and axis.name not in matched.names | matched.scope.names:
             matched.sources.setdefault(axis.name, at)
             matched.dims.setdefault(axis.name, dim)
+
+
+def _one_axis_less(matched: Matched, run: tuple[Dim, ...], at: ast.Syntax) -> str:
+    """The way out where two arguments differ by a last axis of 1: predictions and targets."""
+    before, last = matched.run or (), (Dim.of(1),)
+    if before == (*run, *last) and matched.run_at is not None:
+        longer = matched.run_at
+    elif run == (*before, *last):
+        longer = at
+    else:
+        return ""
+    text = longer.span.text
+    shown = text if "\n" not in text and "|>" not in text else "x"
+    axis = max(len(before), len(run)) - 1
+    return f"take its last axis away, which is 1: `squeeze({shown}, over = {axis})`"
 
 
 def _check_axes(
