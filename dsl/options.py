@@ -201,7 +201,7 @@ def _not_allowed(option: OptionInfo, value: object) -> str:
     match option.bounds:
         case RangeOf(low, high) if isinstance(value, int | float) and not low <= value <= high:
             return f"`{option.name}` must be in {option.allowed}, found {value}"
-        case tuple() if value not in cast("tuple[object, ...]", option.bounds):
+        case tuple() if value not in option.bounds:
             found = describe(cast(Any_, value))
             return f"`{option.name}` must be one of {option.allowed}, found {found}"
         case _:

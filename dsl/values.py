@@ -149,6 +149,39 @@ class Stack:
     instances: tuple[Instance, ...]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Selection:
+    """`net.**.W`: the trained parameters below an instance whose paths fit a pattern."""
+
+    instance: Instance
+    pattern: tuple[str, ...]
+
+    def of(self, instance: Instance) -> tuple[Place, ...]:
+        """The parameters of an instance that fit."""
+        return tuple(
+            place
+            for place in instance.trained()
+            if fits(self.pattern, tuple(instance.below(place.name).split(".")))
+        )
+
+    def places(self) -> tuple[Place, ...]:
+        """The parameters that are selected."""
+        return self.of(self.instance)
+
+
+def fits(pattern: tuple[str, ...], path: tuple[str, ...]) -> bool:
+    """Tell whether a pattern fits a path or what the path lies in.
+
+    `*` stands for one name, `**` for any number of them, none included.
+    """
+    if not pattern:
+        return True
+    first, rest = pattern[0], pattern[1:]
+    if first == "**":
+        return any(fits(rest, path[n:]) for n in range(len(path) + 1))
+    return bool(path) and first in {"*", path[0]} and fits(rest, path[1:])
+
+
 @dataclass(frozen=True, slots=True)
 class FunctionValue:
     """A declared `fn`."""
@@ -253,7 +286,7 @@ class SeriesOf:
 # `Union`, since a list holds values of every kind and `|` knows no forward references.
 Any_: TypeAlias = Union[
     bool, int, float, str, Dim, Element, Duration, RangeOf, Unknown, "tuple[Any_, ...]",
-    Poison, Tensor, Tree, Place, Cell, Instance, Stack, FunctionValue, LayerFactory,
+    Poison, Tensor, Tree, Place, Cell, Instance, Selection, Stack, FunctionValue, LayerFactory,
     OptimizerFactory, StrategyFactory, OptimizerValue, OptimizerChain, Builtin, DataValue,
     SplitValue, Namespace, LearnersValue, Columns, SeriesOf,
 ]  # fmt: skip
@@ -286,6 +319,7 @@ _NAMES: dict[type, str] = {
     Place: "a parameter or state",
     Cell: "a gradient",
     Instance: "a layer value",
+    Selection: "parameters of a layer value",
     Stack: "a layer value",
     FunctionValue: "a function",
     Builtin: "a function",

@@ -16,6 +16,7 @@ from fml.dsl.values import (
     Instance,
     Place,
     Poison,
+    Selection,
     Stack,
     Tensor,
     Tree,
@@ -268,6 +269,8 @@ def read(s: Session, value: Any_) -> Any_:
             return read(s, value.value)
         case Instance():
             return parameters(s, value)
+        case Selection():
+            return selected(s, value)
         case Stack(instances):
             trees = (parameters(s, i).items for i in instances)
             return Tree({f"{n}.{k}": t for n, tree in enumerate(trees) for k, t in tree.items()})
@@ -280,6 +283,14 @@ def parameters(s: Session, instance: Instance) -> Tree:
     if s.region.fields is not None and instance.central:
         instance = instance.central
     return Tree({instance.below(place.name): s.read(place) for place in instance.trained()})
+
+
+def selected(s: Session, selection: Selection) -> Tree:
+    """Return the tree of the parameters that are selected, by their paths below the instance."""
+    instance = selection.instance
+    if s.region.fields is not None and instance.central:
+        instance = instance.central
+    return Tree({instance.below(p.name): s.read(p) for p in selection.of(instance)})
 
 
 def no_parameters(s: Session, at: ast.Syntax) -> Failed:

@@ -34,6 +34,7 @@ from fml.dsl.values import (
     Tensor,
     Tree,
     Unknown,
+    describe,
 )
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.types import Element, TensorType
@@ -140,7 +141,14 @@ def _where(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any
 
 def _reduce(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
     keep = _optional(bound, "keep")
-    return reductions.reduce(s, p.op, bound["x"].value, _optional(bound, "over"), keep is True, e)
+    if not isinstance(keep, bool | Unknown | Poison | None):
+        raise s.report(
+            "E0401", f"`keep` is true or false, found {describe(keep)}", [bound["keep"].whole],
+            help="`keep = true` leaves a reduced axis in place, of size 1",
+        )  # fmt: skip
+    if isinstance(keep, Unknown | Poison):
+        return POISON  # the shape of the result hangs on it
+    return reductions.reduce(s, p.op, bound["x"].value, _optional(bound, "over"), bool(keep), e)
 
 
 def _extreme(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:

@@ -5,9 +5,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 from fml.dsl import ast
-from fml.dsl.elaborate import builtins, declarations, expressions, layers, optimizers, signatures
+from fml.dsl.elaborate import (
+    builtins,
+    declarations,
+    expressions,
+    layers,
+    names,
+    optimizers,
+    signatures,
+)  # fmt: skip
 from fml.dsl.elaborate.arithmetic import read
-from fml.dsl.elaborate.session import MAX_CALLS, CallFrame, Failed, Session
+from fml.dsl.elaborate.session import MAX_CALLS, Attempts, CallFrame, Failed, Session
 from fml.dsl.modules import Module
 from fml.dsl.scope import Entry, Scope
 from fml.dsl.values import (
@@ -54,7 +62,7 @@ class Given:
 
 def call(s: Session, e: ast.Call, scope: Scope) -> Any_:
     """Evaluate `f(a, b = c)`."""
-    callee = expressions.evaluate(s, e.function, scope)
+    callee = names.called(s, e.function, scope)
     if isinstance(callee, Builtin) and callee.name in builtins.SPECIAL:
         return builtins.SPECIAL[callee.name](s, e, scope)
     if isinstance(callee, LayerFactory):
@@ -129,7 +137,7 @@ def pipe_into(
         return builtins.pipe_split(s, value, into, scope)
     first = Given(None, value, at)
     if isinstance(into, ast.Call):
-        callee = expressions.evaluate(s, into.function, scope)
+        callee = names.called(s, into.function, scope)
         if isinstance(callee, FunctionValue) or (
             isinstance(callee, Builtin) and callee.name not in builtins.SPECIAL
         ):
@@ -138,7 +146,7 @@ def pipe_into(
         if isinstance(callee, LayerFactory):
             given = evaluate_arguments(s, into.arguments, scope)
             return layers.apply(s, layers.make(s, callee, given, into, scope), [first], into)
-    target = expressions.evaluate(s, into, scope)
+    target = names.called(s, into, scope)
     if isinstance(target, OptimizerFactory):
         target = optimizers.make(s, target, [], into)
     if isinstance(target, OptimizerValue | OptimizerChain):
@@ -206,31 +214,49 @@ def bind(
     defaults: Scope,
 ) -> dict[str, Given]:
     """Match arguments with parameters by place and name; defaults see earlier parameters."""
-    bound: dict[str, Given] = {}
-    free = [p.name for p in parameters]
-    for argument in given:
-        key = argument.name if argument.name is not None else (free[0] if free else None)
-        if key is None:
-            raise _too_many(s, parameters, given, name, argument)
-        if key not in {p.name for p in parameters}:
-            near = did_you_mean(key, (p.name for p in parameters))
-            raise s.report("E0205", f"`{name}` has no `{key}`", [argument.whole], help=near)
-        if key in bound:
-            raise s.report("E0205", f"`{key}` is given twice to `{name}`", [argument.whole])
-        bound[key] = argument
-        free.remove(key)
+    bound = _written(s, parameters, given, name)
+    needed = [p.name for p in parameters if p.name not in bound and p.default is None]
+    if needed:
+        listed = ", ".join(f"`{parameter}`" for parameter in needed)
+        raise s.report(
+            "E0205", f"`{name}` needs {listed}", [e],
+            notes=[f"it is declared as {signature_text(name, parameters)}"],
+        )  # fmt: skip
     for parameter in parameters:
-        if parameter.name in bound:
+        if parameter.name in bound or parameter.default is None:
             continue
-        if parameter.default is None:
-            raise s.report(
-                "E0205", f"`{name}` needs `{parameter.name}`", [e],
-                notes=[f"it is declared as {signature_text(name, parameters)}"],
-            )  # fmt: skip
-        names: dict[str, Entry] = {k: g.value for k, g in bound.items()}
-        value = expressions.evaluate(s, parameter.default, defaults.inner(names))
+        earlier: dict[str, Entry] = {k: g.value for k, g in bound.items()}
+        value = expressions.evaluate(s, parameter.default, defaults.inner(earlier))
         bound[parameter.name] = Given(parameter.name, value, parameter.default)
     return {p.name: bound[p.name] for p in parameters}
+
+
+def _written(
+    s: Session, parameters: Sequence[ast.Parameter], given: Sequence[Given], name: str
+) -> dict[str, Given]:
+    """Find the parameter of each argument that is written."""
+    bound: dict[str, Given] = {}
+    free = [p.name for p in parameters]
+    attempts = Attempts()
+    for argument in given:
+        key = argument.name if argument.name is not None else (free[0] if free else None)
+        with attempts:
+            if key is None:
+                raise _too_many(s, parameters, given, name, argument)
+            if key not in {p.name for p in parameters}:
+                near = did_you_mean(key, free)
+                raise s.report(
+                    "E0205", f"`{name}` has no `{key}`", [argument.whole],
+                    notes=[f"it is declared as {signature_text(name, parameters)}"], help=near,
+                )  # fmt: skip
+            if key in bound:
+                raise s.report("E0205", f"`{key}` is given twice to `{name}`", [argument.whole])
+            bound[key] = argument
+            free.remove(key)
+        if key is None:
+            break  # one argument too many says it for all of them
+    attempts.settle()
+    return bound
 
 
 def _too_many(

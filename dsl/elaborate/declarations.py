@@ -6,10 +6,11 @@ from contextlib import contextmanager
 from fml.dsl import ast
 from fml.dsl.elaborate import calls, optimizers, signatures
 from fml.dsl.elaborate.arithmetic import simplest, to_dim
-from fml.dsl.elaborate.session import Failed, PlanState, Session
+from fml.dsl.elaborate.session import Attempts, Failed, PlanState, Session
 from fml.dsl.modules import Module
 from fml.dsl.scope import Entry, Scope
 from fml.dsl.values import POISON, Any_, Instance, LayerFactory, Poison, Tensor, Unknown
+from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.source import Span
 from fml.engine.ir.types import Element, TensorType
@@ -47,13 +48,17 @@ def _attributes_are_static(
         written = declaration.attributes
     elif isinstance(declaration, ast.Optimizer):
         written = declaration.parameters
+    attempts = Attempts()
     for parameter in written:
-        if parameter.type is not None and not signatures.is_static(parameter.type):
-            text = parameter.type.span.text
-            raise s.report(
-                "E0326", f"`{text}` is not the type of a static value", [parameter.type],
-                help=f"an attribute is a {', '.join(signatures.STATIC_TYPES)}, or has no type",
-            )  # fmt: skip
+        with attempts:
+            if parameter.type is not None and not signatures.is_static(parameter.type):
+                text = parameter.type.span.text
+                listed = f"an attribute is a {', '.join(signatures.STATIC_TYPES)}, or has no type"
+                raise s.report(
+                    "E0326", f"`{text}` is not the type of a static value", [parameter.type],
+                    help=did_you_mean(text, signatures.STATIC_TYPES) or listed,
+                )  # fmt: skip
+    attempts.settle()
 
 
 @contextmanager
@@ -108,22 +113,27 @@ def _rigid(
     """Make an argument of each parameter, of just the type that is written."""
     for parameter in parameters:
         _bind_names(parameter.type, matched)
+    attempts = Attempts()
     for parameter in parameters:
-        type = parameter.type
-        if type is None:
-            matched.names[parameter.name] = (
-                POISON if parameter.default is None else Unknown(parameter.name)
-            )
-        elif signatures.is_static(type):
-            matched.names[parameter.name] = _rigid_static(parameter)
-        else:
-            found = signatures.written_type(s, type, matched)
-            matched.names[parameter.name] = (
-                POISON if found is None else _argument(s, parameter, found)
-            )
+        with attempts:
+            _rigid_argument(s, parameter, matched)
+    attempts.settle()
     for name, dim in matched.dims.items():
         matched.names.setdefault(name, simplest(dim))
     return matched
+
+
+def _rigid_argument(s: Session, parameter: ast.Parameter, matched: signatures.Matched) -> None:
+    type = parameter.type
+    if type is None:
+        matched.names[parameter.name] = (
+            POISON if parameter.default is None else Unknown(parameter.name)
+        )
+    elif signatures.is_static(type):
+        matched.names[parameter.name] = _rigid_static(parameter)
+    else:
+        found = signatures.written_type(s, type, matched)
+        matched.names[parameter.name] = POISON if found is None else _argument(s, parameter, found)
 
 
 def _argument(s: Session, parameter: ast.Parameter, type: TensorType) -> Tensor:

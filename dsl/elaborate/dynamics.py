@@ -15,6 +15,7 @@ from fml.dsl.values import (
     LayerFactory,
     Place,
     Poison,
+    Selection,
     Stack,
     Tensor,
     Tree,
@@ -48,6 +49,8 @@ def before(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) ->
             return s.at_start(value)
         case Instance():
             return Tree({value.below(place.name): s.at_start(place) for place in value.trained()})
+        case Selection(instance):
+            return Tree({instance.below(p.name): s.at_start(p) for p in value.places()})
         case _:
             raise s.report(
                 "E0407", f"`before` takes a place, found {describe(value)}", [bound["place"].at]

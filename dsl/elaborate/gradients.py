@@ -6,7 +6,7 @@ from dataclasses import replace
 from fml.dsl import ast
 from fml.dsl.elaborate.arithmetic import as_tensor
 from fml.dsl.elaborate.session import Session
-from fml.dsl.values import Any_, Cell, Instance, Place, Tensor, Tree, describe
+from fml.dsl.values import Any_, Cell, Instance, Place, Selection, Tensor, Tree, describe
 from fml.engine.ir.graph import Phase
 from fml.engine.ops.build import Value
 
@@ -95,6 +95,9 @@ def grad(s: Session, value: Any_, by: Any_, at: tuple[ast.Syntax, ast.Syntax]) -
         case Instance():
             found = of_places(s, loss, by.trained())
             return Tree({by.below(name): gradient for name, gradient in found.items()})
+        case Selection(instance):
+            found = of_places(s, loss, by.places())
+            return Tree({instance.below(name): gradient for name, gradient in found.items()})
         case Tree(items):
             return Tree({k: Tensor(_gradient(s, loss, t.value, "")) for k, t in items.items()})
         case Tensor(tensor):

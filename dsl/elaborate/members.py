@@ -4,7 +4,7 @@ from typing import cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import datasets, expressions, names, shapes
-from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
+from fml.dsl.elaborate.arithmetic import as_tensor, no_parameters, read, to_dim
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.scope import Scope
 from fml.dsl.values import (
@@ -15,8 +15,8 @@ from fml.dsl.values import (
     Instance,
     LearnersValue,
     Namespace,
-    Place,
     Poison,
+    Selection,
     SeriesOf,
     SplitValue,
     Stack,
@@ -30,6 +30,8 @@ from fml.engine.ir.dims import Dim
 from fml.engine.ir.training import Role
 from fml.engine.ir.types import SCALAR, Element
 
+WILD = frozenset({"*", "**"})
+
 
 def attribute(s: Session, e: ast.Attribute, scope: Scope) -> Any_:
     """Evaluate `x.name`."""
@@ -39,6 +41,8 @@ def attribute(s: Session, e: ast.Attribute, scope: Scope) -> Any_:
     match value:
         case Poison() | Unknown():
             return POISON
+        case Selection(instance, pattern):
+            return _selection(s, e, instance, (*pattern, e.name))
         case Namespace(module):
             found = names.global_value(s, module, e.name, e) if e.name in module.names else None
             if found is not None:
@@ -97,15 +101,13 @@ def _of_instance(s: Session, e: ast.Attribute, value: Instance) -> Any_:
     if e.name == "state":
         states = (p for p in value.all_places() if p.variable.role is Role.STATE)
         return Tree({value.below(p.name): s.read(p) for p in states})
-    if e.name in {"*", "**"}:
-        return _tree(s, value, list(value.trained()))
+    if e.name in WILD:
+        return _selection(s, e, value, (e.name,))
     if e.name in value.places:
         return value.places[e.name]
     for child in value.children.values():
         if child.name == e.name:
             return child
-    if isinstance(e.value, ast.Attribute) and e.value.name in {"*", "**"}:
-        return POISON
     known = [*value.places, *(c.name for c in value.children.values())]
     if not known and s.broken:
         raise Failed
@@ -117,8 +119,22 @@ def _of_instance(s: Session, e: ast.Attribute, value: Instance) -> Any_:
     raise _no_member(s, e, f"`{value.path}`", dict.fromkeys(known))
 
 
-def _tree(s: Session, value: Instance, places: list[Place]) -> Tree:
-    return Tree({value.below(p.name): s.read(p) for p in places})
+def _selection(
+    s: Session, e: ast.Attribute, instance: Instance, pattern: tuple[str, ...]
+) -> Selection:
+    """Follow a path with `*` or `**` in it; it must fit something."""
+    selection = Selection(instance, pattern)
+    if selection.places() or e.name in WILD:
+        return selection
+    paths = [instance.below(place.name) for place in instance.trained()]
+    if not paths:
+        raise no_parameters(s, e)
+    listed = f"its parameters are {', '.join(f'`{path}`' for path in paths[:8])}"
+    names = {name for path in paths for name in path.split(".")} - {e.name}
+    raise s.report(
+        "E0203", f"no parameter below `{instance.path}` fits `{'.'.join(pattern)}`", [e],
+        notes=[listed], help=did_you_mean(e.name, names),
+    )  # fmt: skip
 
 
 # --- square brackets -----------------------------------------------------------------------------

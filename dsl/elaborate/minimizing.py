@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fml.dsl import ast
-from fml.dsl.elaborate import expressions, gradients, layers, optimizers
+from fml.dsl.elaborate import expressions, gradients, layers, names, optimizers
 from fml.dsl.elaborate.arithmetic import as_tensor, no_parameters, read
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.scope import Bound, Scope
@@ -17,6 +17,7 @@ from fml.dsl.values import (
     OptimizerValue,
     Place,
     Poison,
+    Selection,
     Tensor,
     Tree,
     Unknown,
@@ -85,6 +86,8 @@ def _only(s: Session, wanted: Any_, trained: list[Place], at: ast.Syntax) -> lis
             names = {wanted.name}
         case Instance():
             names = {p.name for p in wanted.trained()}
+        case Selection():
+            names = {p.name for p in wanted.places()}
         case _:
             raise s.report("E0603", f"`over` names parameters, found {describe(wanted)}", [at])
     return [place for place in trained if place.name in names]
@@ -93,6 +96,7 @@ def _only(s: Session, wanted: Any_, trained: list[Place], at: ast.Syntax) -> lis
 def using(s: Session, work: "PlanWork", written: ast.Using, scope: Scope) -> None:
     """Take `using OPT`, for the `minimize` above it."""
     open_ = [m for m in work.minimized if not m.used]
+    names.require_optimizer(s, written.optimizer, scope)
     optimizer = expressions.evaluate(s, written.optimizer, scope)
     if not work.minimized:
         raise s.report(
@@ -140,21 +144,23 @@ def descend(s: Session, work: "PlanWork", written: ast.Descend, scope: Scope) ->
     """Take `descend P along T using OPT`."""
     target = expressions.evaluate(s, written.place, scope)
     along = read(s, expressions.evaluate(s, written.along, scope))
+    names.require_optimizer(s, written.optimizer, scope)
     optimizer = expressions.evaluate(s, written.optimizer, scope)
     if isinstance(target, Poison) or isinstance(along, Poison):
         raise Failed
     if isinstance(target, Place):
         found = {target.name: as_tensor(s, along, written.along)}
         trained = [target]
-    elif isinstance(target, Instance) and isinstance(along, Tree):
-        trained = list(target.trained())
-        if {target.below(p.name) for p in trained} != set(along.items):
+    elif isinstance(target, Instance | Selection) and isinstance(along, Tree):
+        whole = target.instance if isinstance(target, Selection) else target
+        trained = list(target.places() if isinstance(target, Selection) else target.trained())
+        if {whole.below(p.name) for p in trained} != set(along.items):
             raise s.report(
                 "E0327",
                 "these two are trees of different parameters",
                 [written.place, written.along],
             )
-        found = {p.name: along.items[target.below(p.name)] for p in trained}
+        found = {p.name: along.items[whole.below(p.name)] for p in trained}
     else:
         raise s.report("E0407", "`descend` takes a place and a tree of its form", [written])
     if not found:

@@ -1,11 +1,11 @@
 """What a name stands for: the scope, the plan's clock, the file, its imports, `std`, primitives."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import builtins, clock, expressions
-from fml.dsl.elaborate.session import Session
+from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.modules import Module, std_index, std_module
 from fml.dsl.scope import Bound, FedField, ParamEntry, Scope
 from fml.dsl.values import (
@@ -17,11 +17,13 @@ from fml.dsl.values import (
     Closure,
     DataValue,
     FunctionValue,
+    Instance,
     LayerFactory,
     Namespace,
     OptimizerFactory,
     Place,
     Poison,
+    Stack,
     StrategyFactory,
     Tensor,
     Tree,
@@ -31,11 +33,57 @@ from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.source import Span
 from fml.engine.ir.types import Element
 
+# Names of other languages for what has another one here.
+_ELSEWHERE = {
+    "True": "write `true`",
+    "False": "write `false`",
+    "None": "leave it out: an argument with a default need not be given",
+    **dict.fromkeys(
+        ("np", "numpy", "torch", "nn", "F", "tf", "jnp", "jax", "math"),
+        "functions stand in scope by their own names: `exp(x)`, `dense(10)`",
+    ),
+    "len": "the size of an axis is the dimension's name in a signature, `f32[N, D]`",
+    "range": "`a .. b`, or `iota(n)` as a tensor",
+}
 ELEMENTS = {element.value: element for element in Element}
 
 
 def look_up(s: Session, e: ast.Name, scope: Scope) -> Any_:
     """Return what a name stands for here."""
+    return _named(s, e, scope, _known)
+
+
+def called(s: Session, e: ast.Expression, scope: Scope) -> Any_:
+    """Evaluate what is called or piped into: near names are those of things that can be."""
+    if not isinstance(e, ast.Name):
+        return expressions.evaluate(s, e, scope)
+    try:
+        return _named(s, e, scope, _callable)
+    except Failed:
+        return POISON
+
+
+def require_optimizer(s: Session, e: ast.Expression, scope: Scope) -> None:
+    """Refuse a name that stands for nothing where only an optimizer can stand.
+
+    Raises:
+        Failed: E0201, with near names of optimizers.
+    """
+    match e:
+        case ast.Pipe(value=first, into=then):
+            require_optimizer(s, first, scope)
+            require_optimizer(s, then, scope)
+        case ast.Call(function=function):
+            require_optimizer(s, function, scope)
+        case ast.Name():
+            _named(s, e, scope, _optimizers)
+        case _:
+            pass
+
+
+def _named(
+    s: Session, e: ast.Name, scope: Scope, candidates: Callable[[Scope], Iterable[str]]
+) -> Any_:
     found = scope.find(e.name)
     if found:
         return _entry(s, found[1], scope, e)
@@ -52,7 +100,7 @@ def look_up(s: Session, e: ast.Name, scope: Scope) -> Any_:
             "E0903", f"`{e.name}` is part of the language but cannot be lowered yet", [e],
             help=builtins.NOT_LOWERED[e.name],
         )  # fmt: skip
-    near = did_you_mean(e.name, _known(scope))
+    near = did_you_mean(e.name, candidates(scope)) or _ELSEWHERE.get(e.name, "")
     raise s.report("E0201", f"nothing is called `{e.name}` here", [e], help=near)
 
 
@@ -205,8 +253,32 @@ def _contextual(s: Session, e: ast.Name) -> Any_ | None:
         return None
     region = s.region
     if not (region.in_plan or region.rigid):
-        raise s.report("E0406", f"`{e.name}` has a value only while a plan runs", [e])
+        raise s.report(
+            "E0409", f"`{e.name}` has a value only while a plan runs", [e],
+            help="hand it over from the plan, as an argument",
+        )  # fmt: skip
     return clock.counter(s, e.name)
+
+
+def _callable(scope: Scope) -> Iterator[str]:
+    """The names of what can be called."""
+    for name in scope.visible():
+        found = scope.find(name)
+        if found and isinstance(found[1], Instance | Stack | FunctionValue | LayerFactory):
+            yield name
+    kinds = (ast.Function, ast.Layer, ast.Optimizer, ast.Strategy)
+    yield from (n for n, d in scope.module.names.items() if isinstance(d, kinds))
+    yield from scope.module.imports
+    yield from std_index()
+    yield from builtins.BUILTINS
+
+
+def _optimizers(scope: Scope) -> Iterator[str]:
+    """The names of optimizers."""
+    names = scope.module.names
+    yield from (n for n, d in names.items() if isinstance(d, ast.Optimizer))
+    yield from (n for n, e in std_index().items() if e.file == "optimizers.fml")
+    yield from scope.module.imports
 
 
 def _known(scope: Scope) -> Iterator[str]:

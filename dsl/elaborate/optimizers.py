@@ -123,6 +123,11 @@ def _each(
     cells: dict[str, Cell], path: str,
 ) -> None:  # fmt: skip
     """Take the body once per parameter, its own states and names each time."""
+    if each.parameter.name == each.gradient.name:
+        raise s.report(
+            "E0202", f"`{each.gradient.name}` is bound twice", [each.gradient, each.parameter],
+            help="a parameter and its gradient have two names: `each w, g`",
+        )  # fmt: skip
     if each.at is not None:
         _ahead(s, each, scope, loss, trained, cells, path)
     for place in trained:

@@ -14,6 +14,7 @@ from fml.dsl.values import (
     Instance,
     Place,
     Poison,
+    Selection,
     Tensor,
     Tree,
     describe,
@@ -134,7 +135,7 @@ def store(s: Session, target: Any_, value: Any_, written: ast.Assign) -> None:
             )
         case Cell():
             target.value = value
-        case Instance() | Tree():
+        case Instance() | Selection() | Tree():
             leaves = list(_leaves(s, target, written))
             tree = _tree_for(s, [key for key, _ in leaves], value, written)
             for key, place in leaves:
@@ -148,7 +149,9 @@ def store(s: Session, target: Any_, value: Any_, written: ast.Assign) -> None:
             )
 
 
-def _leaves(s: Session, target: Instance | Tree, written: ast.Assign) -> list[tuple[str, Place]]:
+def _leaves(
+    s: Session, target: Instance | Selection | Tree, written: ast.Assign
+) -> list[tuple[str, Place]]:
     if isinstance(target, Tree):
         raise s.report(
             "E0407",
@@ -156,9 +159,11 @@ def _leaves(s: Session, target: Instance | Tree, written: ast.Assign) -> list[tu
             [written.place],
             help="assign to the layer value or to one of its parameters",
         )
-    if s.region.apart and target.central:
-        target = target.central
-    leaves = [(target.below(place.name), place) for place in target.trained()]
+    whole = target.instance if isinstance(target, Selection) else target
+    if s.region.apart and whole.central:
+        whole = whole.central
+    places = target.of(whole) if isinstance(target, Selection) else whole.trained()
+    leaves = [(whole.below(place.name), place) for place in places]
     if not leaves:
         raise no_parameters(s, written.place)
     return leaves

@@ -246,7 +246,10 @@ def duration_of(s: Session, e: ast.Expression, scope: Scope) -> Duration:
             help="with its unit: `5 epochs`, `100 steps`, `30 seconds`",
         )  # fmt: skip
     if value.amount <= 0:
-        raise s.report("E0605", f"a duration is longer than 0, found {value}", [e])
+        raise s.report(
+            "E0610", f"a duration is longer than 0, found {value}", [e],
+            help="for instance `1 step`, or `1 epoch`",
+        )  # fmt: skip
     return value
 
 

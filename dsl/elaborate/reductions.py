@@ -76,10 +76,14 @@ def _tree(s: Session, op: str, tree: Tree, over: Any_ | None, e: ast.Expression)
         raise no_parameters(s, e)
     leaves = tree.items.values()
     if op == "mean":
-        total = _tree(s, "sum", tree, None, e)
         sizes = [prod(leaf.type.dims, start=Dim.of(1)) for leaf in leaves]
-        return _divided(s, total, (sum(sizes, Dim.of(0)),), e)
-    first, *rest = [reduce(s, op, leaf, None, False, e) for leaf in leaves]
+        return _divided(s, _joined(s, "sum", tree, e), (sum(sizes, Dim.of(0)),), e)
+    return _joined(s, op, tree, e)
+
+
+def _joined(s: Session, op: str, tree: Tree, e: ast.Expression) -> Tensor:
+    """Reduce every leaf, and the results with each other."""
+    first, *rest = [as_tensor(s, reduce(s, op, t, None, False, e), e) for t in tree.items.values()]
     total = first
     for part in rest:
         total = s.op(_ACROSS_LEAVES[op], (total.value, part.value), (e, e))

@@ -29,6 +29,27 @@ class Failed(Exception):
     """An expression has no value: the reason is among the session's diagnostics already."""
 
 
+class Attempts:
+    """The parts of a list, one by one: a fault in one does not hide those of the others."""
+
+    def __init__(self) -> None:
+        self.failed = False
+
+    def __enter__(self) -> None:
+        """Begin with a part."""
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> bool:
+        """Remember that a part has failed, and go on."""
+        has_failed = kind is not None and issubclass(kind, Failed)
+        self.failed |= has_failed
+        return has_failed
+
+    def settle(self) -> None:
+        """Raise `Failed` if any part has."""
+        if self.failed:
+            raise Failed
+
+
 @dataclass(frozen=True, slots=True)
 class Origin:
     """Where a shape comes from: what was written (`x: f32[N, 4]`) and where, axis by axis."""

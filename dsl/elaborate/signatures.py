@@ -8,7 +8,7 @@ from fml.dsl import ast
 from fml.dsl.elaborate import expressions, names
 from fml.dsl.elaborate.arithmetic import as_tensor, read, simplest, to_dim
 from fml.dsl.elaborate.clock import is_of_clock
-from fml.dsl.elaborate.session import Failed, Origin, Session
+from fml.dsl.elaborate.session import Attempts, Failed, Origin, Session
 from fml.dsl.elaborate.syntax import walk
 from fml.dsl.scope import Entry, Scope
 from fml.dsl.values import Any_, Poison, Size, Tensor, Tree, Unknown, describe
@@ -61,20 +61,25 @@ def match(
     matched.names = dict(attributes or {})
     _bind_float(s, parameters, bound, matched)
     later: list[tuple[ast.Parameter, Tensor, ast.Syntax]] = []
+    attempts = Attempts()
     for parameter in parameters:
         given = bound[parameter.name]
-        value = read(s, given.value)
-        if parameter.type is None or isinstance(value, Poison):
-            matched.names[parameter.name] = given.value
-        elif is_static(parameter.type):
-            matched.names[parameter.name] = static_argument(s, parameter, value, given.at, name)
-        else:
-            tensor = _tensor_argument(s, parameter, value, given.at, matched, name)
-            matched.names[parameter.name] = tensor
-            _bind_axes(s, parameter, tensor, given.at, matched, name)
-            later.append((parameter, tensor, given.at))
+        with attempts:
+            value = read(s, given.value)
+            if parameter.type is None or isinstance(value, Poison):
+                matched.names[parameter.name] = given.value
+            elif is_static(parameter.type):
+                matched.names[parameter.name] = static_argument(s, parameter, value, given.at, name)
+            else:
+                tensor = _tensor_argument(s, parameter, value, given.at, matched, name)
+                matched.names[parameter.name] = tensor
+                _bind_axes(s, parameter, tensor, given.at, matched, name)
+                later.append((parameter, tensor, given.at))
+    attempts.settle()
     for parameter, tensor, at in later:
-        _check_axes(s, parameter, tensor, at, matched, name)
+        with attempts:
+            _check_axes(s, parameter, tensor, at, matched, name)
+    attempts.settle()
     for dim, value in matched.dims.items():
         size = value.size
         matched.names.setdefault(dim, value if size is None else Size(size, dim))
@@ -225,9 +230,13 @@ def _one_axis_less(matched: Matched, run: tuple[Dim, ...], at: ast.Syntax) -> st
     else:
         return ""
     text = longer.span.text
-    shown = text if "\n" not in text and "|>" not in text else "x"
     axis = max(len(before), len(run)) - 1
-    return f"take its last axis away, which is 1: `squeeze({shown}, over = {axis})`"
+    shown = f"squeeze({text}, over = {axis})"
+    if "|>" in text:
+        shown = f"{text} |> squeeze(over = {axis})"
+    if "\n" in text:
+        shown = f"squeeze(..., over = {axis})"
+    return f"take its last axis away, which is 1: `{shown}`"
 
 
 def _check_axes(

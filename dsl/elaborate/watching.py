@@ -269,7 +269,11 @@ def _watch(s: Session, work: "PlanWork", written: ast.Statement, scope: Scope) -
             )
         case ast.Keep():
             if work.keep is not None:
-                raise s.report("E0605", "a plan keeps one set of parameters", [written])
+                marks = [written, *([work.keep.span] if work.keep.span else [])]
+                raise s.report(
+                    "E0609", "a plan keeps one set of parameters", marks,
+                    help="leave one `keep` out",
+                )  # fmt: skip
             name = _series_name(s, work, written.value)
             work.keep = training.Keep(name, written.which == "highest", written.span)
         case _:

@@ -81,5 +81,7 @@ def in_text_order(diagnostics: Iterable[Diagnostic]) -> tuple[Diagnostic, ...]:
 
 def did_you_mean(name: str, candidates: Iterable[str]) -> str:
     """Return ``did you mean `near`?`` for the nearest candidates, or nothing."""
-    near = difflib.get_close_matches(name, sorted(set(candidates)), n=2, cutoff=0.65)
+    known = sorted(set(candidates))
+    same = [candidate for candidate in known if candidate.lower() == name.lower()]
+    near = same or difflib.get_close_matches(name, known, n=2, cutoff=0.65)
     return f"did you mean {' or '.join(f'`{n}`' for n in near)}?" if near else ""

@@ -12,7 +12,7 @@ from fml.engine.ir.graph import Graph, GraphBuilder, Node, substitute_attribute
 class Specialise:
     """Replace dimension names by numbers in types and attributes, and `dim_value` by constants.
 
-    Raises `FmlError` E0324 where a dimension comes out negative or not whole, and E0329 where a
+    Raises `FmlError` E0330 where a dimension comes out negative or not whole, and E0329 where a
     name is left without a number.
     """
 
@@ -42,7 +42,7 @@ class Specialise:
             if axis.size is None or axis.size < 0:
                 raise _fault(
                     node,
-                    "E0324",
+                    "E0330",
                     f"a dimension would be {axis}",
                     "choose sizes that divide, or round with `floor(...)` or `ceil(...)`",
                 )

@@ -90,8 +90,8 @@ def test_passes_leave_nothing_more_to_do() -> None:
 FAULTS = [
     ("a name without a size", '%0 = argument() {name = "x"} : f32[M]', "E0329.*`M`"),
     ("of dim_value", "%0 = dim_value() {dim = dim(M)} : f32", "E0329.*`M`"),
-    ("below 0", '%0 = argument() {name = "x"} : f32[N - 9]', "E0324.*-4"),
-    ("not whole", '%0 = argument() {name = "x"} : f32[N/2]', "E0324.*5/2"),
+    ("below 0", '%0 = argument() {name = "x"} : f32[N - 9]', "E0330.*-4"),
+    ("not whole", '%0 = argument() {name = "x"} : f32[N/2]', "E0330.*5/2"),
 ]
 
 
