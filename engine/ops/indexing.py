@@ -1,4 +1,4 @@
-"""Choosing entries by number: take and what undoes it, and one-hot vectors."""
+"""Choosing entries by number: take and what undoes it, one-hot vectors, the largest entries."""
 
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
@@ -63,12 +63,14 @@ def _take_adjoint(inputs: Sequence[Array], attributes: Attributes, result: Tenso
     g, indices = inputs
     axis, sizes = rules.as_int(attributes["axis"]), result.sizes
     before, after = sizes[:axis], sizes[axis + 1 :]
-    total = np.zeros((*before, sizes[axis], *after), result.dtype)
+    outer, size, inner = int(np.prod(before)), sizes[axis], int(np.prod(after))
+    total = np.zeros(outer * size * inner, result.dtype)
     if g.size:
-        flat = g.reshape(*before, indices.size, *after)
-        chosen = np.clip(indices.reshape(-1), 0, sizes[axis] - 1)
-        np.add.at(np.moveaxis(total, axis, 0), chosen, np.moveaxis(flat, axis, 0))
-    return total
+        # One list of places in one list of numbers: numpy adds that up several times faster.
+        chosen = np.clip(indices.reshape(1, -1, 1), 0, size - 1).astype(np.int64)
+        places = (np.arange(outer).reshape(-1, 1, 1) * size + chosen) * inner + np.arange(inner)
+        np.add.at(total, places.reshape(-1), g.reshape(-1))
+    return total.reshape(sizes)
 
 
 def _take_adjoint_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:

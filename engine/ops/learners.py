@@ -61,10 +61,10 @@ def _roll_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
 def _stacked(rng: np.random.Generator, attributes: Attributes) -> Sequence[Sample]:
     """Arrays of three learners; the type is one learner's."""
     made: list[Sample] = []
-    for sizes in ((), (4,), (2, 3)):
+    for sizes in ((), (5,), (2, 3), (0, 2)):
         whole = draw(rng, (3, *sizes))
         type = TensorType(Element.F32, tuple(map(rules.as_dim, sizes)))
-        made.append(Sample((whole,), (type,), attributes))
+        made.append(Sample((whole,), (type,), attributes, (0,)))
     return made
 
 

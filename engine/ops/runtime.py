@@ -54,7 +54,8 @@ def _infer_gradient(inputs: Sequence[TensorType], attributes: Attributes) -> Ten
 def _assign_samples(rng: np.random.Generator) -> Sequence[Sample]:
     name = {"name": "net.W"}
     return [
-        sample([draw(rng, sizes), draw(rng, sizes)], name, smooth=False) for sizes in ((), (3, 5))
+        sample([draw(rng, sizes), draw(rng, sizes)], name, smooth=False)
+        for sizes in ((), (3, 5), (0, 3))
     ]
 
 

@@ -75,6 +75,16 @@ class Apply(Scalar):
     operands: tuple[Scalar, ...]
 
 
+def _power(a: Any, b: Any) -> Any:
+    """Whole numbers to negative powers lose their fraction: 1 and -1 stay, all else is 0."""
+    if np.result_type(a, b).kind == "f" or np.all(np.greater_equal(b, 0)):
+        return np.power(a, b)
+    inverse = np.where(np.equal(np.absolute(a), 1), a, 0)
+    odd = np.equal(np.mod(b, 2), 1)
+    below = np.where(odd, inverse, np.absolute(inverse))
+    return np.where(np.less(b, 0), below, np.power(a, np.maximum(b, 0)))
+
+
 # All that an emitter has to know, with the meaning that numpy gives it.
 FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "abs": np.absolute,
@@ -101,7 +111,7 @@ FUNCTIONS: Mapping[str, Callable[..., Any]] = {
     "multiply": np.multiply,
     "negate": np.negative,
     "not_equal": np.not_equal,
-    "power": np.power,
+    "power": _power,
     "round": np.rint,
     "sign": np.sign,
     "sin": np.sin,

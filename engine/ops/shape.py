@@ -1,4 +1,4 @@
-"""Operations that move entries without computing: reshape, transpose, broadcast, slice, pad, ..."""
+"""Operations that move entries without computing."""
 
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
@@ -247,7 +247,7 @@ BROADCAST = Op(
     compute=_broadcast,
     samples=_one([
         ((), {"shape": _dims(3)}), ((3, 1), {"shape": _dims(2, 3, 5)}), ((4,), {"shape": _dims(4)}),
-        ((1, 2), {"shape": _dims(0, 2)}),
+        ((1, 2), {"shape": _dims(0, 2)}), ((0, 1), {"shape": _dims(2, 0, 3)}),
     ]),
     gradient=lambda g, call: (sum_to(g, call.inputs[0].type),),
     by_sample=_same_rank,
@@ -271,6 +271,7 @@ SLICE = Op(
     samples=_one([
         ((5,), {"starts": (1,), "stops": (4,)}), ((3, 5), {"starts": (0, 2), "stops": (3, 2)}),
         ((4, 3), {"starts": _dims(1, 0), "stops": _dims(4, 3)}), ((), {"starts": (), "stops": ()}),
+        ((0, 3), {"starts": (0, 1), "stops": (0, 3)}),
     ]),
     gradient=_slice_gradient,
     by_sample=_same_first,

@@ -1,4 +1,7 @@
-"""Elementwise operations of one input, and the helper that makes every elementwise record."""
+"""Elementwise operations of one input.
+
+`elementwise` makes the records of all elementwise operations.
+"""
 
 import math
 from collections.abc import Callable, Sequence

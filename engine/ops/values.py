@@ -1,7 +1,7 @@
 """Operations that make or convert values: constants, dimensions, casts, stopped gradients."""
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -25,7 +25,19 @@ def _cast(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -
     if result.element is BOOL:
         return np.not_equal(inputs[0], 0)
     with np.errstate(all="ignore"):
+        if inputs[0].dtype.kind == "f" and result.dtype.kind in "iu":
+            return _whole(inputs[0], result.dtype)
         return inputs[0].astype(result.dtype)
+
+
+def _whole(x: Array, dtype: np.dtype[Any]) -> Array:
+    """Floats without their fraction; what lies outside is the nearest inside, and NaN is 0."""
+    least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
+    whole = np.trunc(x)
+    # The largest integer is no float, but the one behind it is a power of 2.
+    high, low = whole >= float(most + 1), whole < float(least)
+    inside = np.where(high | low | np.isnan(x), 0, whole).astype(dtype)
+    return np.where(high, dtype.type(most), np.where(low, dtype.type(least), inside))
 
 
 def _cast_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
@@ -85,7 +97,8 @@ def _iota(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -
 
 CAST = Op(
     name="cast",
-    doc="The same numbers as another element; towards integers the fraction is dropped.",
+    doc="The same numbers as another element; towards integers the fraction is dropped, what lies "
+    "outside is the nearest inside, and NaN is 0.",
     signature="(x: any[...], element) -> element[...]",
     infer=_infer_cast,
     compute=_cast,
@@ -103,6 +116,7 @@ STOP_GRADIENT = Op(
     compute=lambda inputs, attributes, result: inputs[0],
     samples=lambda rng: [
         sample([whole(rng, (3, 5))]), sample([whole(rng, (4,), 0, 3)], elements=[labels(3)]),
+        sample([draw(rng, (0, 3))], smooth=False),
     ],
     gradient=lambda g, call: (None,),
     by_sample=rules.by_first(0),

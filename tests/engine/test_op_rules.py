@@ -174,6 +174,18 @@ RESULTS: list[tuple[str, Sequence[object], Attributes, object]] = [
     ("all", [[[False, True], [True, True]]], {"axes": (1,), "keep": False}, [False, True]),
     ("cast", [[1.9, -1.9, 0.0]], {"element": Element.I32}, [1, -1, 0]),
     ("cast", [[2.0, 0.0, np.nan]], {"element": BOOL}, [True, False, True]),
+    (
+        "cast",
+        [[3e9, -3e9, np.nan, np.inf, -0.5]],
+        {"element": Element.I32},
+        [2**31 - 1, -(2**31), 0, 2**31 - 1, 0],
+    ),
+    ("cast", [[1e30, -np.inf]], {"element": Element.I64}, [2**63 - 1, -(2**63)]),
+    ("cast", [[300.0, -4.0, 2.7]], {"element": Element.U8}, [255, 0, 2]),
+    ("cast", [[257, -1]], {"element": Element.U8}, [1, 255]),
+    ("power", [[2, 1, -1, -1, 3, 0], [-1, -5, -3, -2, 2, 0]], {}, [0, 1, -1, 1, 9, 1]),
+    ("roll", [[1.0, 2.0, 3.0]], {"axis": 0, "shift": 1}, [3.0, 1.0, 2.0]),
+    ("top_k", [[1.0, 5.0, np.nan, 5.0]], {"axis": 0, "k": THREE}, [2, 1, 3]),
     ("iota", [], {"size": Dim.of(3), "element": F32}, [0.0, 1.0, 2.0]),
     ("dim_value", [], {"dim": Dim.of(6) / 2}, 3.0),
 ]
