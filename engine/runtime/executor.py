@@ -1,10 +1,11 @@
 """Runs plans: views and kernels are made once, a step is a walk over a list of calls."""
 
 from collections.abc import Iterable, Mapping
+from functools import cached_property
 
 import numpy as np
 
-from fml.engine.backends.interface import Backend, Event, Launch, Stream, View
+from fml.engine.backends.interface import Backend, Event, Launch, Memory, Stream, View
 from fml.engine.ir.training import Variable
 from fml.engine.ir.types import BOOL, Element, TensorType, tensor
 from fml.engine.ops.precision import stored
@@ -14,11 +15,36 @@ from fml.engine.plan.planner import lay_out
 from fml.engine.plan.task import Plan, Region, Space, Task
 
 
+class Workspace:
+    """Memory for values on the way, which graphs that run one after another share.
+
+    It is as large as the largest of their arenas, and is allocated when the first of them runs;
+    what a graph leaves there is gone when another one has run.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self.nbytes = 0
+        self._backend = backend
+        self._memory: Memory = None
+        self._allocated = -1
+
+    def reserve(self, nbytes: int) -> None:
+        """Say how much a graph will need."""
+        self.nbytes = max(self.nbytes, nbytes)
+
+    def memory(self) -> Memory:
+        """Return memory for any of the graphs that have said what they need."""
+        if self._allocated < self.nbytes:
+            self._memory, self._allocated = self._backend.allocate(self.nbytes), self.nbytes
+        return self._memory
+
+
 class VariableStore:
     """The variables of a training in one memory, by path: all its graphs share them."""
 
     def __init__(self, variables: Mapping[str, Variable], backend: Backend) -> None:
         self.layout = lay_out(variables.values())
+        self.workspace = Workspace(backend)
         self.memory = backend.allocate(self.layout.nbytes)
         self._backend = backend
         self._variables = variables
@@ -62,27 +88,54 @@ class VariableStore:
 
 
 class Executable:
-    """A plan bound to a backend and to variables."""
+    """A plan bound to a backend and to variables, and to the workspace when it is first used.
+
+    Its inputs must be uploaded, it must run, and its outputs must be read before another graph of
+    the same store is used.
+    """
 
     def __init__(self, plan: Plan, backend: Backend, store: VariableStore) -> None:
         self.plan = plan
         self._backend = backend
-        self._memories = {
-            Space.ARENA: backend.allocate(plan.arena),
-            Space.VARIABLES: store.memory,
-            Space.CONSTANTS: backend.allocate(_end(plan.constants.values())),
-        }
-        graph = plan.graph
-        for number, region in plan.constants.items():
-            backend.upload(array_of(graph[number]), self._view(region, graph[number].type))
-        self.inputs = {n: self._view(r, graph[n].type) for n, r in plan.inputs.items()}
-        self._outputs = {
-            name: self._view(region, graph[graph.outputs[name]].type)
-            for name, region in plan.outputs.items()
-        }
+        self._store = store
+        store.workspace.reserve(plan.arena)
         self._streams: list[Stream] = [backend.stream() for _ in range(plan.streams)]
-        self._calls = [self._call(task) for task in plan.tasks]
         self._awaited = {w for task in plan.tasks for w in task.waits}
+
+    @property
+    def constants_nbytes(self) -> int:
+        """Bytes of the constants, which are written once."""
+        return _end(self.plan.constants.values())
+
+    @cached_property
+    def _memories(self) -> dict[Space, Memory]:
+        return {
+            Space.ARENA: self._store.workspace.memory(),
+            Space.VARIABLES: self._store.memory,
+            Space.CONSTANTS: self._backend.allocate(self.constants_nbytes),
+        }
+
+    @cached_property
+    def inputs(self) -> dict[int, View]:
+        """The places of what the runtime provides, by node."""
+        graph = self.plan.graph
+        return {n: self._view(r, graph[n].type) for n, r in self.plan.inputs.items()}
+
+    @cached_property
+    def _outputs(self) -> dict[str, View]:
+        graph = self.plan.graph
+        return {
+            name: self._view(region, graph[graph.outputs[name]].type)
+            for name, region in self.plan.outputs.items()
+        }
+
+    @cached_property
+    def _calls(self) -> list[Launch]:
+        graph = self.plan.graph
+        for number, region in self.plan.constants.items():
+            constant = array_of(graph[number])
+            self._backend.upload(constant, self._view(region, graph[number].type))
+        return [self._call(task) for task in self.plan.tasks]
 
     def _view(self, region: Region, type: TensorType) -> View:
         return self._backend.view(self._memories[region.space], region.offset, type)

@@ -53,17 +53,25 @@ class Measurement:
         self._all = Section(graph, {**sizes, measure.dim: self._samples}, backend, store)
 
     @property
-    def arena(self) -> int:
-        """Bytes of memory for values on the way."""
-        sections = [self._all] if self._each is None else [self._each, self._all]
-        return sum(section.executable.plan.arena for section in sections)
+    def sections(self) -> list[Section]:
+        """Its graphs, in the order in which they run."""
+        return [self._all] if self._each is None else [self._each, self._all]
+
+    @property
+    def joined_nbytes(self) -> int:
+        """Bytes of what is computed piece by piece, of all samples together."""
+        if self._each is None:
+            return 0
+        graph = self._each.graph
+        per_piece = sum(graph[number].type.nbytes for number in graph.outputs.values())
+        return per_piece // self._piece * self._samples
 
     def take(self, moment: Moment) -> dict[str, float]:
         """Return its figures by series."""
+        joined = {} if self._each is None else self._joined(self._each, moment)
         # Fed each time: the plan uses the memory of a field again once nobody reads it.
         self._feed(self._all, slice(None))
-        if self._each is not None:
-            self._all.provide_arguments(self._joined(self._each, moment))
+        self._all.provide_arguments(joined)
         self._all.provide(moment)
         self._all.run()
         return {s.name: self._all.number(s.output) for s in self.rule.series}
