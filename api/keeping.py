@@ -18,7 +18,7 @@ from fml.engine.ir.training import Duration, Role, Training
 from fml.engine.runtime.checkpoint import Checkpoint, read_checkpoint
 from fml.engine.runtime.run_folder import Encoding, Ending, Origin, RunFolder
 from fml.engine.runtime.trainer import Outcome
-from fml.engine.runtime.watch import Listener, Point, Progress
+from fml.engine.runtime.watch import Listener, Point, Progress, Start
 from fml.engine.sources.load import LoadedData
 from fml.version import __version__
 
@@ -40,11 +40,11 @@ class Recorder:
     next: Listener
     earlier: tuple[Point, ...] | None = None
 
-    def started(self, progress: Progress, steps_per_epoch: int) -> None:
+    def started(self, start: Start) -> None:
         """Make a run that goes on one that has not ended, now that nothing keeps it from it."""
         if self.earlier is not None:
             self.folder.go_back(self.earlier)
-        self.next.started(progress, steps_per_epoch)
+        self.next.started(start)
 
     def stepped(self, progress: Progress) -> None:
         """Pass it on."""

@@ -12,7 +12,9 @@ from rich.table import Table
 from rich.text import Text
 
 from fml.engine.ir.training import StopAfter, StopPatience, Training, Unit
-from fml.engine.runtime.watch import Best, Listener, Point, Progress
+from fml.engine.runtime.footprint import Footprint
+from fml.engine.runtime.watch import Best, Listener, Point, Progress, Start
+from fml.engine.summary import quantity
 
 _SECONDS_BETWEEN_LINES = 2.0
 # Of the moving line, in columns.
@@ -72,6 +74,11 @@ class _Report:
         return f"best {self._best.value:.4g} in epoch {_count(self._best.at)}"
 
 
+def memory(footprint: Footprint) -> str:
+    """`memory:  3.41 MiB beyond the data`."""
+    return f"memory:  {quantity(footprint.nbytes, 1024, 'B')} beyond the data"
+
+
 def _count(number: float) -> str:
     """Write a number of epochs: whole ones with all their digits."""
     return f"{number:.0f}" if number == int(number) or number >= 1000 else f"{number:.4g}"
@@ -94,9 +101,10 @@ class PlainLines:
         self._written = -_SECONDS_BETWEEN_LINES
         self._pending: Progress | None = None
 
-    def started(self, progress: Progress, steps_per_epoch: int) -> None:
-        """Learn the length of an epoch."""
-        self._report.start(steps_per_epoch)
+    def started(self, start: Start) -> None:
+        """Write what the run will take, and learn the length of an epoch."""
+        self._report.start(start.steps_per_epoch)
+        print(memory(start.footprint), file=self._console.file, flush=True)
 
     def stepped(self, progress: Progress) -> None:
         """Keep where the run stands."""
@@ -135,10 +143,11 @@ class LiveLine:
             console=console, transient=True, refresh_per_second=10, get_renderable=self._line
         )
 
-    def started(self, progress: Progress, steps_per_epoch: int) -> None:
-        """Show the line."""
-        self._report.start(steps_per_epoch)
-        self.stepped(progress)
+    def started(self, start: Start) -> None:
+        """Write what the run will take, and show the line."""
+        self._report.start(start.steps_per_epoch)
+        self._console.print(memory(start.footprint))
+        self.stepped(start.progress)
         self._live.start(refresh=True)
 
     def stepped(self, progress: Progress) -> None:

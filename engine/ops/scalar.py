@@ -142,29 +142,29 @@ def evaluate(expression: Scalar, inputs: Sequence[Array], dtype: np.dtype[np.gen
 
     Whole numbers are first converted where the result is a float.
     """
-    known: dict[int, Any] = {}
-
-    def convert(array: Array) -> Array:
-        if dtype.kind == "f" and array.dtype.kind in "iu":
-            return array.astype(dtype)
-        return array
-
-    def value(e: Scalar) -> Any:
-        # Keyed by identity: a subexpression that is used twice is the same object.
-        if id(e) not in known:
-            match e:
-                case Argument(place):
-                    known[id(e)] = convert(inputs[place])
-                case Constant(number):
-                    known[id(e)] = number
-                case Apply(function, operands):
-                    known[id(e)] = FUNCTIONS[function](*map(value, operands))
-                case _:
-                    raise TypeError(f"not an expression: {e!r}")
-        return known[id(e)]
-
+    floating = dtype.kind == "f"
+    given = [a.astype(dtype) if floating and a.dtype.kind in "iu" else a for a in inputs]
     with np.errstate(all="ignore"):
-        return np.asarray(value(expression)).astype(dtype, copy=False)
+        return np.asarray(_value(expression, given, {})).astype(dtype, copy=False)
+
+
+def _value(e: Scalar, inputs: Sequence[Array], known: dict[int, Any]) -> Any:
+    """The value of a part; `known` is keyed by identity, since what is used twice is one object.
+
+    No closure: one that calls itself would keep its arrays until the next garbage collection.
+    """
+    if id(e) not in known:
+        match e:
+            case Argument(place):
+                known[id(e)] = inputs[place]
+            case Constant(number):
+                known[id(e)] = number
+            case Apply(function, operands):
+                parts = [_value(operand, inputs, known) for operand in operands]
+                known[id(e)] = FUNCTIONS[function](*parts)
+            case _:
+                raise TypeError(f"not an expression: {e!r}")
+    return known[id(e)]
 
 
 def applications(expression: Scalar) -> int:

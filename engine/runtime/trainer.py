@@ -15,11 +15,20 @@ from fml.engine.runtime.checkpoint import Checkpoint, write_checkpoint
 from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.feeding import Batches, Data, samples_in
 from fml.engine.runtime.fingerprint import fingerprint
+from fml.engine.runtime.footprint import Footprint, footprint
 from fml.engine.runtime.interrupt import Interrupt
 from fml.engine.runtime.measuring import measurements
 from fml.engine.runtime.section import Moment, Section, is_due
 from fml.engine.runtime.trail import Trail
-from fml.engine.runtime.watch import TOLERANCE, Listener, Point, Progress, Record, Silent
+from fml.engine.runtime.watch import (
+    TOLERANCE,
+    Listener,
+    Point,
+    Progress,
+    Record,
+    Silent,
+    Start,
+)
 
 # After the first checkpoint, the next one comes when writing the one before it has taken no more
 # than this share of the time, and at most one a second.
@@ -141,7 +150,7 @@ class Trainer:
         """Step until a rule, a person or a figure that is not finite says stop."""
         if self.checkpoint and not self.moment.step:
             self._save(self.checkpoint)  # a kill at any moment leaves something to go on from
-        self.listener.started(self.progress(), self.moment.steps_per_epoch)
+        self.listener.started(Start(self.progress(), self.moment.steps_per_epoch, self.footprint()))
         with Interrupt() as interrupt:
             why = "it could not go on"
             try:
@@ -248,6 +257,22 @@ class Trainer:
         section.provide(self.moment)
         section.run()
         return bool(section.number("condition"))
+
+    def footprint(self) -> Footprint:
+        """How much memory the run takes, by its plans."""
+        sections = [
+            self.step,
+            *(section for m in self.measurements for section in m.sections),
+            *(section for _, section in self.logs),
+            *self.conditions.values(),
+        ]
+        return footprint(
+            self.training,
+            self.store,
+            sections,
+            self.measurements,
+            writes_checkpoints=self.checkpoint is not None,
+        )
 
     def progress(self) -> Progress:
         """Where the run stands."""

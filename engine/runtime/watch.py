@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from fml.engine.ir.training import Duration, StopPatience, Training
 from fml.engine.ops.record import Array
+from fml.engine.runtime.footprint import Footprint
 
 # Epochs are quotients of steps: a tenth epoch may be over at 9.999999999.
 TOLERANCE = 1e-9
@@ -35,10 +36,19 @@ class Progress:
     latest: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class Start:
+    """What is known before the first step: where a run begins, and what it will take."""
+
+    progress: Progress
+    steps_per_epoch: int
+    footprint: Footprint
+
+
 class Listener(Protocol):
     """Is told what happens in a run."""
 
-    def started(self, progress: Progress, steps_per_epoch: int) -> None:
+    def started(self, start: Start) -> None:
         """Everything is compiled and the first step is about to run."""
         ...
 
@@ -58,7 +68,7 @@ class Listener(Protocol):
 class Silent:
     """A listener who does nothing."""
 
-    def started(self, progress: Progress, steps_per_epoch: int) -> None:
+    def started(self, start: Start) -> None:
         """Nothing."""
 
     def stepped(self, progress: Progress) -> None:

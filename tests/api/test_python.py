@@ -300,8 +300,8 @@ def test_events_reach_a_listener() -> None:
     events: list[str] = []
 
     class Listener:
-        def started(self, progress: Any, steps_per_epoch: int) -> None:
-            events.append(f"started {steps_per_epoch}")
+        def started(self, start: Any) -> None:
+            events.append(f"started {start.steps_per_epoch}")
 
         def stepped(self, progress: Any) -> None:
             events.append(f"step {progress.step}")

@@ -178,7 +178,7 @@ class Stop:
     def __init__(self, step: int) -> None:
         self.step = step
 
-    def started(self, progress: object, steps_per_epoch: int) -> None: ...
+    def started(self, start: object) -> None: ...
 
     def stepped(self, progress: Progress) -> None:
         if progress.step == self.step:
