@@ -150,8 +150,9 @@ class Trainer:
         """Step until a rule, a person or a figure that is not finite says stop."""
         if self.checkpoint and not self.moment.step:
             self._save(self.checkpoint)  # a kill at any moment leaves something to go on from
-        self.listener.started(Start(self.progress(), self.moment.steps_per_epoch, self.footprint()))
+        start = Start(self.progress(), self.moment.steps_per_epoch, self.footprint())
         with Interrupt() as interrupt:
+            self.listener.started(start)
             why = "it could not go on"
             try:
                 why = self._step_until(interrupt)

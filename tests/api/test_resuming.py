@@ -140,7 +140,7 @@ def test_a_terminated_run_ends_as_by_ctrl_c() -> None:
         stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     )  # fmt: skip
     assert child.stderr is not None
-    child.stderr.readline()  # the first epoch is over
+    child.stderr.readline()  # it has begun
     child.send_signal(signal.SIGTERM)
     out, _ = child.communicate(timeout=60)
     assert child.returncode == 130

@@ -177,7 +177,8 @@ def test_quiet_says_nothing(project: Path, capfd: pytest.CaptureFixture[str]) ->
 
 
 def test_progress_without_a_terminal_is_plain_lines(trained: Ran) -> None:
-    lines = trained.err.splitlines()
+    memory, *lines = trained.err.splitlines()
+    assert re.fullmatch(r"memory:  \S+ KiB beyond the data", memory)
     assert re.fullmatch(
         r"epoch 1/12, step 6: train.loss \S+, valid.accuracy \S+, valid.loss \S+, "
         r"best \S+ in epoch 1",
