@@ -30,8 +30,8 @@ if TYPE_CHECKING:
     from fml.engine.summary import Summary
     from fml.run import Run
 
-GraphName: TypeAlias = Literal["step", "init", "model", "measure"]
-GRAPHS = ("step", "init", "model", "measure")
+GraphName: TypeAlias = Literal["step", "init", "model", "measure", "data"]
+GRAPHS = ("step", "init", "model", "measure", "data")
 
 
 def load(path: str | Path) -> "Program":
@@ -164,8 +164,8 @@ class Program:
         Args:
             path: a `.svg`, `.png`, `.pdf` or `.dot` file to write it to; without one, none.
             plan: its name; without one, the first in the file.
-            graph: one iteration (`step`), the first values (`init`), the model alone, or what is
-                measured.
+            graph: one iteration (`step`), the first values (`init`), the model alone, what is
+                measured, or the fields of the data.
             max_depth: layers with so many names in their path (1 is the whole model) become a
                 box each; without it, a large graph is drawn as deep as can be read on a page.
             options: values for the file's options, as are further arguments by name.
@@ -248,7 +248,7 @@ class Picture:
 
 
 def _graph_of(training: Training, name: str) -> Graph:
-    """Return the graph of that name; of several models or measurements, the first.
+    """Return the graph of that name; of several models, measurements or data sets, the first.
 
     Raises:
         FmlError: there is no graph of that name (E0734), or the plan has none (E0735).
@@ -263,6 +263,7 @@ def _graph_of(training: Training, name: str) -> Graph:
         "init": [training.init],
         "model": [model.graph for model in training.models],
         "measure": [measure.graph for measure in training.measures],
+        "data": [dataset.graph for dataset in training.datasets.values()],
     }[name]
     if not graphs:
         raise error("E0735", f"the plan has no `{name}` graph", help="draw `step` instead")

@@ -23,10 +23,11 @@ from fml.commands import arguments
 )
 @click.option(
     "--graph",
-    type=click.Choice(["step", "init", "model", "measure"]),
+    type=click.Choice(["step", "init", "model", "measure", "data"]),
     default="step",
     show_default=True,
-    help="One iteration, the first values, the model alone, or what is measured.",
+    help="One iteration, the first values, the model alone, what is measured, "
+    "or how the data's fields are computed.",
 )
 @click.option(
     "--depth",

@@ -17,6 +17,7 @@ from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Graph, GraphBuilder, Phase
 from fml.engine.ir.source import Source, Span
 from fml.engine.ir.types import BOOL, F32, SCALAR, TensorType, tensor
+from fml.program import load
 
 SPAN = Span(Source("my.fml", "w <- w - lr * g if loss < 1\n"), 1, 17, 1, 25)
 
@@ -317,3 +318,13 @@ def test_a_picture_that_cannot_be_drawn_is_reported_with_a_way_out(
     assert remedy in diagnostic.help
     if code == "E0731":
         assert (tmp_path / "graph.dot").read_text() == "digraph {}"
+
+
+def test_the_fields_of_the_data_are_drawn_in_their_phase(tmp_path: Path) -> None:
+    examples = Path(__file__).parent.parent.parent / "examples"
+    program = load(examples / "softmax_regression.fml")
+    program.visualize(tmp_path / "data.svg", graph="data")
+    words = "".join(ET.parse(tmp_path / "data.svg").getroot().itertext())
+    assert "column petal_length" in words
+    assert "data" in words
+    assert "forward" not in words
