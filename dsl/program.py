@@ -178,6 +178,7 @@ def _elaborate(s: Session, written: ast.Train, module: Module) -> Training | Non
     if len(outputs) < len(work.minimized):
         return None  # the fault is in a declaration, and was reported there
     made = models.lower(s, work)
+    outputs |= {name: value.id for name, value in work.step_logs.items()}
     step = watching.pruned(work.step.builder.nodes.finish(outputs))
     init = watching.pruned(s.init.builder.finish(dict(s.plan.first_values)))
     variables: dict[str, Variable] = {**s.plan.variables}

@@ -69,6 +69,7 @@ class PlanWork:
     )
     measures: list[Measure] = field(default_factory=list[Measure])
     logs: list[Log] = field(default_factory=list[Log])
+    step_logs: dict[str, Value] = field(default_factory=dict[str, Value])  # outputs of the step
     stops: list[Stop] = field(default_factory=list[Stop])
     keep: Keep | None = None
     seed: int = 0

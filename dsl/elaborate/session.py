@@ -166,6 +166,16 @@ class Session:
         finally:
             self.region = outer
 
+    @contextmanager
+    def reading(self) -> Generator[None]:
+        """Assign nothing inside the `with`, though the graph at hand is one that may."""
+        region = self.region
+        outer, region.read_only = region.read_only, True
+        try:
+            yield
+        finally:
+            region.read_only = outer
+
     def advance(self) -> None:
         """Say that the step is over: what is bound and not fed is read anew from here on."""
         self._moments += 1

@@ -5,10 +5,11 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fml.dsl import ast
-from fml.dsl.elaborate import expressions, plan
+from fml.dsl.elaborate import expressions, names, plan
 from fml.dsl.elaborate.arithmetic import as_tensor, read
 from fml.dsl.elaborate.session import Failed, Origin, Session
-from fml.dsl.scope import Scope
+from fml.dsl.elaborate.syntax import walk
+from fml.dsl.scope import Bound, FedField, Scope
 from fml.dsl.values import Any_, DataValue, Poison, SplitValue, Tensor, describe
 from fml.engine.ir import training
 from fml.engine.ir.diagnostics import did_you_mean
@@ -283,16 +284,52 @@ def _watch(s: Session, work: "PlanWork", written: ast.Statement, scope: Scope) -
 def _log(s: Session, work: "PlanWork", written: ast.Log, scope: Scope) -> None:
     name = written.name or name_of(s, written.value)
     every = plan.duration_of(s, written.every, scope) if written.every else _EVERY_EPOCH
-    region = s.new_region(f"log {name}", apart=True, in_plan=True)
-    with s.within(region):
-        value = read(s, expressions.evaluate(s, written.value, scope))
-        if isinstance(value, Poison):
-            raise Failed
-        tensor = as_tensor(s, value, written.value)
-        if tensor.type.rank:
-            raise s.report("E0328", f"a series is a scalar, found {tensor.type}", [written.value])
-        graph = finish(s, {"value": tensor})
+    if _is_of_step(s, work, written.value, scope):
+        with s.within(work.step), s.reading():
+            output = f"log {name}"
+            work.step_logs[output] = _logged(s, written.value, scope).value
+        work.logs.append(training.Log(Series(name, output), None, every))
+        return
+    with s.within(s.new_region(f"log {name}", apart=True, in_plan=True)):
+        graph = finish(s, {"value": _logged(s, written.value, scope)})
     work.logs.append(training.Log(Series(name, "value"), graph, every))
+
+
+def _logged(s: Session, e: ast.Expression, scope: Scope) -> Tensor:
+    value = read(s, expressions.evaluate(s, e, scope))
+    if isinstance(value, Poison):
+        raise Failed
+    tensor = as_tensor(s, value, e)
+    if tensor.type.rank:
+        raise s.report(
+            "E0328", f"a series is a scalar, found {tensor.type}", [e],
+            help="reduce it with `mean(...)` or `sum(...)`",
+        )  # fmt: skip
+    if tensor.value.node.mapped:
+        raise s.report(
+            "E0606", "every learner has its own value of this", [e],
+            help="reduce it with `mean(..., over = learners)`",
+        )  # fmt: skip
+    return tensor
+
+
+def _is_of_step(s: Session, work: "PlanWork", e: ast.Expression, scope: Scope) -> bool:
+    """Whether an expression reads the batch, itself or through a name that the plan binds."""
+    inside = s.plan.learners
+    for part in walk(e):
+        found = None
+        if isinstance(part, ast.Name):
+            found = scope.find(part.name)
+        elif isinstance(part, ast.Attribute) and inside is not None:
+            of_learners = isinstance(part.value, ast.Name) and part.value.name == "learners"
+            found = inside.find(part.name) if of_learners else None
+        entry = found[1] if found else None
+        if isinstance(entry, FedField):
+            return True
+        with s.within(work.step):
+            if isinstance(entry, Bound) and names.is_fed(s, entry.value):
+                return True
+    return False
 
 
 def _stop_when(s: Session, work: "PlanWork", written: ast.StopWhen, scope: Scope) -> None:

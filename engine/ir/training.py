@@ -177,10 +177,10 @@ class Measure:
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """An extra series: output `output` of `graph`, every so often."""
+    """An extra series, every so often: an output of `graph`, or of the step where it is None."""
 
     series: Series
-    graph: Graph
+    graph: Graph | None
     every: Duration
 
 

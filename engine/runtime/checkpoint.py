@@ -19,7 +19,7 @@ from fml.engine.ir.diagnostics import error
 from fml.engine.ops.record import Array
 from fml.engine.runtime.watch import Point, Progress
 
-FORMAT = 2
+FORMAT = 3
 GO_ON = "make room, then go on with `fml train --resume`: nothing written before is lost"
 _COUNTERS = "fml"
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from fml.engine.backends.interface import Backend
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, error
-from fml.engine.ir.training import Duration, Role, StopAfter, StopWhen, Training, Unit
+from fml.engine.ir.training import Duration, Log, Role, StopAfter, StopWhen, Training, Unit
 from fml.engine.ops.record import Array
 from fml.engine.runtime.checkpoint import Checkpoint, write_checkpoint
 from fml.engine.runtime.executor import VariableStore
@@ -128,7 +128,11 @@ class Trainer:
         fed = {batches.feed.dim: batches.size for batches in self.batches}
         self.step = Section(training.step, sizes | fed, backend, store)
         self.measurements = measurements(training, data, sizes, backend, store)
-        self.logs = [(log, Section(log.graph, sizes, backend, store)) for log in training.logs]
+        self.logs = {
+            log.series.name: Section(log.graph, sizes, backend, store)
+            for log in training.logs
+            if log.graph is not None
+        }
         self.conditions = {
             number: Section(rule.graph, sizes, backend, store)
             for number, rule in enumerate(training.stops)
@@ -196,6 +200,9 @@ class Trainer:
                 self.moment, self.failure = self.trail.find_fault(series.name, value)
                 return
             self.record.means[series.name].add(value)
+        for log in self.training.logs:
+            if log.graph is None:
+                self.record.of_step[log.series.name] = self.step.number(log.series.output)
         self.moment, self._looked = replace(self.moment, step=self.moment.step + 1), False
         self.listener.stepped(self.progress())
 
@@ -206,11 +213,9 @@ class Trainer:
         for measurement in self.measurements:
             if measurement.rule.every is not None and self._is_due(measurement.rule.every):
                 figures |= measurement.take(self.moment)
-        for log, section in self.logs:
+        for log in self.training.logs:
             if self._is_due(log.every):
-                section.provide(self.moment)
-                section.run()
-                figures[log.series.name] = section.number(log.series.output)
+                figures[log.series.name] = self._logged(log)
         if figures:
             points = tuple(self._point(name, value) for name, value in figures.items())
             self.record.note(points, self._passed, self.store.snapshot)
@@ -222,6 +227,14 @@ class Trainer:
         if self.checkpoint and time.monotonic() > self._next_save:
             self._save(self.checkpoint)
         return why
+
+    def _logged(self, log: Log) -> float:
+        section = self.logs.get(log.series.name)
+        if section is None:
+            return self.record.of_step[log.series.name]
+        section.provide(self.moment)
+        section.run()
+        return section.number(log.series.output)
 
     def _is_due(self, duration: Duration) -> bool:
         return is_due(duration, self.moment, self.moment.step, self._seconds_before)

@@ -115,13 +115,15 @@ class Record:
     """All that was measured, and what the rules that look back make of it.
 
     `best` belongs to `keep`, and `kept` are the variables it keeps; `patience` are the rules
-    `stops falling` and `stops rising` with the best value of each.
+    `stops falling` and `stops rising` with the best value of each. `of_step` are the values that
+    the latest step gave to logs.
     """
 
     def __init__(self, training: Training) -> None:
         """Begin with nothing measured."""
         self.latest: dict[str, float] = {}
         self.history: list[Point] = []
+        self.of_step: dict[str, float] = {}
         self.means: dict[str, Mean] = {series.name: Mean() for series in training.train_series}
         self.keep = training.keep
         self.best = Best(highest=self.keep is not None and self.keep.highest)
@@ -166,6 +168,7 @@ class Record:
         """Return all but the history and the variables kept, as JSON has it."""
         return {
             "latest": self.latest,
+            "of_step": self.of_step,
             "means": {name: [m.total, m.steps] for name, m in self.means.items()},
             "best": [self.best.value, self.best.at],
             "patience": [[best.value, best.at] for _, best in self.patience],
@@ -174,6 +177,7 @@ class Record:
     def resume(self, state: Mapping[str, Any], kept: Mapping[str, Array]) -> None:
         """Go on from a `state`."""
         self.latest, self.kept = dict(state["latest"]), dict(kept)
+        self.of_step = dict(state["of_step"])
         self.means = {name: Mean(*mean) for name, mean in state["means"].items()}
         self.best.value, self.best.at = state["best"]
         for (_, best), (value, at) in zip(self.patience, state["patience"], strict=True):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from fml.dsl.program import check, lower
+from fml.engine.ir.diagnostics import FmlError
 from fml.engine.ir.source import Source
 from fml.engine.ir.text import dump, read
 from fml.engine.ir.training import Role, Training
@@ -295,3 +296,35 @@ def test_a_bound_name_never_meets_a_numbered_one() -> None:
     text = MODEL.replace("first = block(4)", "block_0 = block(4)").replace("first(x)", "block_0(x)")
     names = {n for n in lowered(text).variables if n.endswith("W")}
     assert names == {f"net.block_{n}.dense.W" for n in range(3)}
+
+
+LEARNERS = """
+data points = given {{ x: f32[3]; y: f32 }}
+model net(x: f32[N, D]) -> f32[N] {{
+  param w: f32[D] ~ zeros
+  x @ w
+}}
+train {{
+  z = net()
+  learners 4 per device {{
+    w = replica(z)
+    feed x, y from points.train |> batch(8)
+    minimize loss = mse(w(x), y)
+    using sgd(0.1)
+  }}
+  use sma(learners.w, z)
+  log {value} as "all" every 1 step
+  stop after 3 steps
+}}
+"""
+
+
+def test_the_losses_of_the_learners_are_logged_once_reduced() -> None:
+    training = lowered(LEARNERS.format(value="mean(learners.loss, over = learners)"))
+    (log,) = training.logs
+    assert log.graph is None
+    node = training.step[training.step.outputs[log.series.output]]
+    assert (node.op, node.attributes["kind"], node.mapped) == ("learners_reduce", "mean", False)
+    assert node.inputs == (training.step.outputs["loss"],)
+    with pytest.raises(FmlError, match="E0606: every learner has its own value"):
+        lowered(LEARNERS.format(value="learners.loss"))

@@ -37,6 +37,7 @@ train {{
   state drift: f32 ~ zeros
   every 4 steps {{ drift <- drift + norm(net) - previous(norm(net)) }}
   measure mae(net(x), y) on points.valid every 3 steps
+  log norm(grad(loss, net)) as "slope" every 2 steps
   keep lowest valid.mae
   stop after {steps} steps
   stop when valid.mae stops falling for 12 steps

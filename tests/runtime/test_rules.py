@@ -13,7 +13,7 @@ from fml.engine.runtime.feeding import Batches
 from fml.engine.runtime.section import Moment, is_due
 from fml.engine.runtime.trainer import Outcome, train
 from fml.engine.sources.load import load
-from tests.dsl.programs import EXAMPLES, example, lowered
+from tests.dsl.programs import EXAMPLES, example, lowered, points, trained
 
 # A plan without descent: `c` counts, and series are made of it as a case likes.
 COUNTING = """
@@ -317,3 +317,56 @@ def test_learners_are_not_run_yet() -> None:
     training = example("lenet_crossbow.fml", "crossbow")
     with pytest.raises(FmlError, match="E0901"):
         train(training, {}, NumpyBackend())
+
+
+# --- log -----------------------------------------------------------------------------------------
+
+
+def test_what_depends_on_the_batch_is_logged_as_the_step_had_it() -> None:
+    body = """
+      minimize loss = mean(ŷ^2) + net.c
+      using sgd(0.1)
+      log loss every 1 step
+      log norm(grad(loss, net)) as "slope" every 2 steps
+      log net.c as "c" every 1 step
+      stop after 6 steps
+    """
+    outcome = run(body)
+    c, losses, slopes, values = 0.0, list[tuple[int, float]](), list[tuple[int, float]](), []
+    for step in range(1, 7):
+        losses.append((step, c**2 + c))
+        if step % 2 == 0:
+            slopes.append((step, abs(2 * c + 1)))
+        c -= 0.1 * (2 * c + 1)
+        values.append((step, c))
+    for name, expected in (("loss", losses), ("slope", slopes), ("c", values)):
+        found = series(outcome, name)
+        assert [step for step, _ in found] == [step for step, _ in expected]
+        assert [v for _, v in found] == pytest.approx([v for _, v in expected], rel=1e-5)
+
+
+def test_a_log_changes_nothing() -> None:
+    text = """
+    data points = given {{ x: f32[3]; y: f32 }}
+    model net(x: f32[N, D]) -> f32[N] {{
+      param w: f32[D] ~ normal(0, 0.5)
+      state seen: f32 ~ zeros
+      seen <- seen + 1
+      dropout(0.3)(x) @ w
+    }}
+    train {{
+      net = net()
+      feed x, y from points.train |> shuffle |> batch(6)
+      minimize loss = mse(net(x), y)
+      using momentum(0.05)
+      {log}
+      stop after 8 steps
+    }}
+    """
+    with_log, without = (
+        trained(text.format(log=log), {"points": points()})
+        for log in ('log mse(net(x), y) as "again" every 1 step', "")
+    )
+    for name, value in without.variables.items():
+        np.testing.assert_array_equal(with_log.variables[name], value)
+    assert len(series(with_log, "again")) == 8
