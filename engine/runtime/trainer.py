@@ -277,7 +277,7 @@ class Trainer:
         sections = [
             self.step,
             *(section for m in self.measurements for section in m.sections),
-            *(section for _, section in self.logs),
+            *self.logs.values(),
             *self.conditions.values(),
         ]
         return footprint(
