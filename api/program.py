@@ -26,6 +26,7 @@ from fml.engine.ir.training import Training
 from fml.named import Named
 
 if TYPE_CHECKING:
+    from fml.engine.runtime.dry_run import DryRun
     from fml.engine.runtime.watch import Listener
     from fml.engine.summary import Summary
     from fml.run import Run
@@ -209,6 +210,25 @@ class Program:
 
         training = language.lower(self.checked, plan, {**(options or {}), **named_options})
         return summarise(training, split_sizes(self, training))
+
+    def dry_run(
+        self,
+        plan: str | None = None,
+        *,
+        options: Mapping[str, object] | None = None,
+        **named_options: object,
+    ) -> "DryRun":
+        """Compile and plan all graphs of a plan, and walk them once without computing.
+
+        No data are read. `print(program.dry_run())` says how much there is to do and how much
+        memory it takes; of a plan with learners, for one of them.
+
+        Raises:
+            FmlError: as `lower` raises, or sizes do not fit.
+        """
+        from fml.engine.runtime.dry_run import dry_run
+
+        return dry_run(language.lower(self.checked, plan, {**(options or {}), **named_options}))
 
     def __repr__(self) -> str:
         """Name the file, its plans and its options."""

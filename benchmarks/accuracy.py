@@ -44,7 +44,9 @@ def main() -> int:
         run = program.train(seed=seed, options=case.options)
         reached.append(run.figures["test.accuracy"])
         seconds = time.perf_counter() - began
-        print(f"seed {seed}: {reached[-1]:.4f}   {run.steps:,} steps in {seconds:.0f} s", flush=True)
+        print(
+            f"seed {seed}: {reached[-1]:.4f}   {run.steps:,} steps in {seconds:.0f} s", flush=True
+        )
     median = statistics.median(reached)
     verdict = "reached" if median >= case.least else "MISSED"
     print(f"median {median:.4f}, at least {case.least:.2f}: {verdict}")

@@ -22,6 +22,7 @@ def points(samples: int, seed: int) -> dict[str, np.ndarray]:
 
 
 def main() -> None:
+    """Train the plan `alone`, and look at what came of it."""
     program = fml.load(Path(__file__).with_name("own_rules.fml"))
     data = {"points": {"train": points(2000, seed=0), "valid": points(500, seed=1)}}
     run = program.train(plan="alone", data=data)

@@ -42,6 +42,12 @@ if TYPE_CHECKING:
     callback=arguments.named_run,
     help="Go on with the run in this folder, which was interrupted or killed.",
 )
+@click.option(
+    "--dry-run",
+    "is_dry",
+    is_flag=True,
+    help="Compile and plan everything, and compute nothing; needs no data.",
+)
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("-h", "--help", "wants_help", is_flag=True, help="Show this, and FILE's options.")
 @click.pass_context
@@ -55,6 +61,7 @@ def command(
     seed: int | None,
     name: str | None,
     resume: Path | None,
+    is_dry: bool,
     quiet: bool,
     wants_help: bool,
 ) -> None:
@@ -82,6 +89,9 @@ def command(
     options = arguments.parsed(settings)
     program = load(file)
     print_diagnostics(program.check())
+    if is_dry:
+        click.echo(program.dry_run(plan, options=options))
+        return
     request = Request(plan, options, {}, seed, device, folder=name)
     if not quiet:
         request = replace(request, watch=partial(listener_for, console=messages()))

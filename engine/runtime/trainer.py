@@ -9,7 +9,17 @@ import numpy as np
 
 from fml.engine.backends.interface import Backend
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, error
-from fml.engine.ir.training import Duration, Log, Role, StopAfter, StopWhen, Training, Unit
+from fml.engine.ir.training import (
+    LEARNERS,
+    STEPS_PER_EPOCH,
+    Duration,
+    Log,
+    Role,
+    StopAfter,
+    StopWhen,
+    Training,
+    Unit,
+)
 from fml.engine.ops.record import Array
 from fml.engine.runtime.checkpoint import Checkpoint, write_checkpoint
 from fml.engine.runtime.executor import VariableStore
@@ -123,7 +133,7 @@ class Trainer:
         first = self.batches[0] if self.batches else None
         per_epoch, batch = (first.per_epoch, first.size) if first else (1, 1)
         self.moment = Moment(0, per_epoch, batch, self.seed)
-        sizes = {"steps_per_epoch": per_epoch}
+        sizes = {str(STEPS_PER_EPOCH): per_epoch, str(LEARNERS): 1}
         self.store = store = new_store(training, backend, self.seed, sizes)
         fed = {batches.feed.dim: batches.size for batches in self.batches}
         self.step = Section(training.step, sizes | fed, backend, store)
@@ -272,18 +282,21 @@ class Trainer:
         section.run()
         return bool(section.number("condition"))
 
-    def footprint(self) -> Footprint:
-        """How much memory the run takes, by its plans."""
-        sections = [
+    def sections(self) -> list[Section]:
+        """All graphs of the run."""
+        return [
             self.step,
             *(section for m in self.measurements for section in m.sections),
             *self.logs.values(),
             *self.conditions.values(),
         ]
+
+    def footprint(self) -> Footprint:
+        """How much memory the run takes, by its plans."""
         return footprint(
             self.training,
             self.store,
-            sections,
+            self.sections(),
             self.measurements,
             writes_checkpoints=self.checkpoint is not None,
         )
