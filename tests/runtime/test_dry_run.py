@@ -34,7 +34,8 @@ def test_every_plan_of_the_examples_runs_dry(path: Path, plan: str) -> None:
 
 def test_a_dry_run_plans_what_is_run() -> None:
     training = lowered(CLASSIFIER)
-    trainer = Trainer(training, {"points": {"train": points(8)}}, NumpyBackend(), 0)
+    data = {"points": dict.fromkeys(("train", "valid", "test"), points(8))}
+    trainer = Trainer(training, data, NumpyBackend(), 0)
     dry = dry_run(training)
     assert dry.step_tasks == len(trainer.step.executable.plan.tasks)
     assert dry.footprint == trainer.footprint()
