@@ -1,13 +1,13 @@
 """Operators: static values fold, tensors become nodes, trees go leaf by leaf."""
 
-import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from fractions import Fraction
 from typing import cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import clock
 from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.elaborate.statics import fold
 from fml.dsl.values import (
     POISON,
     STATIC,
@@ -23,6 +23,7 @@ from fml.dsl.values import (
     Unknown,
     describe,
 )
+from fml.engine.ir.diagnostics import Mark
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.training import Duration
 from fml.engine.ir.types import BOOL, F32, Element, ElementType, Label, TensorType
@@ -44,28 +45,6 @@ OPERATIONS = {
     "and": "logical_and",
     "or": "logical_or",
 }
-_MAX_BITS = 4096
-_MAX_TERMS, _MAX_POWER = 1000, 100
-
-
-def _power(a: float, b: float) -> float:
-    """`a ^ b`; whole numbers beyond all measure are refused before they are computed."""
-    if isinstance(a, int) and isinstance(b, int) and a.bit_length() * b > _MAX_BITS:
-        raise OverflowError
-    return pow(a, b)
-
-
-_FOLD: Mapping[str, Callable[[float, float], float | bool]] = {
-    "+": lambda a, b: a + b,
-    "-": lambda a, b: a - b,
-    "*": lambda a, b: a * b,
-    "/": lambda a, b: a / b,
-    "^": _power,
-    "<": lambda a, b: a < b,
-    "<=": lambda a, b: a <= b,
-    ">": lambda a, b: a > b,
-    ">=": lambda a, b: a >= b,
-}
 
 
 def binary(s: Session, e: ast.Binary, left: Any_, right: Any_) -> Any_:
@@ -80,7 +59,38 @@ def binary(s: Session, e: ast.Binary, left: Any_, right: Any_) -> Any_:
     if isinstance(left, Unknown) or isinstance(right, Unknown):
         return POISON
     a, b = as_pair(s, left, right, e.left, e.right)
-    return s.op(OPERATIONS[e.operator], (a, b), (e.left, e.right))
+    made = s.op(OPERATIONS[e.operator], (a, b), (e.left, e.right))
+    if e.operator != "@":
+        _require_samples_apart(s, e, a, b, made.type)
+    return made
+
+
+def _require_samples_apart(s: Session, e: ast.Binary, a: Value, b: Value, made: TensorType) -> None:
+    """Refuse `f32[N, 1] - f32[N]`, which is every sample with every other: f32[N, N].
+
+    In a plan only the axis of the samples has no definite size. Where both ranks are the same, the
+    axes of 1 were written, and pairs are meant.
+    """
+    if s.region.rigid or a.type.rank == b.type.rank:
+        return
+    named = [dim.name for dim in made.dims if dim.name]
+    twice = {name for name in named if named.count(name) > 1}
+    if not twice or any(_count(v.type, twice) > 1 for v in (a, b)):
+        return
+    longer, shorter = (e.left, e.right) if a.type.rank > b.type.rank else (e.right, e.left)
+    axis = made.rank - 1
+    raise s.report(
+        "E0331", f"`{e.operator}` would pair every sample with every other: {made}",
+        [Mark(e.left.span, s.type_text(a)), Mark(e.right.span, s.type_text(b))],
+        notes=[*s.origin_notes(a), *s.origin_notes(b)],
+        help=f"take the axis of 1 away, `squeeze({longer.span.text}, over = {axis})`; "
+        f"if pairs are meant, `expand({shorter.span.text}, 0)`",
+    )  # fmt: skip
+
+
+def _count(type: TensorType, names: set[str]) -> int:
+    """Count the axes that have one of these names."""
+    return sum(dim.name in names for dim in type.dims)
 
 
 def unary(s: Session, e: ast.Unary, operand: Any_) -> Any_:
@@ -106,115 +116,6 @@ def unary(s: Session, e: ast.Unary, operand: Any_) -> Any_:
             raise s.report(
                 "E0401", f"`{e.operator}` takes {wanted}, found {describe(operand)}", [e.operand]
             )
-
-
-def fold(s: Session, e: ast.Binary, left: Any_, right: Any_) -> Any_:
-    """Compute with static values."""
-    if isinstance(left, Unknown) or isinstance(right, Unknown):
-        return Unknown()
-    sign = e.operator
-    if sign in {"and", "or"} and isinstance(left, bool) and isinstance(right, bool):
-        return (left and right) if sign == "and" else (left or right)
-    if sign in {"==", "!="}:
-        return _equal(left, right, sign)
-    if isinstance(left, Duration) or isinstance(right, Duration):
-        return _fold_duration(s, e, left, right)
-    if _is_number(left) and _is_number(right) and sign in _FOLD:
-        return _fold_numbers(
-            s, e, cast("int | float | Dim", left), cast("int | float | Dim", right)
-        )
-    raise s.report(
-        "E0401",
-        f"`{sign}` does not go with {describe(left)} and {describe(right)}",
-        [e],
-        help="static values of one kind are needed here",
-    )
-
-
-def _equal(left: Any_, right: Any_, sign: str) -> Any_:
-    if isinstance(left, Dim) or isinstance(right, Dim):
-        if not (_is_number(left) and _is_number(right)):
-            return sign == "!="
-        same = Dim.of(cast(int, left)) == Dim.of(cast(int, right))
-        # Two different polynomials may still be equal for some sizes.
-        return (same if sign == "==" else not same) if same else Unknown()
-    return (left == right) == (sign == "==")
-
-
-def _fold_duration(s: Session, e: ast.Binary, left: Any_, right: Any_) -> Any_:
-    match left, e.operator, right:
-        case Duration(a, unit), "*" | "/", int() | float():
-            return Duration(_fold_plain(s, e, a, right), unit)
-        case int() | float(), "*", Duration(a, unit):
-            return Duration(_fold_plain(s, e, left, a), unit)
-        case Duration(a, u), "+" | "-", Duration(b, v) if u is v:
-            return Duration(_fold_plain(s, e, a, b), u)
-        case _:
-            raise s.report(
-                "E0401",
-                f"`{e.operator}` does not go with {describe(left)} and {describe(right)}",
-                [e],
-                help="durations of one unit add up, and a number scales one",
-            )
-
-
-def _fold_numbers(
-    s: Session, e: ast.Binary, left: int | float | Dim, right: int | float | Dim
-) -> Any_:
-    sign = e.operator
-    try:
-        if isinstance(left, Dim) or isinstance(right, Dim):
-            return _fold_dims(sign, left, right)
-    except ValueError:
-        return Unknown()  # a quotient by a sum, such as 6 / (D + K): a number once both are known
-    except ZeroDivisionError:
-        raise s.report("E0408", "division by zero", [e.right]) from None
-    return _fold_plain(s, e, left, right)
-
-
-def _fold_plain(s: Session, e: ast.Binary, left: float, right: float) -> int | float:
-    """Compute with two numbers; what no f64 can hold has no value."""
-    try:
-        result = _FOLD[e.operator](left, right)
-        if isinstance(result, complex) or not math.isfinite(result):
-            raise OverflowError
-    except ZeroDivisionError:
-        raise s.report("E0408", "division by zero", [e.right]) from None
-    except (OverflowError, ValueError):
-        raise s.report("E0408", f"`{e.operator}` has no finite value here", [e]) from None
-    return result
-
-
-def _fold_dims(sign: str, left: int | float | Dim, right: int | float | Dim) -> Any_:
-    if isinstance(left, float) and not left.is_integer():
-        return Unknown()
-    if isinstance(right, float) and not right.is_integer():
-        return Unknown()
-    a = Dim.of(left if isinstance(left, Dim) else int(left))
-    b = Dim.of(right if isinstance(right, Dim) else int(right))
-    if len(a.terms) * len(b.terms) > _MAX_TERMS:
-        return Unknown()  # a number once the sizes are known
-    match sign:
-        case "+":
-            return simplest(a + b)
-        case "-":
-            return simplest(a - b)
-        case "*":
-            return simplest(a * b)
-        case "/":
-            return simplest(a / b)
-        case "^" if b.size is not None and 0 <= b.size <= _MAX_POWER:
-            return simplest(a**b.size) if len(a.terms) ** b.size <= _MAX_TERMS else Unknown()
-        case _:
-            return Unknown()
-
-
-def simplest(dim: Dim) -> int | float | Dim:
-    """Return a dimension as a plain number if it is one."""
-    value = dim.constant
-    if value is None:
-        return dim
-    return int(value) if value.denominator == 1 else float(value)
 
 
 def to_dim(s: Session, value: Any_, at: ast.Syntax) -> Dim | Poison:
@@ -243,10 +144,6 @@ def to_dim(s: Session, value: Any_, at: ast.Syntax) -> Dim | Poison:
         case _:
             pass
     raise s.report("E0401", f"a dimension is needed here, found {describe(value)}", [at])
-
-
-def _is_number(value: Any_) -> bool:
-    return isinstance(value, int | float | Dim) and not isinstance(value, bool)
 
 
 def _has_tensor(*values: Any_) -> bool:
@@ -361,7 +258,8 @@ def as_tensor(
             return Tensor(s.builder.constant(value, TensorType(number_element(value, element))))
         case Dim():
             element = number_element(1, element)
-            return Tensor(s.builder.call("dim_value", dim=value, element=element))
+            made = s.builder.call("dim_value", dim=value, element=element)  # pyright: ignore[reportArgumentType]
+            return Tensor(made)
         case tuple():
             return stack(s, cast("tuple[Any_, ...]", value), at, element)
         case _:

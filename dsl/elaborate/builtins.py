@@ -19,6 +19,7 @@ from fml.dsl.elaborate import (
     folding,
     reductions,
     shapes,
+    statics,
     windows,
 )
 from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
@@ -215,7 +216,7 @@ def _fan(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
         "fan_in": dims[-2] if len(dims) > 1 else prod(dims, start=Dim.of(1)),
         "fan_out": dims[-1] if dims else Dim.of(1),
     }
-    return arithmetic.simplest(sizes[p.name] * window)
+    return statics.simplest(sizes[p.name] * window)
 
 
 # --- splits --------------------------------------------------------------------------------------
@@ -251,7 +252,7 @@ def _learners_size(s: Session, p: Primitive, bound: Arguments, e: ast.Expression
     if isinstance(value, Dim | int | float):
         return value
     tensor = as_tensor(s, value, bound["x"].at)
-    return arithmetic.simplest(prod(tensor.type.dims, start=Dim.of(1)))
+    return statics.simplest(prod(tensor.type.dims, start=Dim.of(1)))
 
 
 def _table() -> dict[str, Primitive]:

@@ -73,7 +73,7 @@ def in_element(s: Session, tensor: Tensor, element: ElementType) -> Tensor:
     fits = not isinstance(element, Element) or not element.is_float
     if fits or tensor.type.element == element or not is_of_clock(tensor.value):
         return tensor
-    return Tensor(tensor.value.call("cast", element=element))
+    return Tensor(tensor.value.call("cast", element=element))  # pyright: ignore[reportArgumentType]
 
 
 def is_of_clock(value: Value) -> bool:

@@ -5,8 +5,9 @@ from contextlib import contextmanager
 
 from fml.dsl import ast
 from fml.dsl.elaborate import calls, optimizers, signatures
-from fml.dsl.elaborate.arithmetic import simplest, to_dim
+from fml.dsl.elaborate.arithmetic import to_dim
 from fml.dsl.elaborate.session import Attempts, Failed, PlanState, Session
+from fml.dsl.elaborate.statics import simplest
 from fml.dsl.modules import Module
 from fml.dsl.scope import Entry, Scope
 from fml.dsl.values import POISON, Any_, Instance, LayerFactory, Poison, Tensor, Unknown

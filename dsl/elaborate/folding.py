@@ -4,8 +4,8 @@ import math
 from collections.abc import Callable, Mapping
 
 from fml.dsl import ast
-from fml.dsl.elaborate.arithmetic import simplest
 from fml.dsl.elaborate.session import Session
+from fml.dsl.elaborate.statics import simplest
 from fml.dsl.values import Any_, Unknown, describe
 from fml.engine.ir.dims import Dim
 

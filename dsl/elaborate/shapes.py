@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING, cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import arithmetic, reductions
-from fml.dsl.elaborate.arithmetic import as_tensor, read, simplest, to_dim
+from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
 from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.elaborate.statics import simplest
 from fml.dsl.values import Any_, LearnersValue, Poison, Tensor, Tree, Unknown, describe
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.types import Element

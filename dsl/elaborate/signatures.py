@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING, cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import expressions, names
-from fml.dsl.elaborate.arithmetic import as_tensor, read, simplest, to_dim
+from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
 from fml.dsl.elaborate.clock import is_of_clock
 from fml.dsl.elaborate.session import Attempts, Failed, Origin, Session
+from fml.dsl.elaborate.statics import simplest
 from fml.dsl.elaborate.syntax import walk
 from fml.dsl.scope import Entry, Scope
 from fml.dsl.values import Any_, Poison, Size, Tensor, Tree, Unknown, describe
