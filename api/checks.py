@@ -30,18 +30,22 @@ def as_path(value: object, wanted: str, help: str, name: str = "path") -> Path:
     return Path(path)
 
 
+def as_whole(name: str, value: object, least: int, help: str = "") -> int:
+    """Return a whole number of at least `least` as Python has it."""
+    wanted = f"a whole number of at least {least}"
+    try:
+        number = operator.index(cast("Any", value))
+    except TypeError:
+        raise not_of_kind(name, wanted, value, help) from None
+    if number < least or isinstance(value, bool):
+        raise not_of_kind(name, wanted, value, help)
+    return number
+
+
 def as_seed(value: object) -> int | None:
     """Return a seed as a Python number."""
-    if value is None:
-        return None
     help = "seed=0, or leave it out for the plan's own"
-    try:
-        seed = operator.index(cast("Any", value))
-    except TypeError:
-        raise not_of_kind("seed", "a whole number of at least 0", value, help) from None
-    if seed < 0 or isinstance(value, bool):
-        raise not_of_kind("seed", "a whole number of at least 0", value, help)
-    return seed
+    return None if value is None else as_whole("seed", value, 0, help)
 
 
 def as_folder(value: object) -> str | Literal[False] | None:

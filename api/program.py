@@ -15,6 +15,7 @@ from fml.checks import (
     as_path,
     as_plan,
     as_seed,
+    as_whole,
 )
 from fml.dsl import program as language
 from fml.dsl.options import OptionInfo
@@ -105,6 +106,10 @@ class Program:
         """
         return language.lower(self.checked, as_plan(plan), options)
 
+    def _lowered(self, plan: object, options: object, named: Mapping[str, object]) -> Training:
+        settings = as_options(options, named, self.options)
+        return language.lower(self.checked, as_plan(plan), settings)
+
     def train(
         self,
         plan: str | None = None,
@@ -180,7 +185,8 @@ class Program:
 
         wanted = "a `.svg`, `.png`, `.pdf` or `.dot` file"
         path = None if path is None else as_path(path, wanted, 'program.visualize("graph.svg")')
-        training = language.lower(self.checked, plan, {**(options or {}), **named_options})
+        max_depth = None if max_depth is None else as_whole("max_depth", max_depth, 1)
+        training = self._lowered(plan, options, named_options)
         chosen = _graph_of(training, graph)
         titles = (Path(self.name).name, training.name and f"plan {training.name}", graph)
         title = " · ".join(filter(None, titles))
@@ -208,7 +214,7 @@ class Program:
         from fml.engine.summary import summarise
         from fml.training import split_sizes
 
-        training = language.lower(self.checked, plan, {**(options or {}), **named_options})
+        training = self._lowered(plan, options, named_options)
         return summarise(training, split_sizes(self, training))
 
     def dry_run(
@@ -228,7 +234,7 @@ class Program:
         """
         from fml.engine.runtime.dry_run import dry_run
 
-        return dry_run(language.lower(self.checked, plan, {**(options or {}), **named_options}))
+        return dry_run(self._lowered(plan, options, named_options))
 
     def __repr__(self) -> str:
         """Name the file, its plans and its options."""

@@ -366,6 +366,18 @@ def test_what_is_no_path_or_text_gets_the_way_out(
     assert way_out in caught.value.diagnostics[0].help
 
 
+def test_every_way_to_a_plan_checks_what_it_is_handed() -> None:
+    program = fml.loads(CLASSIFIER)
+    way: Any
+    for way in (program.summary, program.dry_run, program.visualize):
+        for arguments in ({"plan": 3}, {"options": 3}):
+            with pytest.raises(fml.FmlError) as caught:
+                way(**arguments)
+            assert codes(caught) == ["E0744"]
+    with pytest.raises(fml.FmlError, match="`max_depth` must be a whole number of at least 1"):
+        program.visualize(max_depth=0)
+
+
 def test_an_error_as_text_has_its_notes_and_the_way_out() -> None:
     with pytest.raises(fml.FmlError) as caught:
         fml.loads(CLASSIFIER).train(learning_rate=1, lr=None)
