@@ -13,7 +13,9 @@ from fml.engine.ir.training import Model as LoweredModel
 from fml.engine.ir.types import Label
 from fml.engine.ops.record import Array
 from fml.engine.sources.csv import read_csv
+from fml.engine.sources.images import read_new
 from fml.engine.sources.load import transform
+from fml.engine.sources.read import arguments_of
 from fml.engine.sources.table import Table
 
 if TYPE_CHECKING:
@@ -24,8 +26,9 @@ def predictions(run: "Run", rows: Path | Mapping[str, object]) -> dict[str, Arra
     """Return columns of predictions, an entry a row, in order.
 
     `rows` are the columns that the data set's fields are computed from: a CSV file, or arrays by
-    name. A classifier gives `prediction`, the class, and a column
-    `score_CLASS` for each with the model's own outputs; any other model `prediction` alone.
+    name; for a data set of images, an image or a folder of them. A classifier gives `prediction`,
+    the class, and a column `score_CLASS` for each with the model's own outputs; any other model
+    `prediction` alone. Rows from images begin with `file`, its name.
 
     Raises:
         FmlError: E0742 and E0743, the model is not one for rows; E05xx, the rows do not fit.
@@ -38,7 +41,8 @@ def predictions(run: "Run", rows: Path | Mapping[str, object]) -> dict[str, Arra
     fields = list(dict.fromkeys(lowered.fed.values()))
     values = transform(dataset, table, loaded.statistics, loaded.classes, fields)
     result = model(**{argument: values[field] for argument, field in lowered.fed.items()})
-    return _columns(result, _label(lowered, dataset, result), loaded.classes)
+    named = {"file": np.array(table.files, object)} if table.files else {}
+    return {**named, **_columns(result, _label(lowered, dataset, result), loaded.classes)}
 
 
 def note_on_scores(columns: Mapping[str, Array]) -> str:
@@ -85,14 +89,17 @@ def _dataset(run: "Run", lowered: LoweredModel) -> Dataset:
 def _table(dataset: Dataset, rows: Path | Mapping[str, object], base: Path) -> Table:
     if isinstance(rows, Mapping):
         return Table({name: _column(values) for name, values in rows.items()}, "the table")
-    # Files for prediction are CSV, whatever the data set was read from.
-    way_out = "give the CSV file that the rows are in"
-    if rows.is_dir():
-        raise error("E0503", f"`{rows}` is a folder", help=way_out)
+    of_images = dataset.source == "images"
+    way_out = "give the images" if of_images else "give the CSV file that the rows are in"
     if not rows.exists():
         near = did_you_mean(rows.name, (file.name for file in rows.parent.glob("*.csv*")))
         raise error("E0501", f"`{rows}` does not exist", help=near or way_out)
-    header = dataset.arguments.get("header") is not False
+    if of_images:
+        return read_new(rows)
+    # Other files for prediction are CSV, whatever the data set was read from.
+    if rows.is_dir():
+        raise error("E0503", f"`{rows}` is a folder", help=way_out)
+    header = dataset.source != "csv" or bool(arguments_of(dataset)["header"])
     return read_csv({"path": str(rows.absolute()), "header": header}, base)
 
 

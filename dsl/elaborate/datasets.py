@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import count
 from typing import TYPE_CHECKING
 
 from fml.dsl import ast
@@ -107,18 +108,18 @@ def lower(s: Session, value: DataValue) -> Dataset:
     )
 
 
-def _arguments(s: Session, declaration: ast.Data, module: Module) -> dict[str, object]:
+def _arguments(s: Session, declaration: ast.Data, module: Module) -> dict[str | int, object]:
+    """The arguments by name, or by place, counted from 0: sources know what theirs are called."""
     source = declaration.source
-    arguments: dict[str, object] = {}
-    if isinstance(source, ast.Call):
-        for place, argument in enumerate(source.arguments):
-            value = expressions.evaluate_static(
-                s, argument.value, Scope(module, None), "a static value"
-            )
-            name = argument.name or ("path" if place == 0 else None)
-            if name is None:
-                raise s.report("E0205", "give this argument by name", [argument])
-            arguments[name] = value
+    arguments: dict[str | int, object] = {}
+    places = count()
+    for argument in source.arguments if isinstance(source, ast.Call) else ():
+        key = next(places) if argument.name is None else argument.name
+        if key in arguments:
+            raise s.report("E0205", f"`{key}` is given twice", [argument])
+        arguments[key] = expressions.evaluate_static(
+            s, argument.value, Scope(module, None), "a static value"
+        )
     return arguments
 
 

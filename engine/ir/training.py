@@ -118,15 +118,15 @@ class Statistic:
 class Dataset:
     """A `data` declaration.
 
-    `source` is the kind (`csv`, `given`), `arguments` its own (path, header). `graph` turns
-    `column` nodes (attribute `name`: a str, or an int for a place) into the outputs named like the
-    fields, with the leading dimension `N`, the number of samples; `given` data have columns named
-    like their fields.
+    `source` is the kind (`csv`, `given`), `arguments` its own by name (path, header), or by place,
+    counted from 0. `graph` turns `column` nodes (attribute `name`: a str, or an int for a place)
+    into the outputs named like the fields, with the leading dimension `N`, the number of samples;
+    `given` data have columns named like their fields.
     """
 
     name: str
     source: str
-    arguments: Mapping[str, object]
+    arguments: Mapping[str | int, object]
     fields: tuple[Field, ...]
     graph: Graph
     split: Split | None = None

@@ -73,8 +73,10 @@ class Columns:
         column = self.table.column(name)
         shown = _shown(name)
         if is_text(column):
-            row = next(i for i, cell in enumerate(column) if not is_number(cell))
-            raise self._no_number(row, shown, str(column[row]))
+            row = next((i for i, cell in enumerate(column) if not is_number(cell)), None)
+            # All may be numbers to read, and were strings to whoever saved them.
+            cell = f'"{column[0]}"' if row is None else str(column[row])
+            raise self._no_number(row or 0, shown, cell)
         chosen = self._shaped(column, shown, type)[rows]
         wrong = ~np.isfinite(chosen) if chosen.dtype.kind == "f" else np.zeros(0, bool)
         if type.dtype.kind in "iu" and not np.can_cast(chosen.dtype, type.dtype):
@@ -91,7 +93,7 @@ class Columns:
         wanted = type.with_shape(type.shape[1:]).sizes
         if column.shape[1:] == wanted:
             return column
-        if wanted and math.prod(column.shape[1:]) == math.prod(wanted):
+        if wanted and _is_alike(column.shape[1:], wanted):
             return column.reshape(len(column), *wanted)
         found = "x".join(map(str, column.shape[1:])) or "a single number"
         needed = "x".join(map(str, wanted)) or "a single number"
@@ -111,6 +113,13 @@ class Columns:
             "E0504", f"{self.table.place(row)} {found}",
             help="correct the cell or leave the line out; words are read by a field `label[K]`",
         )  # fmt: skip
+
+
+def _is_alike(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:
+    """Whether the entries of one shape are those of the other in the same order and places."""
+    if 1 in (len(found), len(wanted)):
+        return math.prod(found) == math.prod(wanted)
+    return [n for n in found if n != 1] == [n for n in wanted if n != 1]
 
 
 def _shown(column: object) -> str:

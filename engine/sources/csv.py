@@ -12,6 +12,8 @@ from fml.engine.ops.record import Array
 from fml.engine.sources.paths import find_file, read_text
 from fml.engine.sources.table import Argument, Arguments, Source, Table
 
+_HEAD = 1 << 20
+
 
 def read_csv(arguments: Arguments, base: Path) -> Table:
     """Read a file: a column holds numbers if every cell is a number, else text.
@@ -26,14 +28,14 @@ def read_csv(arguments: Arguments, base: Path) -> Table:
     return _table(path, read_text(path), with_header=bool(arguments["header"]))
 
 
-def read_head(arguments: Arguments, base: Path, nbytes: int) -> Table:
-    """Read the lines that begin a file, about `nbytes` of text.
+def read_head(arguments: Arguments, base: Path) -> Table:
+    """Read the lines that begin a file, about 1 MiB of text.
 
     Raises:
         FmlError: as `read_csv`.
     """
     path = find_file(str(arguments["path"]), base)
-    text = read_text(path, nbytes)
+    text = read_text(path, _HEAD)
     end = len(text)
     # Up to the last end of a line that is in no quotes.
     while (end := text.rfind("\n", 0, end)) >= 0 and text.count('"', 0, end) % 2:
@@ -110,4 +112,5 @@ CSV = Source(
     "A table as text, plain or compressed with gzip.",
     (Argument("path", str), Argument("header", bool, default=True)),
     read_csv,
+    read_head,
 )

@@ -1,5 +1,6 @@
 """A look at the data of a plan without reading much of them, for `fml check`."""
 
+import os
 from pathlib import Path
 
 import numpy as np
@@ -7,11 +8,11 @@ import numpy as np
 from fml.engine.ir.diagnostics import Diagnostic, FmlError
 from fml.engine.ir.training import Dataset
 from fml.engine.ir.types import Label
-from fml.engine.sources.columns import Columns
-from fml.engine.sources.csv import read_head
+from fml.engine.sources.columns import Columns, label_fields, source_column
+from fml.engine.sources.labels import declared
 from fml.engine.sources.load import load
 from fml.engine.sources.paths import find_file
-from fml.engine.sources.read import arguments_of
+from fml.engine.sources.read import SOURCES, arguments_of
 from fml.engine.sources.table import declared_at, is_text
 
 # What is read whole, in bytes of its files or samples of a generator: a fraction of a second.
@@ -20,13 +21,13 @@ _FEW = 100_000
 
 
 def look(dataset: Dataset, base: Path) -> tuple[tuple[Diagnostic, ...], str]:
-    """Read a data set if it is small, else the first lines of a table.
+    """Read a data set if it is small, else some samples of a source that can tell them apart.
 
-    Returns warnings, and in words what was not looked at. Data that are not there, or come from
-    a source that is not available yet, are no fault.
+    Returns warnings, and in words what was not looked at. Data that are not there are no fault, nor
+    is a package for them that is not installed.
 
     Raises:
-        FmlError: E0502 to E0513, what was read is not as declared.
+        FmlError: E0502 to E0511, what was read is not as declared.
     """
     if dataset.source == "given":
         return (), ""
@@ -34,7 +35,7 @@ def look(dataset: Dataset, base: Path) -> tuple[tuple[Diagnostic, ...], str]:
         return _look(dataset, base)
     except FmlError as fault:
         (first, *_) = fault.diagnostics
-        if first.code not in {"E0501", "E0902"}:
+        if first.code not in {"E0501", "E0512"}:
             raise
         near = f"; {first.help}" if first.help.startswith("did you mean") else ""
         return (), f"`{dataset.name}` was not looked at: {first.message}{near}"
@@ -51,22 +52,28 @@ def _look(dataset: Dataset, base: Path) -> tuple[tuple[Diagnostic, ...], str]:
     size = _nbytes(path)
     if size <= _SMALL:
         return load(dataset, None, base).warnings, ""
-    if dataset.source != "csv":
+    head = SOURCES[dataset.source].head
+    if head is None:
         return (), f"`{dataset.name}` was not looked at: {path} has {size / 1e6:,.0f} MB"
     with declared_at(dataset.span):
-        table = read_head(arguments, base, _SMALL)
+        table = head(arguments, base)
     _require(Columns(dataset, table, {}))
-    return (), f"of `{dataset.name}` the first {table.samples:,} lines were looked at"
+    return (), f"of `{dataset.name}` {table.samples:,} samples were looked at"
 
 
 def _require(columns: Columns) -> None:
     """Look at the columns that fields read; of texts, not at how many classes they are."""
-    rows = np.arange(columns.table.samples)
-    for node in columns.dataset.graph.of_op("column"):
+    dataset, table = columns.dataset, columns.table
+    for field in label_fields(dataset):
+        if (name := source_column(dataset, field)) in table.classes:
+            declared(field, table.classes[str(name)], table)
+    rows = np.arange(table.samples)
+    for node in dataset.graph.of_op("column"):
         if not (isinstance(node.type.element, Label) and is_text(columns.held(node))):
             columns.values(node, rows)
 
 
 def _nbytes(path: Path) -> int:
-    files = path.iterdir() if path.is_dir() else [path]
-    return sum(file.stat().st_size for file in files)
+    """What is in a file or folder; what may not be looked at is told when it is read."""
+    inner = (Path(place, name) for place, _, names in os.walk(path) for name in names)
+    return sum(file.stat().st_size for file in (path, *inner) if file.is_file())

@@ -11,13 +11,18 @@ from fml.engine.sources.blobs import BLOBS
 from fml.engine.sources.csv import CSV
 from fml.engine.sources.given import table_of
 from fml.engine.sources.idx import IDX
+from fml.engine.sources.images import IMAGES
 from fml.engine.sources.line import LINE
+from fml.engine.sources.parquet import PARQUET
 from fml.engine.sources.spirals import SPIRALS
 from fml.engine.sources.table import Argument, Source, Table, declared_at
 from fml.engine.sources.text import TEXT
 
 SOURCES: Mapping[str, Source] = MappingProxyType(
-    {source.name: source for source in (CSV, IDX, NPZ, NPY, TEXT, BLOBS, SPIRALS, LINE)}
+    {
+        source.name: source
+        for source in (CSV, PARQUET, IDX, IMAGES, NPZ, NPY, TEXT, BLOBS, SPIRALS, LINE)
+    }
 )
 
 
@@ -25,58 +30,65 @@ def read_table(dataset: Dataset, given: object, base: Path) -> Table:
     """Read the source of a data set; `given` are the arrays handed over from Python, if any.
 
     Raises:
-        FmlError: E0501 to E0507 as the source raises, E0902 for a source that is not there yet.
+        FmlError: E0501 to E0512 as the source raises.
     """
     if dataset.source == "given":
         return table_of(dataset, given)
     with declared_at(dataset.span):
-        return _source(dataset).read(arguments_of(dataset), base)
-
-
-def _source(dataset: Dataset) -> Source:
-    source = SOURCES.get(dataset.source)
-    if source is None:
-        raise _placed(
-            dataset, "E0902", f"the source `{dataset.source}` is not available yet",
-            f"there are {', '.join([*SOURCES, 'given'])}",
-        )  # fmt: skip
-    return source
+        return SOURCES[dataset.source].read(arguments_of(dataset), base)
 
 
 def arguments_of(dataset: Dataset) -> dict[str, bool | float | str]:
     """All arguments of a data set's source, the defaults of those that are left out included.
 
     Raises:
-        FmlError: E0507, an argument that does not fit; E0902 as `read_table`.
+        FmlError: E0507, an argument that does not fit.
     """
-    source = _source(dataset)
-    known = {argument.name: argument for argument in source.arguments}
-    for name in dataset.arguments:
+    source = SOURCES[dataset.source]
+    given = _named(dataset, source)
+    return {a.name: _argument(dataset, a, given.get(a.name, a.default)) for a in source.arguments}
+
+
+def _named(dataset: Dataset, source: Source) -> dict[str, object]:
+    """The arguments that are given, by name; those by place follow the order of the source's."""
+    known = [argument.name for argument in source.arguments]
+    named: dict[str, object] = {}
+    for key, value in dataset.arguments.items():
+        if isinstance(key, int) and key >= len(known):
+            raise _placed(
+                dataset, "E0507", f"`{source.name}` has no argument {key + 1}",
+                f"its arguments are {', '.join(known)}",
+            )  # fmt: skip
+        name = known[key] if isinstance(key, int) else key
         if name not in known:
-            listed = f"its arguments are {', '.join(known)}"
             raise _placed(
                 dataset, "E0507", f"`{source.name}` has no argument `{name}`",
-                did_you_mean(name, known) or listed,
+                did_you_mean(name, known) or f"its arguments are {', '.join(known)}",
             )  # fmt: skip
-    return {name: _argument(dataset, source, a) for name, a in known.items()}
+        if name in named:
+            raise _placed(
+                dataset, "E0507", f"`{name}` of `{source.name}` is given twice",
+                f"it is argument {known.index(name) + 1} as well",
+            )  # fmt: skip
+        named[name] = value
+    return named
 
 
-def _argument(dataset: Dataset, source: Source, argument: Argument) -> bool | float | str:
-    value = dataset.arguments.get(argument.name, argument.default)
+def _argument(dataset: Dataset, argument: Argument, value: object) -> bool | float | str:
     if value is None:
         raise _placed(
-            dataset, "E0507", f"`{source.name}` needs its `{argument.name}`",
-            f'`{source.name}({argument.name} = ...)`',
+            dataset, "E0507", f"`{dataset.source}` needs its `{argument.name}`",
+            f'`{dataset.source}({argument.name} = ...)`',
         )  # fmt: skip
     if not argument.accepts(value):
         kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text"}
         raise _placed(
-            dataset, "E0507", f"`{argument.name}` of `{source.name}` is {kinds[argument.kind]}, "
+            dataset, "E0507", f"`{argument.name}` of `{dataset.source}` is {kinds[argument.kind]}, "
             f"found {value!r}", "",
         )  # fmt: skip
     if argument.least is not None and not isinstance(value, str) and value < argument.least:
         raise _placed(
-            dataset, "E0507", f"`{argument.name}` of `{source.name}` is {value:g}",
+            dataset, "E0507", f"`{argument.name}` of `{dataset.source}` is {value:g}",
             f"use {argument.least} or more",
         )  # fmt: skip
     return value

@@ -24,7 +24,8 @@ class Table:
     A column of numbers may hold NaN where a cell has none; one of text holds `str` objects.
     `origin` says where it was read, for errors; `lines` are the samples' lines in a text file.
     `splits` are the rows of the splits that a source has of its own. `classes` are the texts of
-    columns that hold class numbers already, in the order of these.
+    columns that hold class numbers already, in the order of these. `files` are the samples' own
+    files, where each has one. `count` is the number of samples of columns that are read late.
     """
 
     columns: Mapping[str, Array]
@@ -32,14 +33,20 @@ class Table:
     lines: Sequence[int] = ()
     splits: Mapping[str, Array] = field(default_factory=dict[str, Array])
     classes: Mapping[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
+    files: Sequence[str] = ()
+    count: int | None = None
 
     @property
     def samples(self) -> int:
         """The number of samples."""
+        if self.count is not None:
+            return self.count
         return len(next(iter(self.columns.values()))) if self.columns else 0
 
     def place(self, row: int) -> str:
         """Where a sample stands, in words."""
+        if self.files:
+            return f"{self.files[row]} of {self.origin}"
         where = f"line {self.lines[row]}" if len(self.lines) else f"sample {row}"
         return f"{where} of {self.origin}"
 
@@ -54,7 +61,7 @@ class Table:
         count = len(self.columns)
         if isinstance(name, int):
             if -count <= name < count:
-                return list(self.columns.values())[name]
+                return self.columns[[*self.columns][name]]
             raise error(
                 "E0502", f"{self.origin} has no column {name}",
                 help=f"its columns are 0 to {count - 1}",
@@ -126,10 +133,12 @@ class Argument:
 class Source:
     """A kind of source: its name, what it is in a line, its arguments, and how it is read.
 
-    `read` is given every argument and the folder of the file that declares the data set.
+    `read` is given every argument and the folder of the file that declares the data set; `head`
+    reads as much of large data as a moment allows, of all columns and with all `classes`.
     """
 
     name: str
     doc: str
     arguments: tuple[Argument, ...]
     read: Callable[[Arguments, Path], Table]
+    head: Callable[[Arguments, Path], Table] | None = None

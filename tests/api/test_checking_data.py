@@ -1,9 +1,14 @@
 """`fml check` compares the data that are there with their declarations, and stays fast."""
 
 import gzip
+import sys
 from pathlib import Path
 
+import numpy as np
+import pyarrow
 import pytest
+from PIL import Image
+from pyarrow import parquet
 
 from tests.api.test_cli import fml
 from tests.api.test_runs import FLOWERS, flowers_csv
@@ -85,7 +90,7 @@ def test_of_a_large_table_the_first_lines_are_looked_at(
     write(large_csv("length,width,species"))
     ran = fml(capfd, "check", "flowers.fml")
     assert (ran.status, ran.out) == (0, "no errors in 1 file\n")
-    assert ran.err.startswith("note: of `flowers` the first ")
+    assert ran.err.startswith("note: of `flowers` ")
     write(large_csv("length,height,species"))
     ran = fml(capfd, "check", "flowers.fml")
     assert ran.status == 2
@@ -96,10 +101,87 @@ def test_of_a_large_table_the_first_lines_are_looked_at(
     assert "error[E0504]" in ran.err
 
 
-def test_sources_that_cannot_be_read_yet_are_said_to_be_so(
-    project: Path, capfd: pytest.CaptureFixture[str]
+def test_data_of_a_package_that_is_not_installed_are_no_fault(
+    project: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow.parquet", None)
+    Path("flowers.csv").write_text(flowers_csv())
     Path("flowers.fml").write_text(FLOWERS.replace('csv("', 'parquet("'))
     ran = fml(capfd, "check", "flowers.fml")
     assert ran.status == 0
-    assert ran.err.startswith("note: `flowers` was not looked at: the source `parquet`")
+    assert ran.err.startswith("note: `flowers` was not looked at: `parquet` reads with pyarrow")
+
+
+def test_of_a_large_parquet_file_the_first_samples_are_looked_at(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("flowers.fml").write_text(FLOWERS.replace("flowers.csv", "d").replace("csv", "parquet"))
+    random = np.random.default_rng(0)
+    columns = {name: random.normal(size=200_000) for name in ("length", "width")}
+    columns["species"] = np.array(["aster"] * 200_000)  # other classes may follow
+    columns["width"][-1] = np.nan
+    parquet.write_table(pyarrow.table(columns), "d")
+    ran = fml(capfd, "check", "flowers.fml")
+    assert (ran.status, ran.err) == (0, "note: of `flowers` 10,000 samples were looked at\n")
+    columns["width"][0] = np.nan
+    parquet.write_table(pyarrow.table(columns), "d")
+    ran = fml(capfd, "check", "flowers.fml")
+    assert ran.status == 2
+    assert "error[E0504]" in ran.err
+
+
+IMAGES = """
+data d = images("d") { x: f32[300, 200, 3] = image; y: label[3] = label }
+model net(x: f32[N, H, W, C]) -> f32[N, 3] = x |> mean(over = [H, W]) |> dense(3)
+train {
+  net = net()
+  feed x from d.train |> batch(2)
+  minimize mean(net(x)^2)
+  using sgd(0.1)
+  stop after 1 epochs
+}
+"""
+
+
+def test_of_a_large_folder_of_images_one_of_each_class_is_looked_at(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    for kind in range(3):
+        Path(f"d/{kind}").mkdir(parents=True)
+        for number in range(3):
+            pixels = random.integers(0, 256, (300, 200, 3), np.uint8)  # noise cannot be packed
+            Image.fromarray(pixels).save(f"d/{kind}/{number}.png")
+    Path("d/1/2.png").write_bytes(b"spoilt")
+    Path("d.fml").write_text(IMAGES)
+    ran = fml(capfd, "check", "d.fml")
+    assert (ran.status, ran.err) == (0, "note: of `d` 3 samples were looked at\n")
+    for before, after, code in (
+        ("300, 200, 3", "200, 300, 3", "E0511"), ("label[3]", "label[2]", "E0508"),
+        ("label[3]", "label[4]", "E0508"),
+    ):  # fmt: skip
+        Path("d.fml").write_text(IMAGES.replace(before, after))
+        ran = fml(capfd, "check", "d.fml")
+        assert ran.status == 2
+        assert f"error[{code}]" in ran.err
+    Path("d/1/0.png").write_bytes(b"spoilt")
+    Path("d.fml").write_text(IMAGES)
+    ran = fml(capfd, "check", "d.fml")
+    assert ran.status == 2
+    assert "error[E0510]" in ran.err
+    assert "d/1/0.png" in ran.err
+
+
+def test_a_small_folder_of_images_is_looked_at_whole(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    for kind in range(3):
+        Path(f"d/{kind}").mkdir(parents=True)
+        Image.new("RGB", (200, 300)).save(f"d/{kind}/0.png")
+    Path("d.fml").write_text(IMAGES)
+    ran = fml(capfd, "check", "d.fml")
+    assert (ran.status, ran.err) == (0, "")
+    Path("d/2/1.png").write_bytes(b"spoilt")
+    ran = fml(capfd, "check", "d.fml")
+    assert ran.status == 2
+    assert "error[E0510]" in ran.err

@@ -4,7 +4,10 @@ import re
 from pathlib import Path
 
 import numpy as np
+import pyarrow
 import pytest
+from PIL import Image
+from pyarrow import parquet
 
 from fml.dsl import ast
 from fml.dsl.elaborate.session import Session
@@ -29,6 +32,16 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     images, labels = random.integers(0, 17, (50, 8, 8), np.uint8), np.arange(50) % 10
     np.savez(tmp_path / "digits.npz", image=images, label=labels)
     np.save(tmp_path / "waves.npy", random.normal(size=(20, 16)).astype(np.float32))
+    weather = {
+        "pressure": random.normal(1013, 8, 30), "humidity": random.integers(20, 100, 30),
+        "tomorrow": ["rain", "sun", "rain"] * 10,
+    }  # fmt: skip
+    parquet.write_table(pyarrow.table(weather), tmp_path / "weather.parquet")
+    for kind in ("ash", "oak"):
+        (tmp_path / "leaves" / kind).mkdir(parents=True)
+        for number in range(4):
+            pixels = random.integers(0, 256, (16, 24, 3), np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "leaves" / kind / f"{number:03}.png")
     (tmp_path / "poem.txt").write_text("the rose is red, the violet's blue\n" * 9, encoding="utf-8")
     fashion = tmp_path / "fashion-mnist"
     fashion.mkdir()
