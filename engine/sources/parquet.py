@@ -1,7 +1,7 @@
 """`parquet("measured.parquet")`: a table by columns, read by pyarrow as fields need them."""
 
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -120,13 +120,14 @@ def _texts(column: Any) -> Array:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _told(path: Path) -> Generator[None]:
     """Tell what pyarrow finds wrong with a file as E0510."""
     arrow = imported("pyarrow", "pyarrow", "parquet")
     try:
         yield
     except (OSError, arrow.ArrowException) as reason:
-        why = os.strerror(reason.errno) if getattr(reason, "errno", None) else str(reason)
+        code = reason.errno if isinstance(reason, OSError) else None
+        why = os.strerror(code) if code else str(reason)
         raise _foreign(path, why) from None
 
 
