@@ -60,17 +60,22 @@ class Recorder:
         self.next.stopped(progress, why)
 
 
+def create(program: "Program", training: Training, request: "Request") -> RunFolder:
+    """Make the folder of a run."""
+    path = Path(program.name)
+    stem = path.stem if path.suffix == ".fml" else "run"
+    name = None if request.folder is False else request.folder
+    return RunFolder.create("-".join(filter(None, (stem, training.name))), name)
+
+
 def begin(
+    folder: RunFolder,
     program: "Program",
     training: Training,
     data: Mapping[str, LoadedData],
     request: "Request",
-) -> RunFolder:
-    """Make the folder of a run and write what is known before its first step."""
-    path = Path(program.name)
-    stem = path.stem if path.suffix == ".fml" else "run"
-    name = None if request.folder is False else request.folder
-    folder = RunFolder.create("-".join(filter(None, (stem, training.name))), name)
+) -> None:
+    """Write what is known of a run before its first step."""
     sources = _sources(program.checked)
     origin = Origin(
         file=program.name,
@@ -85,7 +90,6 @@ def begin(
     encodings = {name: Encoding(d.statistics, d.classes) for name, d in data.items()}
     versions = {"fml": __version__, "numpy": np.__version__}
     folder.begin(origin, encodings, versions, sys.argv)
-    return folder
 
 
 def finish(folder: RunFolder, training: Training, outcome: Outcome) -> None:
@@ -143,14 +147,14 @@ def outcome_of(folder: RunFolder) -> Outcome:
     return Outcome(variables, points, {}, "killed", checkpoint.progress, interrupted=True)
 
 
-def encodings_of(folder: RunFolder) -> dict[str, LoadedData]:
+def encodings_of(kept: Kept) -> dict[str, LoadedData]:
     """Read what encodes new rows; the samples themselves are not read.
 
     Raises:
         FmlError: E0707, the file is damaged.
     """
-    encodings = folder.encodings().items()
-    return {name: LoadedData({}, one.statistics, one.classes) for name, one in encodings}
+    encodings = kept.folder.encodings(kept.training.datasets)
+    return {name: LoadedData({}, one.statistics, one.classes) for name, one in encodings.items()}
 
 
 def place_to_go_on(folder: RunFolder) -> tuple[Checkpoint, tuple[Point, ...]]:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
-from fml.engine.ir.diagnostics import did_you_mean, error
+from fml.engine.ir.diagnostics import FmlError, did_you_mean, error
 from fml.engine.ir.training import Dataset
 from fml.engine.ir.training import Model as LoweredModel
 from fml.engine.ir.types import Label
@@ -16,7 +16,7 @@ from fml.engine.sources.csv import read_csv
 from fml.engine.sources.images import read_new
 from fml.engine.sources.load import transform
 from fml.engine.sources.read import arguments_of
-from fml.engine.sources.table import Table
+from fml.engine.sources.table import Table, is_number
 
 if TYPE_CHECKING:
     from fml.run import Run
@@ -43,6 +43,16 @@ def predictions(run: "Run", rows: Path | Mapping[str, object]) -> dict[str, Arra
     result = model(**{argument: values[field] for argument, field in lowered.fed.items()})
     named = {"file": np.array(table.files, object)} if table.files else {}
     return {**named, **_columns(result, _label(lowered, dataset, result), loaded.classes)}
+
+
+def is_for_rows(run: "Run") -> bool:
+    """Whether the plan has one model, which is fed from the fields of one data set."""
+    try:
+        name = run.model.name
+        _dataset(run, next(m for m in run.training.models if m.name == name))
+    except FmlError:
+        return False
+    return True
 
 
 def note_on_scores(columns: Mapping[str, Array]) -> str:
@@ -88,7 +98,7 @@ def _dataset(run: "Run", lowered: LoweredModel) -> Dataset:
 
 def _table(dataset: Dataset, rows: Path | Mapping[str, object], base: Path) -> Table:
     if isinstance(rows, Mapping):
-        return Table({name: _column(values) for name, values in rows.items()}, "the table")
+        return Table(_named_columns(rows), "the table")
     of_images = dataset.source == "images"
     way_out = "give the images" if of_images else "give the CSV file that the rows are in"
     if not rows.exists():
@@ -103,9 +113,34 @@ def _table(dataset: Dataset, rows: Path | Mapping[str, object], base: Path) -> T
     return read_csv({"path": str(rows.absolute()), "header": header}, base)
 
 
-def _column(values: object) -> Array:
-    column = np.asarray(values)
-    return column.astype(object) if column.dtype.kind == "U" else column
+def _named_columns(rows: Mapping[str, object]) -> dict[str, Array]:
+    """Return columns of one length.
+
+    Raises:
+        FmlError: E0505, a value is no column, or one is longer than another.
+    """
+    columns = {name: _column(name, values) for name, values in rows.items()}
+    counts = {name: len(column) for name, column in columns.items()}
+    if len(set(counts.values())) > 1:
+        listed = ", ".join(f"`{name}` has {count}" for name, count in counts.items())
+        raise error("E0505", f"the columns differ in length: {listed}",
+                    help="an entry of every column is a row")  # fmt: skip
+    return columns
+
+
+def _column(name: str, values: object) -> Array:
+    try:
+        column = np.asarray(values)
+    except ValueError:  # nested lists of different lengths
+        column = np.asarray(None)
+    if column.ndim and column.dtype.kind in "biuf":
+        return column
+    if column.ndim and all(isinstance(value, str) for value in column.flat):
+        # As in a file: a column of numbers is one, however it is written.
+        numeric = len(column) > 0 and all(map(is_number, column.flat))
+        return column.astype(np.float64 if numeric else object)
+    raise error("E0505", f"the column `{name}` is no list of numbers or of texts",
+                help=f'{{"{name}": [5.1, 4.9]}}, an entry a row')  # fmt: skip
 
 
 def _label(lowered: LoweredModel, dataset: Dataset, result: Array) -> str | None:

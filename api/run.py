@@ -33,10 +33,9 @@ def open_run(path: str | Path) -> "Run":
     """
     from fml.keeping import encodings_of, outcome_of, reopen
 
-    folder = as_path(path, "the folder of a run", 'fml.open_run("runs/...")')
-    kept = reopen(folder)
-    data, outcome = encodings_of(kept.folder), outcome_of(kept.folder)
-    return Run(kept.program, kept.training, data, outcome, folder)
+    kept = reopen(as_path(path, "the folder of a run", 'fml.open_run("runs/...")'))
+    data, outcome = encodings_of(kept), outcome_of(kept.folder)
+    return Run(kept.program, kept.training, data, outcome, kept.folder.path)
 
 
 def resume(
@@ -96,7 +95,10 @@ class Run:
         if len(self.models) != 1:
             choices = ", ".join(f'`run.models["{name}"]`' for name in self.models)
             message = "has several models" if self.models else "has no model"
-            raise error("E0742", f"this plan {message}", help=choices and f"take {choices}")
+            none = "declare a `model`, and make it in the plan: `net = mlp(3)`"
+            raise error(
+                "E0742", f"this plan {message}", help=f"take {choices}" if choices else none
+            )
         return next(iter(self.models.values()))
 
     @property

@@ -52,8 +52,9 @@ def train(program: "Program", request: Request) -> Run:
     if request.folder is False:
         outcome = trainer.train(bound, splits, backend, seed=request.seed, listener=listener)
         return Run(program, training, data, outcome)
-    folder = keeping.begin(program, training, data, request)
+    folder = keeping.create(program, training, request)
     try:
+        keeping.begin(folder, program, training, data, request)
         outcome = trainer.train(
             bound,
             splits,
@@ -62,7 +63,7 @@ def train(program: "Program", request: Request) -> Run:
             listener=keeping.Recorder(folder, listener),
             checkpoint=folder.checkpoint,
         )
-    except (FmlError, MemoryError):
+    except (FmlError, MemoryError, KeyboardInterrupt):
         if not folder.checkpoint.exists():
             folder.discard()  # it could not begin
         raise

@@ -6,9 +6,6 @@ from typing import TypeVar
 
 import click
 
-# As `fml.engine.runtime.run_folder.ROOT`, which is not imported for `--help`.
-_RUNS = Path("runs")
-
 F = TypeVar("F", bound=Callable[..., object])
 
 
@@ -40,15 +37,8 @@ def not_a_setting(ctx: click.Context, _: click.Parameter, file: Path | None) -> 
     )
 
 
-def named_run(_: click.Context, __: click.Parameter, path: Path | None) -> Path | None:
-    """Let `a` be `runs/a`, unless there is something else called `a`."""
-    if path is None or path.exists() or len(path.parts) != 1:
-        return path
-    return kept if (kept := _RUNS / path).exists() else path
-
-
 file = click.argument("file", type=click.Path(path_type=Path), callback=not_a_setting)
-run = click.argument("run", type=click.Path(path_type=Path), callback=named_run)
+run = click.argument("run", type=click.Path(path_type=Path))
 
 
 def parsed(settings: Iterable[str]) -> dict[str, object]:

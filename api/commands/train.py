@@ -39,7 +39,6 @@ if TYPE_CHECKING:
     "--resume",
     metavar="RUN",
     type=click.Path(path_type=Path),
-    callback=arguments.named_run,
     help="Go on with the run in this folder, which was interrupted or killed.",
 )
 @click.option(

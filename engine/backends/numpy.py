@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache, partial
+from typing import Any, cast
 
 import numpy as np
 from threadpoolctl import ThreadpoolController
@@ -90,7 +91,7 @@ class NumpyBackend:
         and they wait actively: with another process on the machine small products took 50 times
         as long.
         """
-        return _thread_pools().limit(limits=1, user_api="blas")
+        return cast(Any, _thread_pools()).limit(limits=1, user_api="blas")
 
 
 @cache

@@ -36,7 +36,7 @@ def _reach(graph: Graph, node: Node, samples: Dim, found: dict[int, Reach]) -> R
     if Reach.BATCH in before or OPS[node.op].effect:
         return Reach.BATCH
     follow = frozenset(place for place, reach in enumerate(before) if reach is Reach.SAMPLE)
-    if not follow and not _mentions(node, samples.name):
+    if not follow and not _mentions(node, str(samples)):
         return Reach.NOTHING
     is_apart = _leads(node.type, samples) and _keeps_apart(node, inputs, follow)
     return Reach.SAMPLE if is_apart and node.guard is None else Reach.BATCH

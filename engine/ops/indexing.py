@@ -39,7 +39,7 @@ def _taken_by_sample(
     inputs: Sequence[TensorType], attributes: Attributes, result: TensorType, follow: frozenset[int]
 ) -> bool:
     # Samples choose from what all share, or from every sample the same is chosen.
-    return (follow == {1}) if rules.as_int(attributes["axis"]) == 0 else (follow == {0})
+    return follow == frozenset({1 if rules.as_int(attributes["axis"]) == 0 else 0})
 
 
 def _take_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:

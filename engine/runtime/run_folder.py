@@ -103,13 +103,19 @@ class RunFolder:
                     path.mkdir()
                 except FileExistsError:
                     if name is not None:
-                        raise error(
-                            "E0704", f"there is a run `{path}` already",
-                            help=f"give another name, or go on with `fml train --resume {path}`",
-                        ) from None  # fmt: skip
+                        raise RunFolder(path)._taken() from None
                     continue
                 return RunFolder(path, now)
         raise error("E0704", f"there are a thousand runs `{stamped}` already")
+
+    def _taken(self) -> FmlError:
+        """Say that there is such a run, and what can be done about it."""
+        ways = ["give another name"]
+        if not self.has_ended and self.checkpoint.is_file():
+            ways.append(f"go on with `fml train --resume {self.path}`")
+        elif not self.has_ended:
+            ways.append(f"remove it: it was stopped before its first step (`rm -r {self.path}`)")
+        return error("E0704", f"there is a run `{self.path}` already", help=", or ".join(ways))
 
     @property
     def checkpoint(self) -> Path:
@@ -201,17 +207,22 @@ class RunFolder:
     def open(path: Path) -> "RunFolder":
         """Return the folder of a run that has ended, or that has a checkpoint.
 
+        `a` is `runs/a`, unless there is something else called `a`.
+
         Raises:
             FmlError: E0706, there is none at that path, or it was killed before its first step.
         """
-        if not (path / "options.json").is_file():
+        if len(path.parts) == 1 and not path.exists() and (ROOT / path).exists():
+            path = ROOT / path
+        folder = RunFolder(path)
+        is_run = (path / "options.json").is_file()
+        if not is_run and not (path / "source.fml").is_file():
             what = "does not exist" if not path.exists() else "is not the folder of a run"
             near = did_you_mean(path.name, (run.name for run in ROOT.glob("*")))
             raise error("E0706", f"`{path}` {what}", help=near or _runs())
-        folder = RunFolder(path)
-        if not folder.has_ended and not folder.checkpoint.is_file():
+        if not is_run or not (folder.has_ended or folder.checkpoint.is_file()):
             raise error(
-                "E0706", f"the run `{path}` was killed before its first step",
+                "E0706", f"the run `{path}` was stopped before its first step",
                 help="remove its folder, and train again",
             )  # fmt: skip
         return folder
@@ -231,9 +242,9 @@ class RunFolder:
         """Read how it ended."""
         return self._read("figures.json", _ending)
 
-    def encodings(self) -> dict[str, Encoding]:
-        """Read what turns new samples into fields."""
-        return self._read("data.json", _encodings)
+    def encodings(self, names: Iterable[str]) -> dict[str, Encoding]:
+        """Read what turns new samples of these data sets into fields."""
+        return self._read("data.json", lambda text: _encodings(text, names))
 
     def points(self) -> tuple[Point, ...]:
         """Read the figures that were recorded; a last line that was cut off is left out."""
@@ -277,8 +288,9 @@ def _ending(text: str) -> Ending:
     return Ending(figures=figures, progress=Progress(latest=latest, **place), **read)
 
 
-def _encodings(text: str) -> dict[str, Encoding]:
+def _encodings(text: str, names: Iterable[str]) -> dict[str, Encoding]:
     read: dict[str, Any] = json.loads(text)
+    read = {name: read[name] for name in names}
     return {
         name: Encoding(
             {k: np.asarray(v, np.float32) for k, v in one["statistics"].items()},

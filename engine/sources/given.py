@@ -46,10 +46,26 @@ def table_of(dataset: Dataset, given: object) -> Table:
             help="leave out the `split`, or hand over all samples together",
         )  # fmt: skip
     splits = {name: _fields(dataset, part, f" of `{name}`") for name, part in nested.items()}
+    _require_labels_of_one_kind(dataset, splits)
     columns = {f.name: np.concatenate([p[f.name] for p in splits.values()]) for f in dataset.fields}
     counts = [len(next(iter(part.values()))) for part in splits.values()]
     rows = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
     return Table(columns, origin, splits=dict(zip(splits, rows, strict=True)))
+
+
+def _require_labels_of_one_kind(
+    dataset: Dataset, splits: Mapping[str, Mapping[str, Array]]
+) -> None:
+    for field in dataset.fields:
+        words = [name for name, part in splits.items() if part[field.name].dtype.kind == "O"]
+        numbers = [name for name in splits if name not in words]
+        if words and numbers:
+            raise _fault(
+                field.span,
+                f"`{field.name}` of `{dataset.name}` is text in `{words[0]}` and numbers in "
+                f"`{numbers[0]}`",
+                help="hand over the same kind in every split",
+            )
 
 
 def splits_of(dataset: Dataset, arrays: Mapping[str, object]) -> Mapping[str, Mapping[str, object]]:

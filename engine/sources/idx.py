@@ -10,8 +10,9 @@ import math
 import platform
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
+from itertools import accumulate
 from pathlib import Path
 from typing import IO
 
@@ -44,7 +45,8 @@ def read_idx(arguments: Arguments, base: Path) -> Table:
         found = {kind: _file_of(folder, split, kind) for kind in _KINDS}
         if split == "train" or any(found.values()):
             files[split] = {k: f or _missing(folder, path, split, k) for k, f in found.items()}
-    columns, counts = {}, {}
+    columns: dict[str, Array] = {}
+    counts: dict[str, list[int]] = {}
     for kind in _KINDS:
         columns[kind], counts[kind] = _joined([files[split][kind] for split in files])
     for place, split in enumerate(files):
@@ -55,7 +57,7 @@ def read_idx(arguments: Arguments, base: Path) -> Table:
                 notes=[f"these are in {files[split]['label']}"],
                 help="fetch both files again from one place",
             )  # fmt: skip
-    ends = np.cumsum(counts["image"])
+    ends = list(accumulate(counts["image"]))
     rows = np.split(np.arange(ends[-1]), ends[:-1])
     return Table(columns, str(folder), splits=dict(zip(files, rows, strict=True)))
 
@@ -155,7 +157,7 @@ def _read_header(file: Path, stream: IO[bytes]) -> tuple["np.dtype[np.generic]",
 
 def _fill(file: Path, target: Array) -> None:
     """Read the entries of a file into an array."""
-    place = memoryview(target.reshape(-1).view(np.uint8)) if target.size else memoryview(b"")
+    place = target.reshape(-1).view(np.uint8).data if target.size else memoryview(b"")
     with _opened(file) as stream:
         _read_header(file, stream)
         found = 0
@@ -170,7 +172,7 @@ def _fill(file: Path, target: Array) -> None:
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[IO[bytes]]:
+def _opened(file: Path) -> Generator[IO[bytes]]:
     """A file's content, uncompressed; what cannot be read is E0510."""
     try:
         with file.open("rb") as raw:

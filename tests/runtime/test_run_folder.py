@@ -64,7 +64,7 @@ def test_what_was_written_is_read_back(tmp_path: Path) -> None:
     for name, value in PARAMETERS.items():
         assert parameters[name].shape == value.shape
         assert parameters[name].tobytes() == value.tobytes()
-    encoding = folder.encodings()["iris"]
+    encoding = folder.encodings(["iris"])["iris"]
     assert encoding.classes == ENCODINGS["iris"].classes
     for name, value in ENCODINGS["iris"].statistics.items():
         assert encoding.statistics[name].tobytes() == value.tobytes()
@@ -187,7 +187,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str, content: bytes | Non
         (folder.path / name).write_bytes(content)
     reads = {
         "options.json": folder.origin, "source.fml": folder.origin, "figures.json": folder.ending,
-        "data.json": folder.encodings, "metrics.csv": folder.points,
+        "data.json": lambda: folder.encodings(["iris"]), "metrics.csv": folder.points,
         "model.safetensors": folder.parameters,
     }  # fmt: skip
     with pytest.raises(FmlError) as caught:
