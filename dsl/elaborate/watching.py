@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from fml.dsl import ast
-from fml.dsl.elaborate import expressions, names, plan
+from fml.dsl.elaborate import expressions, names, plan, untrained
 from fml.dsl.elaborate.arithmetic import as_tensor, read
 from fml.dsl.elaborate.session import Failed, Origin, Session
 from fml.dsl.elaborate.syntax import walk
@@ -161,7 +161,9 @@ def _figures(
                 outputs[one.name] = _figure(s, value, one.value)
             except Failed:
                 work.unmeasured.add(one.name)
-        return finish(s, outputs)
+        graph = finish(s, outputs)
+    untrained.warn(s, work, graph, wanted)
+    return graph
 
 
 def _of_split(graph: Graph, split: str) -> Graph:

@@ -1,0 +1,42 @@
+"""A figure of parameters that nothing trains: most often a model that was made twice."""
+
+from typing import TYPE_CHECKING
+
+from fml.dsl.elaborate.session import Session
+from fml.engine.ir.graph import Graph
+from fml.engine.ir.training import Role
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from fml.dsl.elaborate.plan import PlanWork
+    from fml.dsl.elaborate.watching import Watched
+
+
+def warn(s: Session, work: "PlanWork", graph: Graph, measured: "Sequence[Watched]") -> None:
+    """Report W0601 for a measured expression whose parameters the step never assigns.
+
+    Applying a layer's bare name makes a fresh instance at every place, so `measure accuracy(m(x),
+    y)` measures another one than `minimize ... m(x)` trains. Plans that assign no parameter at all
+    are left alone, and so are frozen parameters.
+    """
+    step = work.step.builder.nodes.nodes
+    assigned = {str(node.attributes["name"]) for node in step if node.op == "assign"}
+    trained = {n for n, v in s.plan.variables.items() if v.role is Role.PARAM and v.trained}
+    if not trained & assigned:
+        return
+    for one in measured:
+        if one.name not in graph.outputs:
+            continue
+        behind = graph.ancestors([graph.outputs[one.name]])
+        read = {str(n.attributes["name"]) for n in graph.of_op("variable") if n.id in behind}
+        stale = sorted(read & trained - assigned)
+        if stale and not read & trained & assigned:
+            layer = stale[0].partition(".")[0]
+            s.report(
+                "W0601",
+                f"nothing trains the parameters of `{layer}`, which is measured here",
+                [one.value],
+                notes=["a layer's bare name makes a fresh copy wherever it is applied"],
+                help="make it once, `net = m()`, and apply `net` in both places",
+            )
