@@ -183,10 +183,6 @@ class Program:
         from fml.engine.draw.render import render
         from fml.engine.passes.pipeline import readable
 
-        if max_depth is not None and max_depth < 1:
-            raise not_of_kind(
-                "max_depth", "at least 1", max_depth, "max_depth=1 is the whole model"
-            )
         wanted = "a `.svg`, `.png`, `.pdf` or `.dot` file"
         path = None if path is None else as_path(path, wanted, 'program.visualize("graph.svg")')
         max_depth = None if max_depth is None else as_whole("max_depth", max_depth, 1)

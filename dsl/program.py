@@ -19,7 +19,7 @@ from fml.dsl.scope import Scope
 from fml.dsl.values import DataValue
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, did_you_mean, error
 from fml.engine.ir.source import Source, Span
-from fml.engine.ir.training import Series, Training, Variable
+from fml.engine.ir.training import Dataset, Series, Training, Variable
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,7 @@ class CheckedProgram:
     """A file without errors.
 
     `sources` are all files that were read, imports included; `base` is the folder in which its
-    relative paths are looked for first.
+    relative paths are looked for first; `datasets` are those that its plans use, by name.
     """
 
     source: Source
@@ -45,6 +45,7 @@ class CheckedProgram:
     module: Module
     options: tuple[OptionInfo, ...]
     plans: tuple[PlanInfo, ...]
+    datasets: Mapping[str, Dataset]
     warnings: tuple[Diagnostic, ...] = ()
 
 
@@ -66,16 +67,18 @@ def _check(source: Source, base: Path) -> CheckedProgram:
     _check_declarations(session, module)
     found += session.diagnostics
     broken, first = bool(found), session
+    datasets: dict[str, Dataset] = {}
     for written in module.plans:
         session = Session(module, {})
         session.checked, session.broken = first.checked, first.broken
-        _elaborate(session, written, module)
+        training = _elaborate(session, written, module)
+        datasets |= training.datasets if training else {}
         # A fault of a declaration is reported once, where it stands.
         found += [d for d in session.diagnostics if not (broken and _known(d, found))]
     if any(d.severity == "error" for d in found):
         raise FmlError(found)
     plans = tuple(PlanInfo(t.name, t.doc, t.span) for t in module.plans)
-    return CheckedProgram(source, sources, base, module, options, plans, tuple(found))
+    return CheckedProgram(source, sources, base, module, options, plans, datasets, tuple(found))
 
 
 def _known(diagnostic: Diagnostic, found: list[Diagnostic]) -> bool:

@@ -42,7 +42,7 @@ def command(ctx: click.Context, files: Sequence[Path], form: str) -> None:
 def _check(file: Path, found: list["Diagnostic"], left_out: list[str]) -> None:
     """Add what is wrong with a file and its data, and which data were not looked at."""
     from fml.engine.ir.diagnostics import FmlError
-    from fml.engine.sources.look import look
+    from fml.engine.sources.presence import absence
     from fml.program import load
 
     try:
@@ -51,8 +51,12 @@ def _check(file: Path, found: list["Diagnostic"], left_out: list[str]) -> None:
         found += error.diagnostics
         return
     found += program.check()
-    plans = [program.lower(name or None) for name in program.plans]
-    for dataset in {d.name: d for plan in plans for d in plan.datasets.values()}.values():
+    for dataset in program.checked.datasets.values():
+        if missing := absence(dataset, program.base):
+            left_out.append(missing)
+            continue
+        from fml.engine.sources.look import look
+
         try:
             warnings, words = look(dataset, program.base)
         except FmlError as error:
