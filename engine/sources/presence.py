@@ -9,7 +9,7 @@ from fml.engine.sources.paths import find_file
 
 def absence(dataset: Dataset, base: Path) -> str:
     """Say that the file or folder of a data set is missing; nothing if it is there."""
-    path = dataset.arguments.get("path")
+    path = dataset.arguments.get("path", dataset.arguments.get(0))
     if not isinstance(path, str):
         return ""
     try:
