@@ -6,6 +6,7 @@ import warnings
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os.path import isdir  # unlike Path.is_dir, no error where a folder may not be looked into
 from pathlib import Path
 from typing import Any
 
@@ -72,7 +73,10 @@ def _table(arguments: Arguments, base: Path, *, is_head: bool) -> Table:
     images = _listed(folder)
     classes = sorted({image.label for image in images})
     if is_head:
-        images = list({image.label: image for image in reversed(images)}.values())
+        firsts: dict[str, _Image] = {}
+        for image in images:
+            firsts.setdefault(image.label, image)
+        images = [*firsts.values()]
     numbers = {label: number for number, label in enumerate(classes)}
     labels = np.array([numbers[i.label] for i in images], np.min_scalar_type(len(classes) - 1))
     splits = dict.fromkeys(image.split for image in images if image.split)
@@ -110,7 +114,7 @@ def _folders(folder: Path) -> list[Path]:
             raise _foreign(
                 folder, f"{entry.name} is in no folder of a class", f"there must be {_LAYOUT}"
             )
-    if found := [entry for entry in entries if entry.is_dir()]:
+    if found := [entry for entry in entries if isdir(entry)]:
         return found
     raise _foreign(folder, "there are no folders in it", f"there must be {_LAYOUT}")
 
@@ -120,7 +124,7 @@ def _files(folder: Path) -> list[Path]:
     entries = _entries(folder)
     for entry in entries:
         if not _is_image(entry):
-            kind = "a folder" if entry.is_dir() else f"no file {', '.join(_ENDINGS)}"
+            kind = "a folder" if isdir(entry) else f"no file {', '.join(_ENDINGS)}"
             raise _foreign(folder, f"{entry.name} is {kind}", f"move {entry} to another place")
     if not entries:
         raise _foreign(folder, "there are no images in it", f"there must be {_LAYOUT}")
@@ -130,6 +134,8 @@ def _files(folder: Path) -> list[Path]:
 def _entries(folder: Path) -> list[Path]:
     """What is in a folder by name; hidden entries do not count."""
     try:
+        # Refused where names may be listed, and nothing behind them looked at.
+        os.stat(os.path.join(folder, "."))
         found = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as reason:
         raise _foreign(folder, _why(reason), "its owner may permit it: chmod u+rx") from None
@@ -140,7 +146,7 @@ def _entries(folder: Path) -> list[Path]:
 
 
 def _is_image(entry: Path) -> bool:
-    return entry.suffix.lower() in _ENDINGS and not entry.is_dir()
+    return entry.suffix.lower() in _ENDINGS and not isdir(entry)
 
 
 # --- files ---------------------------------------------------------------------------------------
@@ -172,6 +178,8 @@ def _pixels(pillow: Any, file: Path) -> Array:
                 pixels = np.asarray(image, np.uint8)
         except pillow.UnidentifiedImageError:
             raise _damaged(file, "its content is neither PNG nor JPEG") from None
+        except PermissionError as reason:
+            raise _damaged(file, _why(reason), "its owner may permit it: chmod u+r") from None
         except (OSError, SyntaxError, ValueError, struct.error, zlib.error) as reason:
             raise _damaged(file, _why(reason)) from None
         except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as reason:
@@ -200,11 +208,10 @@ def _other_mode(file: Path, mode: str) -> FmlError:
     )  # fmt: skip
 
 
-def _damaged(file: Path, reason: str) -> FmlError:
-    return error(
-        "E0510", f"{file} cannot be read as an image", notes=[reason],
-        help="fetch or convert it again, or take it out of the folder",
-    )  # fmt: skip
+def _damaged(
+    file: Path, reason: str, help: str = "fetch or convert it again, or take it out of the folder"
+) -> FmlError:
+    return error("E0510", f"{file} cannot be read as an image", notes=[reason], help=help)
 
 
 def _foreign(folder: Path, reason: str, help: str) -> FmlError:

@@ -1,6 +1,7 @@
 """A look at the data of a plan without reading much of them, for `fml check`."""
 
 import os
+from os.path import isfile  # unlike Path.is_file, no error where a folder may not be looked into
 from pathlib import Path
 
 import numpy as np
@@ -76,4 +77,4 @@ def _require(columns: Columns) -> None:
 def _nbytes(path: Path) -> int:
     """What is in a file or folder; what may not be looked at is told when it is read."""
     inner = (Path(place, name) for place, _, names in os.walk(path) for name in names)
-    return sum(file.stat().st_size for file in (path, *inner) if file.is_file())
+    return sum(file.stat().st_size for file in (path, *inner) if isfile(file))

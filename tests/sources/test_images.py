@@ -224,6 +224,7 @@ def test_a_file_or_a_folder_that_may_not_be_read_is_named(
         found = fault(TEXT, base=leaves.parent)
     assert (found.code, found.notes) == ("E0510", ("Permission denied",))
     assert str(leaves / "ash" / "B.png") in found.message
+    assert "chmod" in found.help
     monkeypatch.setattr(Path, "iterdir", refused)
     found = fault(TEXT, base=leaves.parent)
     assert (found.code, found.notes) == ("E0510", ("Permission denied",))
