@@ -1,6 +1,7 @@
 """What all tests share: golden text, compared or written anew with `--update-golden`."""
 
 import os
+import signal
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,20 @@ from hypothesis import settings
 # busy machine is no fault. HYPOTHESIS_PROFILE=default looks for new ones.
 settings.register_profile("gate", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
+
+
+def pytest_configure() -> None:
+    """Listen to the signals that tests send, even where the shell started pytest deaf to them.
+
+    A job in the background ignores SIGINT, one under nohup SIGHUP, and children inherit that.
+    """
+    for number, usual in (
+        (signal.SIGINT, signal.default_int_handler),
+        (signal.SIGTERM, signal.SIG_DFL),
+        (signal.SIGHUP, signal.SIG_DFL),
+    ):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            signal.signal(number, usual)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
