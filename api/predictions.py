@@ -46,13 +46,15 @@ def predictions(run: "Run", rows: Path | Mapping[str, object]) -> dict[str, Arra
 
 
 def is_for_rows(run: "Run") -> bool:
-    """Whether the plan has one model, which is fed from the fields of one data set."""
+    """Whether the plan has one model, which is fed from what a row of a file, or an image, holds."""
     try:
         name = run.model.name
-        _dataset(run, next(m for m in run.training.models if m.name == name))
+        lowered = next(m for m in run.training.models if m.name == name)
+        dataset = _dataset(run, lowered)
     except FmlError:
         return False
-    return True
+    fed = [field for field in dataset.fields if field.name in lowered.fed.values()]
+    return dataset.source == "images" or all(field.type.rank < 2 for field in fed)
 
 
 def note_on_scores(columns: Mapping[str, Array]) -> str:

@@ -118,6 +118,22 @@ def test_the_next_command_is_one_that_works(capsys: pytest.CaptureFixture[str]) 
     assert main(line.split()[2:]) == 0
 
 
+def test_no_rows_are_asked_for_where_samples_are_images(capsys: pytest.CaptureFixture[str]) -> None:
+    np.savez("images.npz", x=np.zeros((12, 4, 4, 1), np.uint8), y=np.arange(12) % 3)
+    Path("images.fml").write_text("""
+data d = npz("images.npz") { x: f32[4, 4, 1] = x / 255; y: label[3] = y }
+model net(x: f32[N, 4, 4, 1]) -> f32[N, 3] = x |> flatten |> dense(3)
+train {
+  net = net()
+  feed x, y from d.train
+  minimize loss = cross_entropy(net(x), y)
+  using sgd(0.1)
+  stop after 2 epochs
+}""")
+    assert main(["train", "images.fml", "--run", "a"]) == 0
+    assert "next:    fml eval runs/a" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("depth", [0, -1])
 def test_pictures_have_a_depth(depth: int) -> None:
     with pytest.raises(FmlError, match="E0744"):
