@@ -46,7 +46,7 @@ def predictions(run: "Run", rows: Path | Mapping[str, object]) -> dict[str, Arra
 
 
 def is_for_rows(run: "Run") -> bool:
-    """Whether the plan has one model, which is fed from what a row of a file, or an image, holds."""
+    """Whether the plan has one model, fed from what a row of a file, or an image, holds."""
     try:
         name = run.model.name
         lowered = next(m for m in run.training.models if m.name == name)
