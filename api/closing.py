@@ -36,9 +36,8 @@ def print_closing(run: "Run", console: Console) -> None:
         console.print(f"run:     {run.folder}")
         if run.interrupted:
             console.print(f"go on:   fml train --resume {folder}", soft_wrap=True)
-        can_predict = is_for_rows(run)
         predict = f"fml predict {folder} DATA.csv -o predictions.csv"
-        usual = predict if can_predict else f"fml eval {folder}"
+        usual = predict if is_for_rows(run) else f"fml eval {folder}"
         next_step = _with_a_lower_rate(run) if run.failure else usual
         console.print(f"next:    {next_step}", soft_wrap=True)
 

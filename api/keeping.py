@@ -14,7 +14,7 @@ from fml.dsl import program as language
 from fml.dsl.modules import Module
 from fml.engine.ir.diagnostics import error
 from fml.engine.ir.source import Source
-from fml.engine.ir.training import Duration, Role, Training
+from fml.engine.ir.training import Duration, Training
 from fml.engine.runtime.checkpoint import Checkpoint, read_checkpoint
 from fml.engine.runtime.run_folder import Encoding, Ending, Origin, RunFolder
 from fml.engine.runtime.trainer import Outcome
@@ -94,8 +94,7 @@ def begin(
 
 def finish(folder: RunFolder, training: Training, outcome: Outcome) -> None:
     """Write what a run has come to."""
-    roles = {Role.PARAM, Role.STATE}
-    kept = {n: v for n, v in outcome.variables.items() if training.variables[n].role in roles}
+    kept = {n: v for n, v in outcome.variables.items() if training.variables[n].is_of_model}
     failure = outcome.failure.message if outcome.failure else ""
     ending = Ending(
         outcome.figures, outcome.stopped_by, outcome.progress, outcome.interrupted, failure

@@ -33,8 +33,7 @@ def predictions(run: "Run", rows: Path | Mapping[str, object]) -> dict[str, Arra
     Raises:
         FmlError: E0742 and E0743, the model is not one for rows; E05xx, the rows do not fit.
     """
-    model = run.model
-    lowered = next(m for m in run.training.models if m.name == model.name)
+    model, lowered = run.model, _lowered(run)
     dataset = _dataset(run, lowered)
     table = _table(dataset, rows, run.program.base)
     loaded = run.data[dataset.name]
@@ -48,8 +47,7 @@ def predictions(run: "Run", rows: Path | Mapping[str, object]) -> dict[str, Arra
 def is_for_rows(run: "Run") -> bool:
     """Whether the plan has one model, fed from what a row of a file, or an image, holds."""
     try:
-        name = run.model.name
-        lowered = next(m for m in run.training.models if m.name == name)
+        lowered = _lowered(run)
         dataset = _dataset(run, lowered)
     except FmlError:
         return False
@@ -82,6 +80,12 @@ def write_csv(columns: Mapping[str, Array], file: TextIO) -> None:
 def _texts(column: Array) -> Sequence[str]:
     # numpy writes as many digits of its own scalars as tell them apart, and no more.
     return [str(value) for value in column]
+
+
+def _lowered(run: "Run") -> LoweredModel:
+    """The only model of a run, as it was lowered."""
+    name = run.model.name
+    return next(model for model in run.training.models if model.name == name)
 
 
 def _dataset(run: "Run", lowered: LoweredModel) -> Dataset:

@@ -10,7 +10,7 @@ from numpy.typing import ArrayLike
 from fml.checks import as_data, as_listener, as_path
 from fml.engine.ir.diagnostics import Diagnostic, error
 from fml.engine.ir.foreign import as_mapping
-from fml.engine.ir.training import Role, Training
+from fml.engine.ir.training import Training
 from fml.engine.ops.record import Array
 from fml.engine.runtime.trainer import Outcome
 from fml.engine.sources.load import LoadedData
@@ -185,7 +185,7 @@ class Run:
         """
         from safetensors.numpy import save
 
-        from fml.engine.runtime.checkpoint import write_atomically
+        from fml.engine.runtime.checkpoint import write_atomically, writing
 
         path = as_path(path, "the path of a file", 'run.save("model.safetensors")')
         if path.suffix != ".safetensors":
@@ -194,17 +194,13 @@ class Run:
                 f"`{path}` does not end in `.safetensors`, the format that parameters are saved in",
                 help=f'run.save("{path.with_suffix(".safetensors")}")',
             )
-        roles = {Role.PARAM, Role.STATE}
         variables = self.training.variables
-        kept = {n: v for n, v in self._outcome.variables.items() if variables[n].role in roles}
+        kept = {n: v for n, v in self._outcome.variables.items() if variables[n].is_of_model}
         content = save(kept, {"format": "fml", "plan": self.training.name})
-        try:
+        with writing(path):
             if not path.parent.is_dir():
                 raise FileNotFoundError(2, f"the folder {path.parent} does not exist")
             write_atomically(path, content)
-        except OSError as fault:
-            reason = fault.strerror or str(fault)
-            raise error("E0732", f"`{path}` cannot be written: {reason}") from None
 
     def __repr__(self) -> str:
         """Say what was trained, why it ended and the final figures."""

@@ -49,14 +49,10 @@ def command(run: Path, data: Path, output: Path | None) -> None:
 
 
 def _write(columns: Mapping[str, "Array"], output: Path) -> None:
-    from fml.engine.ir.diagnostics import error
+    from fml.engine.runtime.checkpoint import writing
     from fml.predictions import write_csv
 
-    try:
-        with output.open("w", encoding="utf-8", newline="") as file:
-            write_csv(columns, file)
-    except OSError as fault:
-        reason = fault.strerror or str(fault)
-        raise error("E0732", f"`{output}` cannot be written: {reason}") from None
+    with writing(output), output.open("w", encoding="utf-8", newline="") as file:
+        write_csv(columns, file)
     rows = len(columns["prediction"])
     click.echo(f"wrote {rows} prediction{'' if rows == 1 else 's'} to {output}")

@@ -29,7 +29,7 @@ def _x(s: Session, bound: "Arguments", name: str = "x") -> Tensor:
 
 def _axis(s: Session, tensor: Tensor, bound: "Arguments", e: ast.Expression) -> int:
     """The axis that `over` names; the last if it is left out."""
-    return reductions.axis_of(s, tensor, bound["over"].value if "over" in bound else None, e)
+    return reductions.axis_of(s, tensor, _given(bound, "over"), e)
 
 
 def _parts(value: Any_) -> tuple[Any_, ...]:

@@ -137,14 +137,7 @@ class Graph:
 
     def ancestors(self, roots: Iterable[int]) -> set[int]:
         """All nodes that the roots need, the roots themselves included."""
-        found: set[int] = set()
-        stack = list(roots)
-        while stack:
-            number = stack.pop()
-            if number not in found:
-                found.add(number)
-                stack.extend(self[number].needs)
-        return found
+        return _reached(roots, lambda number: self[number].needs)
 
     def restricted_to(self, roots: Iterable[int]) -> "Graph":
         """Return the graph of the roots and all that they need; the outputs must be among these."""
@@ -220,18 +213,23 @@ class GraphBuilder:
 
     def ancestors(self, roots: Iterable[int]) -> set[int]:
         """All nodes that the roots are computed from, the roots included; guards do not count."""
-        found: set[int] = set()
-        stack = list(roots)
-        while stack:
-            number = stack.pop()
-            if number not in found:
-                found.add(number)
-                stack.extend(self.nodes[number].inputs)
-        return found
+        return _reached(roots, lambda number: self.nodes[number].inputs)
 
     def finish(self, outputs: Mapping[str, int]) -> Graph:
         """Return the graph of all nodes added."""
         return Graph(self.name, self.nodes, outputs)
+
+
+def _reached(roots: Iterable[int], behind: Callable[[int], tuple[int, ...]]) -> set[int]:
+    """The roots and all that is behind them."""
+    found: set[int] = set()
+    stack = list(roots)
+    while stack:
+        number = stack.pop()
+        if number not in found:
+            found.add(number)
+            stack.extend(behind(number))
+    return found
 
 
 def attribute_names(value: Attribute) -> frozenset[str]:

@@ -42,6 +42,11 @@ class Variable:
     replica_of: str | None = None
     span: Span | None = None
 
+    @property
+    def is_of_model(self) -> bool:
+        """Whether it is saved with a model: a parameter, or the state of a layer."""
+        return self.role in {Role.PARAM, Role.STATE}
+
 
 class Unit(Enum):
     """Units of durations."""

@@ -29,17 +29,8 @@ def _by_name(*families: Iterable[Op]) -> Mapping[str, Op]:
     return MappingProxyType(table)
 
 
-OPS: Mapping[str, Op] = _by_name(
-    unary.OPS,
-    binary.OPS,
-    values.OPS,
-    shape.OPS,
-    indexing.OPS,
-    reductions.OPS,
-    linear.OPS,
-    convolution.OPS,
-    pooling.OPS,
-    random.OPS,
-    runtime.OPS,
-    learners.OPS,
-)
+FAMILIES = (
+    unary, binary, values, shape, indexing, reductions, linear, convolution, pooling, random,
+    learners, runtime,
+)  # fmt: skip
+OPS: Mapping[str, Op] = _by_name(*(family.OPS for family in FAMILIES))

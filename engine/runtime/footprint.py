@@ -3,7 +3,7 @@
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from fml.engine.ir.training import Role, Training
+from fml.engine.ir.training import Training
 from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.measuring import Measurement
 from fml.engine.runtime.section import Section
@@ -47,7 +47,7 @@ def footprint(
     model = sum(
         region.nbytes
         for name, region in store.layout.regions.items()
-        if training.variables[name].role in {Role.PARAM, Role.STATE}
+        if training.variables[name].is_of_model
     )
     kept = every if training.keep else 0
     # A checkpoint is the variables, what is kept, and both as one file before it is written.

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,6 @@ from fml.engine.ir.training import (
     STEPS_PER_EPOCH,
     Duration,
     Log,
-    Role,
     StopAfter,
     StopWhen,
     Training,
@@ -151,7 +151,7 @@ class Trainer:
         self.trail = Trail(self.step, store)
         self.record = Record(training)
         self.failure: Diagnostic | None = None
-        self._fingerprint = fingerprint(data)
+        self._data = data
         self._stepping = False
         self._looked = True
         self._began = time.monotonic()
@@ -307,6 +307,11 @@ class Trainer:
         epoch, latest = step / now.steps_per_epoch, dict(self.record.latest)
         return Progress(step, epoch, step * now.batch, self._seconds(), latest)
 
+    @cached_property
+    def _fingerprint(self) -> str:
+        """That of the data; only runs that are kept, or go on, need it."""
+        return fingerprint(self._data)
+
     # --- the end, and going on ---------------------------------------------------------------
 
     def _finish(self, why: str, interrupted: bool) -> Outcome:
@@ -374,5 +379,4 @@ class Trainer:
 
 def _model_part(training: Training, values: Mapping[str, Array]) -> dict[str, Array]:
     """What `keep` keeps: parameters and the states of layers."""
-    roles = {Role.PARAM, Role.STATE}
-    return {n: v for n, v in values.items() if training.variables[n].role in roles}
+    return {n: v for n, v in values.items() if training.variables[n].is_of_model}

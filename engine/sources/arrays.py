@@ -1,6 +1,5 @@
 """`npy("x.npy")` and `npz("digits.npz")`: arrays as numpy saves them, samples on the first axis."""
 
-import os
 import zipfile
 import zlib
 from pathlib import Path
@@ -9,8 +8,8 @@ import numpy as np
 
 from fml.engine.ir.diagnostics import FmlError, error
 from fml.engine.ops.record import Array
-from fml.engine.sources.paths import find_file
-from fml.engine.sources.table import Argument, Arguments, Source, Table
+from fml.engine.sources.paths import find_file, why
+from fml.engine.sources.table import Argument, Arguments, Source, Table, one_behind_the_other
 
 SPLITS = ("train", "valid", "val", "test")
 
@@ -93,9 +92,8 @@ def _together(path: Path, by_split: dict[str, dict[str, Array]]) -> Table:
                 )
     parts = by_split.values()
     columns = {name: np.concatenate([arrays[name] for arrays in parts]) for name in wanted}
-    counts = [len(next(iter(arrays.values()))) for arrays in parts]
-    rows = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
-    return Table(_checked(path, columns), str(path), splits=dict(zip(by_split, rows, strict=True)))
+    counts = {split: len(next(iter(arrays.values()))) for split, arrays in by_split.items()}
+    return Table(_checked(path, columns), str(path), splits=one_behind_the_other(counts))
 
 
 def _checked(path: Path, arrays: dict[str, Array]) -> dict[str, Array]:
@@ -123,11 +121,9 @@ def _begins_with(path: Path, magic: bytes) -> bool:
 
 
 def _why(reason: Exception) -> str:
-    if isinstance(reason, OSError) and reason.errno:
-        return os.strerror(reason.errno)
     if "allow_pickle" in str(reason):
         return "it holds Python objects, or is no file of numpy: nothing of that kind is read"
-    return str(reason) or "it ends too early"
+    return why(reason, "it ends too early")
 
 
 def _foreign(path: Path, reason: str) -> FmlError:

@@ -11,7 +11,7 @@ from fml.engine.ir.training import Dataset, Field
 from fml.engine.ir.types import Element
 from fml.engine.ops.record import Array
 from fml.engine.sources.labels import class_count, problem_of
-from fml.engine.sources.table import Table
+from fml.engine.sources.table import Table, one_behind_the_other
 
 
 def table_of(dataset: Dataset, given: object) -> Table:
@@ -48,9 +48,8 @@ def table_of(dataset: Dataset, given: object) -> Table:
     splits = {name: _fields(dataset, part, f" of `{name}`") for name, part in nested.items()}
     _require_labels_of_one_kind(dataset, splits)
     columns = {f.name: np.concatenate([p[f.name] for p in splits.values()]) for f in dataset.fields}
-    counts = [len(next(iter(part.values()))) for part in splits.values()]
-    rows = np.split(np.arange(sum(counts)), np.cumsum(counts)[:-1])
-    return Table(columns, origin, splits=dict(zip(splits, rows, strict=True)))
+    counts = {name: len(next(iter(part.values()))) for name, part in splits.items()}
+    return Table(columns, origin, splits=one_behind_the_other(counts))
 
 
 def _require_labels_of_one_kind(

@@ -5,14 +5,12 @@ axis in four bytes, and the entries in row-major order, all big-endian (Y. LeCun
 C. J. C. Burges, "The MNIST database of handwritten digits", "File formats").
 """
 
-import gzip
 import math
 import platform
 import struct
 import zlib
 from collections.abc import Generator
 from contextlib import contextmanager
-from itertools import accumulate
 from pathlib import Path
 from typing import IO
 
@@ -20,11 +18,10 @@ import numpy as np
 
 from fml.engine.ir.diagnostics import FmlError, error
 from fml.engine.ops.record import Array
-from fml.engine.sources.paths import find_file
-from fml.engine.sources.table import Argument, Arguments, Source, Table
+from fml.engine.sources.paths import find_file, unpacked, why
+from fml.engine.sources.table import Argument, Arguments, Source, Table, one_behind_the_other
 
 _ELEMENTS = {0x08: "u1", 0x09: "i1", 0x0B: ">i2", 0x0C: ">i4", 0x0D: ">f4", 0x0E: ">f8"}
-_GZIP = b"\x1f\x8b"
 _PREFIXES = {"train": "train", "test": "t10k"}
 _KINDS = {"image": "images{}idx3-ubyte", "label": "labels{}idx1-ubyte"}
 _AT_ONCE = 1 << 20
@@ -57,9 +54,8 @@ def read_idx(arguments: Arguments, base: Path) -> Table:
                 notes=[f"these are in {files[split]['label']}"],
                 help="fetch both files again from one place",
             )  # fmt: skip
-    ends = list(accumulate(counts["image"]))
-    rows = np.split(np.arange(ends[-1]), ends[:-1])
-    return Table(columns, str(folder), splits=dict(zip(files, rows, strict=True)))
+    splits = one_behind_the_other(dict(zip(files, counts["image"], strict=True)))
+    return Table(columns, str(folder), splits=splits)
 
 
 def _file_of(folder: Path, split: str, kind: str) -> Path | None:
@@ -175,14 +171,10 @@ def _fill(file: Path, target: Array) -> None:
 def _opened(file: Path) -> Generator[IO[bytes]]:
     """A file's content, uncompressed; what cannot be read is E0510."""
     try:
-        with file.open("rb") as raw:
-            is_compressed = raw.read(2) == _GZIP
-            raw.seek(0)
-            with gzip.open(raw) if is_compressed else raw as stream:
-                yield stream  # pyright: ignore[reportReturnType]
+        with unpacked(file) as stream:
+            yield stream
     except (OSError, EOFError, zlib.error) as reason:
-        why = reason.strerror if isinstance(reason, OSError) and reason.strerror else reason
-        raise _foreign(file, str(why)) from None
+        raise _foreign(file, why(reason)) from None
 
 
 def _foreign(file: Path, reason: str) -> FmlError:

@@ -16,7 +16,7 @@ from fml.engine.ir.diagnostics import FmlError, error
 from fml.engine.ops.record import Array
 from fml.engine.sources.arrays import SPLITS
 from fml.engine.sources.packages import imported
-from fml.engine.sources.paths import find_file
+from fml.engine.sources.paths import find_file, why
 from fml.engine.sources.table import Argument, Arguments, Source, Table
 
 _ENDINGS = (".png", ".jpg", ".jpeg")
@@ -138,7 +138,7 @@ def _entries(folder: Path) -> list[Path]:
         os.stat(os.path.join(folder, "."))
         found = [entry for entry in folder.iterdir() if not entry.name.startswith(".")]
     except OSError as reason:
-        raise _foreign(folder, _why(reason), "its owner may permit it: chmod u+rx") from None
+        raise _foreign(folder, why(reason), "its owner may permit it: chmod u+rx") from None
     for entry in found:
         if any("\ud800" <= letter <= "\udfff" for letter in entry.name):
             raise _foreign(folder, f"the name {entry.name!a} is not UTF-8", "rename the file")
@@ -179,9 +179,9 @@ def _pixels(pillow: Any, file: Path) -> Array:
         except pillow.UnidentifiedImageError:
             raise _damaged(file, "its content is neither PNG nor JPEG") from None
         except PermissionError as reason:
-            raise _damaged(file, _why(reason), "its owner may permit it: chmod u+r") from None
+            raise _damaged(file, why(reason), "its owner may permit it: chmod u+r") from None
         except (OSError, SyntaxError, ValueError, struct.error, zlib.error) as reason:
-            raise _damaged(file, _why(reason)) from None
+            raise _damaged(file, why(reason, "it is damaged")) from None
         except (pillow.DecompressionBombError, pillow.DecompressionBombWarning) as reason:
             raise _damaged(file, str(reason)) from None
     return pixels.reshape(*pixels.shape[:2], -1)
@@ -216,12 +216,6 @@ def _damaged(
 
 def _foreign(folder: Path, reason: str, help: str) -> FmlError:
     return error("E0510", f"{folder} cannot be read as images", notes=[reason], help=help)
-
-
-def _why(reason: Exception) -> str:
-    if isinstance(reason, OSError) and reason.errno:
-        return os.strerror(reason.errno)
-    return str(reason) or "it is damaged"
 
 
 IMAGES = Source(

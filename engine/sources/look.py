@@ -13,6 +13,7 @@ from fml.engine.sources.columns import Columns, label_fields, source_column
 from fml.engine.sources.labels import declared
 from fml.engine.sources.load import load
 from fml.engine.sources.paths import find_file
+from fml.engine.sources.presence import unseen
 from fml.engine.sources.read import SOURCES, arguments_of
 from fml.engine.sources.table import declared_at, is_text
 
@@ -35,11 +36,9 @@ def look(dataset: Dataset, base: Path) -> tuple[tuple[Diagnostic, ...], str]:
     try:
         return _look(dataset, base)
     except FmlError as fault:
-        (first, *_) = fault.diagnostics
-        if first.code not in {"E0501", "E0512"}:
+        if fault.diagnostics[0].code not in {"E0501", "E0512"}:
             raise
-        near = f"; {first.help}" if first.help.startswith("did you mean") else ""
-        return (), f"`{dataset.name}` was not looked at: {first.message}{near}"
+        return (), unseen(dataset, fault)
 
 
 def _look(dataset: Dataset, base: Path) -> tuple[tuple[Diagnostic, ...], str]:

@@ -1,6 +1,5 @@
 """`parquet("measured.parquet")`: a table by columns, read by pyarrow as fields need them."""
 
-import os
 from collections.abc import Callable, Generator, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -11,7 +10,7 @@ import numpy as np
 from fml.engine.ir.diagnostics import FmlError, error
 from fml.engine.ops.record import Array
 from fml.engine.sources.packages import imported
-from fml.engine.sources.paths import find_file
+from fml.engine.sources.paths import find_file, why
 from fml.engine.sources.table import Argument, Arguments, Source, Table
 
 _HEAD = 10_000
@@ -126,9 +125,7 @@ def _told(path: Path) -> Generator[None]:
     try:
         yield
     except (OSError, arrow.ArrowException) as reason:
-        code = reason.errno if isinstance(reason, OSError) else None
-        why = os.strerror(code) if code else str(reason)
-        raise _foreign(path, why) from None
+        raise _foreign(path, why(reason)) from None
 
 
 def _foreign(path: Path, reason: str) -> FmlError:

@@ -4,7 +4,10 @@ import codecs
 import gzip
 import os
 import zlib
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import IO
 
 from fml.engine.ir.diagnostics import did_you_mean, error
 
@@ -41,11 +44,8 @@ def read_text(path: Path, nbytes: int = -1) -> str:
         FmlError: E0503, the file cannot be read, or is not UTF-8.
     """
     try:
-        with path.open("rb") as file:
-            is_packed = file.read(2) == _GZIP
-            file.seek(0)
-            with gzip.open(file) if is_packed else file as unpacked:
-                content = unpacked.read(nbytes)
+        with unpacked(path) as file:
+            content = file.read(nbytes)
         # A letter may have been cut in two.
         decoder = codecs.getincrementaldecoder("utf-8-sig")()
         return decoder.decode(content, final=nbytes < 0)
@@ -55,11 +55,26 @@ def read_text(path: Path, nbytes: int = -1) -> str:
             help="convert it: iconv -f latin1 -t utf-8",
         ) from None  # fmt: skip
     except (OSError, EOFError, zlib.error) as reason:
-        why = reason.strerror if isinstance(reason, OSError) and reason.strerror else reason
         raise error(
-            "E0503", f"{path} cannot be read", notes=[str(why)],
+            "E0503", f"{path} cannot be read", notes=[why(reason)],
             help="a damaged file must be fetched again",
         ) from None  # fmt: skip
+
+
+@contextmanager
+def unpacked(path: Path) -> Generator[IO[bytes]]:
+    """Open a file, uncompressed if it is compressed with gzip."""
+    with path.open("rb") as file:
+        is_packed = file.read(2) == _GZIP
+        file.seek(0)
+        with gzip.open(file) if is_packed else file as opened:
+            yield opened  # pyright: ignore[reportReturnType]
+
+
+def why(reason: Exception, otherwise: str = "") -> str:
+    """Why a file cannot be read: in the system's words, else in those of who reads it."""
+    code = reason.errno if isinstance(reason, OSError) else None
+    return os.strerror(code) if code else str(reason) or otherwise
 
 
 def _folders(base: Path) -> list[Path]:

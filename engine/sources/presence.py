@@ -15,7 +15,12 @@ def absence(dataset: Dataset, base: Path) -> str:
     try:
         find_file(path, base)
     except FmlError as fault:
-        (first,) = fault.diagnostics
-        near = f"; {first.help}" if first.help.startswith("did you mean") else ""
-        return f"`{dataset.name}` was not looked at: {first.message}{near}"
+        return unseen(dataset, fault)
     return ""
+
+
+def unseen(dataset: Dataset, fault: FmlError) -> str:
+    """Say why a data set was not looked at, where that is no fault of the file."""
+    (first, *_) = fault.diagnostics
+    near = f"; {first.help}" if first.help.startswith("did you mean") else ""
+    return f"`{dataset.name}` was not looked at: {first.message}{near}"

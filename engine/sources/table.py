@@ -3,6 +3,7 @@
 from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from itertools import accumulate
 from pathlib import Path
 from typing import TypeAlias, TypeGuard
 
@@ -79,6 +80,12 @@ class Table:
         if all(is_number(name) for name in self.columns):
             return "without a line of names: `header = false`, and `columns[0]` for the first one"
         return 'a name that is no word of the language is written `columns["the name"]`'
+
+
+def one_behind_the_other(counts: Mapping[str, int]) -> dict[str, Array]:
+    """Return the rows of splits whose samples follow each other, from how many each has."""
+    rows = np.split(np.arange(sum(counts.values())), list(accumulate(counts.values()))[:-1])
+    return dict(zip(counts, rows, strict=True))
 
 
 @contextmanager

@@ -4,28 +4,10 @@ from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 
-from fml.engine.ops import (
-    binary,
-    convolution,
-    indexing,
-    learners,
-    linear,
-    pooling,
-    random,
-    reductions,
-    runtime,
-    shape,
-    unary,
-    values,
-)
 from fml.engine.ops.record import Op
-from fml.engine.ops.table import OPS
+from fml.engine.ops.table import FAMILIES, OPS
 
 PAGE = Path(__file__).parent.parent.parent / "docs" / "ops.md"
-FAMILIES = (
-    unary, binary, values, shape, indexing, reductions, linear, convolution, pooling, random,
-    learners, runtime,
-)  # fmt: skip
 HEAD = """# Operations of the graph
 
 What the text of a graph is made of; `std` and the primitives of the language are built upon them.
