@@ -121,6 +121,8 @@ def _report(fault: Exception) -> int:
         click.echo("fml: interrupted", err=True)
         return INTERRUPTED
     if isinstance(fault, click.ClickException):
+        if isinstance(fault, click.NoSuchOption):
+            fault = _with_settings(fault)
         fault.show()
         return BAD_INPUT
     from fml.console import print_diagnostics
@@ -135,6 +137,21 @@ def _report(fault: Exception) -> int:
         print_diagnostics(fault.diagnostics)
         return BAD_INPUT
     return _report_bug(fault)
+
+
+def _with_settings(fault: click.NoSuchOption) -> click.UsageError:
+    """Say how options of a file are set, unless an option of the command is nearly meant."""
+    from fml.engine.ir.diagnostics import did_you_mean
+
+    if fault.ctx is None:
+        return fault
+    command = fault.ctx.command
+    known = [name.lstrip("-") for parameter in command.params for name in parameter.opts]
+    name = fault.option_name.lstrip("-")
+    if "settings" not in known or did_you_mean(name, known):
+        return fault
+    words = f"Options of a file stand behind it: `fml {command.name} FILE {name}=...`"
+    return click.UsageError(f"{fault.message} {words}", fault.ctx)
 
 
 def _report_bug(fault: Exception) -> int:

@@ -102,6 +102,12 @@ class Fault:
         """The innermost open bracket is no brace."""
         return bool(self.opened) and self.opened[-1].type in BRACKETS
 
+    @property
+    def begins_statement(self) -> bool:
+        """What fits nowhere is a word that begins statements, at the beginning of a line."""
+        words = {*STATEMENT_WORDS, *DECLARATION_WORDS}
+        return self.token in words and self._begins_line(self.token)
+
     def _begins_line(self, token: Token) -> bool:
         position = token.start_pos or 0
         return not self.text[self.text.rfind("\n", 0, position) + 1 : position].strip()
@@ -234,7 +240,10 @@ def _inside_bracket(fault: Fault) -> Diagnostic | None:
         f"{shown} is not expected inside this `{bracket}`"
     )  # fmt: skip
     marks = Mark(_span(fault, bracket), "opened here"), Mark(_span(fault, fault.token))
-    return Diagnostic("E0103", message, marks, (), _way_out(fault))
+    # A statement that begins on a line of its own is not what was misspelt.
+    closes = closable and fault.begins_statement
+    way_out = f"close it with `{_SYMBOLS[OPENS[bracket.type]]}`" if closes else _way_out(fault)
+    return Diagnostic("E0103", message, marks, (), way_out)
 
 
 def _unexpected(fault: Fault) -> Diagnostic:

@@ -32,6 +32,12 @@ _IMPORTS = (
     '`import "blocks.fml" as blocks` and `from "blocks.fml" import name` read other .fml files; '
     "what numpy has is in scope already"
 )
+_GRADIENTS = "gradients come with `minimize loss = ...`, and `using sgd(0.1)` takes the steps"
+# What is called on an object elsewhere.
+_METHODS = re.compile(r"[\w.]+\.(?:backward|step|zero_grad)\(")
+_SELF = re.compile(r"self\.\w+[ \t]*=")
+_OWNED = "a layer has no attributes to assign: declare what it owns, `param W: f32[D, K] ~ zeros`"
+_BRACED = frozenset({"fn", "layer", "model", "optimizer", "strategy"})
 _ASSIGNING = re.compile(r"[-+*/@^]=(?!=)")
 
 
@@ -58,6 +64,9 @@ def habit(text: str, token: Token, first: Token | None, last: Token | None) -> H
     if token == ":" and last is first and first.type == "NAME":
         help = "`name = value`; in a layer, `param name: f32[D, K] ~ zeros`"
         return Habit(token, "a name is bound without its type", help)
+    found = _of_object(text, first) or _with_sign(token, first, last)
+    if found is not None:
+        return found
     return _in_the_middle(text, token, last)
 
 
@@ -78,6 +87,26 @@ def _first_word(first: Token) -> Habit | None:
     return None
 
 
+def _of_object(text: str, first: Token) -> Habit | None:
+    """`loss.backward()` and `self.W = 3`."""
+    position = first.start_pos or 0
+    if _METHODS.match(text, position):
+        return Habit(first, "no statement of fml is a call", _GRADIENTS)
+    if _SELF.match(text, position):
+        return Habit(first, "there is no `self`", _OWNED)
+    return None
+
+
+def _with_sign(token: Token, first: Token, last: Token | None) -> Habit | None:
+    """A `=` where `~` or nothing stands."""
+    if token == "=" and first in {"param", "state"}:
+        help = f"write `~`: `{first} name: f32[D, K] ~ zeros`"
+        return Habit(token, f"the first value of a `{first}` stands behind `~`", help)
+    if token == "{" and last == "=" and first in _BRACED:
+        return Habit(token, "a body in braces has no `=` before it", "leave out the `=`")
+    return None
+
+
 def _in_the_middle(text: str, token: Token, last: Token | None) -> Habit | None:
     position = token.start_pos or 0
     if last == "lambda":
@@ -87,9 +116,11 @@ def _in_the_middle(text: str, token: Token, last: Token | None) -> Habit | None:
         return Habit(token, "a list is not made by a loop", help)
     if token == "if":
         return Habit(token, "the condition stands before both values", "`if c then a else b`")
-    if _ASSIGNING.match(text, position):
-        sign = text[position]
-        help = f"a place is changed by `place <- place {sign} e`, and a name bound once by `=`"
+    # Where an expression may stand, `x +` is read before `=` fits nowhere.
+    begin = position - (token == "=" and last is not None and last.end_pos == position)
+    if _ASSIGNING.match(text, begin):
+        sign = text[begin]
+        help = f"a name is bound once, `y = x {sign} e`; a state changes by `x <- x {sign} e`"
         return Habit(token, f"`{sign}=` is no symbol of fml", help)
     if last is not None and last.end_pos == position and token == last:
         if token == "*":

@@ -166,7 +166,10 @@ def _kind_of(option: OptionInfo) -> str:
 
 
 def _for_example(option: OptionInfo) -> str:
-    return f"for instance the default, `{option.name}={_written(option.default)}`"
+    setting = f"{option.name}={_written(option.default)}"
+    # A shell would split it at its blanks.
+    shown = f'"{setting}"' if " " in setting and '"' not in setting else setting
+    return f"for instance the default, `{shown}`"
 
 
 def _written(value: object) -> str:

@@ -197,6 +197,12 @@ class LayerFactory:
     declaration: ast.Layer
     module: "Module"
 
+    @property
+    def way_out(self) -> str:
+        """How a layer value is made of it, which has parameters."""
+        needed = ", ".join(p.name for p in self.declaration.attributes if p.default is None)
+        return f"write `{self.declaration.name}({needed})` to make one with its parameters"
+
 
 @dataclass(frozen=True, slots=True)
 class OptimizerFactory:

@@ -21,11 +21,13 @@ def plan(function: F) -> F:
 
 
 def not_a_setting(ctx: click.Context, _: click.Parameter, file: Path | None) -> Path | None:
-    """Refuse `lr=0.1` where the file belongs, and say what comes first.
+    """Refuse `lr=0.1` where the file belongs, and say what comes first; not beside `--resume`.
 
     Raises:
         FmlError: E0736.
     """
+    if ctx.params.get("resume") is not None:
+        return file  # there is no file to come first, and the subcommand says so
     if file is None or "=" not in str(file) or file.suffix == ".fml" or file.exists():
         return file
     from fml.engine.ir.diagnostics import error

@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 @click.option(
     "--resume",
     metavar="RUN",
+    is_eager=True,
     type=click.Path(path_type=Path),
     help="Go on with the run in this folder, which was interrupted or killed.",
 )

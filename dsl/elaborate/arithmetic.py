@@ -290,7 +290,9 @@ def stack(
     """Join tensors of one shape on a new axis, the last if `over` is None."""
     if not items:
         raise s.report("E0402", "an empty list is not a tensor", [at])
-    tensors = [as_tensor(s, item, at, element).value for item in items]
+    written = at.items if isinstance(at, ast.ListOf) and len(at.items) == len(items) else ()
+    places = written or (at,) * len(items)
+    tensors = [as_tensor(s, i, p, element).value for i, p in zip(items, places, strict=True)]
     axis = new_axis(s, tensors[0].type.rank, over, at)
     expanded: list[Value] = []
     for value in tensors:

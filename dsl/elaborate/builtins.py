@@ -29,6 +29,7 @@ from fml.dsl.values import (
     POISON,
     STATIC,
     Any_,
+    DataValue,
     LearnersValue,
     Poison,
     SplitValue,
@@ -37,6 +38,7 @@ from fml.dsl.values import (
     Unknown,
     describe,
 )
+from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.types import Element, TensorType
 
@@ -67,6 +69,7 @@ def _bind(
     s: Session, primitive: Primitive, given: "Sequence[Given]", e: ast.Expression
 ) -> dict[str, "Given"]:
     names = [p.rstrip("?") for p in primitive.parameters]
+    _require_list(s, primitive, given)
     free = list(names)
     bound: dict[str, Given] = {}
     for argument in given:
@@ -78,6 +81,7 @@ def _bind(
                 f"`{primitive.name}` does not take this argument",
                 [argument.whole],
                 notes=[f"it is {takes}"],
+                help=_other_argument(argument, free),
             )
         bound[key] = argument
         free.remove(key)
@@ -85,6 +89,34 @@ def _bind(
     if missing:
         raise s.report("E0205", f"`{primitive.name}` needs `{missing[0]}`", [e])
     return bound
+
+
+# Arguments of other languages: how they are called here.
+_ARGUMENTS = {
+    **dict.fromkeys(("axis", "axes", "dim", "dims"), "over"),
+    **dict.fromkeys(("keepdim", "keepdims"), "keep"),
+}
+
+
+def _other_argument(argument: "Given", free: Sequence[str]) -> str:
+    """How an argument that is not known is called here."""
+    if argument.name is None:
+        return ""
+    here = _ARGUMENTS.get(argument.name)
+    if here in free:
+        return f"write `{here} = {argument.at.span.text}`"
+    return did_you_mean(argument.name, free)
+
+
+def _require_list(s: Session, primitive: Primitive, given: "Sequence[Given]") -> None:
+    """Refuse `concat(x, y)`: the second would be taken for the axis."""
+    tensors = [g for g in given if g.name is None and isinstance(read(s, g.value), Tensor)]
+    if primitive.parameters[0] == "items" and len(tensors) > 1:
+        listed = ", ".join(g.at.span.text for g in tensors)
+        raise s.report(
+            "E0205", f"`{primitive.name}` takes its tensors in one list", [g.at for g in tensors],
+            help=f"write `[{listed}]`",
+        )  # fmt: skip
 
 
 def _optional(bound: Arguments, name: str) -> Any_ | None:
@@ -222,6 +254,17 @@ def _fan(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
 # --- splits --------------------------------------------------------------------------------------
 
 
+def one_split(s: Session, value: DataValue, at: ast.Syntax) -> SplitValue:
+    """Say that a data set is drawn from by splits, and go on as if its first were written."""
+    split = (datasets.split_names(value.declaration) or ["train"])[0]
+    name = value.declaration.name
+    s.report(
+        "E0604", "a feed draws from one split of a data set", [at],
+        help=f"name the split: `{name}.{split}`",
+    )  # fmt: skip
+    return SplitValue(value, split)
+
+
 def pipe_split(s: Session, value: SplitValue, into: ast.Expression, scope: Scope) -> Any_:
     """`iris.train |> shuffle |> batch(32)`."""
     name = into.function if isinstance(into, ast.Call) else into
@@ -237,12 +280,21 @@ def pipe_split(s: Session, value: SplitValue, into: ast.Expression, scope: Scope
         if not dim.size and dim.constant is not None:
             raise s.report("E0604", "a batch has at least one sample", [at])
         return SplitValue(value.data, value.split, value.shuffle, dim.size or 1)
-    raise s.report(
-        "E0604",
-        "a split goes through `shuffle` and `batch(n)` only",
-        [into],
-        help="transform samples in the fields of the data set, or after the `feed`",
-    )
+    s.report(
+        "E0604", "a split goes through `shuffle` and `batch(n)` only", [into],
+        help=_on_the_way(written, into),
+    )  # fmt: skip
+    return value
+
+
+def _on_the_way(written: str, into: ast.Expression) -> str:
+    """How what was written between a split and its feed is said."""
+    if written == "shuffle":
+        return "`shuffle` stands without parentheses; `seed n` in the plan decides the order"
+    if written == "batch":
+        return "write the samples of a batch: `batch(32)`"
+    near = did_you_mean(written, ["shuffle", "batch"])
+    return near or "transform samples in the fields of the data set, or after the `feed`"
 
 
 def _learners_size(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:

@@ -23,6 +23,7 @@ from fml.dsl.values import (
     Any_,
     Builtin,
     Cell,
+    DataValue,
     FunctionValue,
     Instance,
     LayerFactory,
@@ -133,6 +134,8 @@ def pipe_into(
     s: Session, value: Any_, at: ast.Expression, into: ast.Expression, scope: Scope
 ) -> Any_:
     """Pipe a value: `f(x, a)` for functions, `f(a)(x)` for layers, a chain for optimizers."""
+    if isinstance(value, DataValue):
+        value = builtins.one_split(s, value, at)
     if isinstance(value, SplitValue):
         return builtins.pipe_split(s, value, into, scope)
     first = Given(None, value, at)

@@ -6,7 +6,17 @@ from dataclasses import replace
 from fml.dsl import ast
 from fml.dsl.elaborate.arithmetic import as_tensor
 from fml.dsl.elaborate.session import Session
-from fml.dsl.values import Any_, Cell, Instance, Place, Selection, Tensor, Tree, describe
+from fml.dsl.values import (
+    Any_,
+    Cell,
+    Instance,
+    LayerFactory,
+    Place,
+    Selection,
+    Tensor,
+    Tree,
+    describe,
+)
 from fml.engine.ir.graph import Phase
 from fml.engine.ops.build import Value
 
@@ -108,5 +118,6 @@ def grad(s: Session, value: Any_, by: Any_, at: tuple[ast.Syntax, ast.Syntax]) -
             return grad(s, value, by.value, at)
         case _:
             raise s.report(
-                "E0402", f"`grad` takes a tensor or a layer value, found {describe(by)}", [at[1]]
-            )
+                "E0402", f"`grad` takes a tensor or a layer value, found {describe(by)}", [at[1]],
+                help=by.way_out if isinstance(by, LayerFactory) else "",
+            )  # fmt: skip

@@ -179,9 +179,12 @@ def claim(
     span = written.name_span if isinstance(written, ast.Bind) else written.span
     first = scope.places.setdefault(name, span)
     if first is not span:
+        is_place = isinstance(scope.names.get(name), ParamEntry | Place)
+        changes = is_place and isinstance(written, ast.Bind)
         raise s.report(
             "E0202", f"`{name}` is bound twice", [span, first],
-            help="`=` binds once; `<-` changes a `param` or `state`",
+            help=f"`{name} <- ...` changes it" if changes
+            else "a name is bound once: choose another name for the second value",
         )  # fmt: skip
 
 

@@ -13,8 +13,10 @@ from fml.dsl.values import (
     Columns,
     DataValue,
     Instance,
+    LayerFactory,
     LearnersValue,
     Namespace,
+    Place,
     Poison,
     Selection,
     SeriesOf,
@@ -57,7 +59,27 @@ def attribute(s: Session, e: ast.Attribute, scope: Scope) -> Any_:
         case Stack(instances) if e.name.isdigit() and int(e.name) < len(instances):
             return instances[int(e.name)]
         case _:
-            raise s.report("E0203", f"{describe(value)} has no `{e.name}`", [e])
+            raise s.report(
+                "E0203", f"{describe(value)} has no `{e.name}`", [e],
+                help=_instead_of_member(s, e, value, scope),
+            )  # fmt: skip
+
+
+def _instead_of_member(s: Session, e: ast.Attribute, value: Any_, scope: Scope) -> str:
+    """How what was meant by `x.T`, `x.mean()` or the parameters of a bare layer is said."""
+    written = e.value.span.text
+    if isinstance(value, LayerFactory):
+        return value.way_out
+    if not isinstance(value, Tensor | Place):
+        return ""
+    if e.name == "T":
+        return f"write `transpose({written})`"
+    if e.name == "shape":
+        return "the sizes of axes have the names that a signature gives them: `f32[N, D]`"
+    if e.name == "backward":
+        return "gradients come with `minimize` and `using`, or by `grad(e, w)`"
+    is_function = names.is_global(scope.module, e.name)
+    return f"functions stand before what they take: `{e.name}({written})`" if is_function else ""
 
 
 def _no_member(s: Session, e: ast.Attribute, what: str, known: object) -> Exception:
@@ -186,6 +208,7 @@ def _slice(s: Session, e: ast.Index, value: Tensor, scope: Scope) -> Any_:
                 chosen[axis - len(dropped)] = as_tensor(s, found, item, Element.I32)
             else:
                 low = _end(s, item, size, scope, low)
+                _require_inside(s, low, axis, value, item)
                 high = low + 1
                 dropped.append(axis)
         starts.append(low)
@@ -197,6 +220,16 @@ def _slice(s: Session, e: ast.Index, value: Tensor, scope: Scope) -> Any_:
         shape = tuple(d for axis, d in enumerate(cut.type.dims) if axis not in dropped)
         cut = s.op("reshape", (cut.value,), (e,), shape=shape)
     return shapes.gather(s, cut, chosen, e) if chosen else cut
+
+
+def _require_inside(s: Session, place: Dim, axis: int, value: Tensor, at: ast.Expression) -> None:
+    """Refuse an index that is known to lie outside its axis."""
+    last = value.type.dims[axis] - 1
+    if any(room.constant is not None and room.constant < 0 for room in (place, last - place)):
+        raise s.report(
+            "E0309", f"the index {at.span.text} is outside axis {axis} of {value.type}", [at],
+            notes=s.origin_notes(value.value), help=f"indices on this axis are 0 .. {last}",
+        )  # fmt: skip
 
 
 def _every_axis(

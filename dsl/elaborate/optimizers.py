@@ -53,7 +53,19 @@ def make(
         if signatures.is_static(parameter.type):
             at = bound[parameter.name]
             signatures.static_argument(s, parameter, at.value, at.at, declaration.name)
+        else:
+            _require_scalar(s, parameter, bound[parameter.name], declaration.name)
     return OptimizerValue(factory, calls.values_of(bound))
+
+
+def _require_scalar(s: Session, p: ast.Parameter, given: "Given", name: str) -> None:
+    """Refuse tensors with axes: an optimizer is checked with numbers and scalars."""
+    value = read(s, given.value)
+    if isinstance(value, Tensor) and value.type.rank:
+        raise s.report(
+            "E0320", f"`{name}` takes a number or a scalar for `{p.name}`, found {value.type}",
+            [given.at], notes=s.origin_notes(value.value),
+        )  # fmt: skip
 
 
 def chain(

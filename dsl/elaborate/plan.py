@@ -6,6 +6,7 @@ from typing import cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import (
+    builtins,
     datasets,
     expressions,
     layers,
@@ -20,6 +21,7 @@ from fml.dsl.elaborate.session import Failed, Region, Session
 from fml.dsl.modules import Module
 from fml.dsl.scope import Bound, FedField, ParamEntry, Scope
 from fml.dsl.values import (
+    POISON,
     Closure,
     DataValue,
     Instance,
@@ -158,15 +160,17 @@ def _feed(s: Session, work: PlanWork, written: ast.FeedFrom, scope: Scope) -> No
             scope.names.setdefault(name.name, source)
         return
     if isinstance(source, DataValue):
-        raise s.report(
-            "E0604", "a feed draws from one split of a data set", [written.source],
-            help=f"`{source.declaration.name}.train`",
-        )  # fmt: skip
+        source = builtins.one_split(s, source, written.source)
     if not isinstance(source, SplitValue):
         raise s.report(
             "E0604", f"a feed draws from a split, found {describe(source)}", [written.source]
         )
-    dataset = dataset_of(s, work, source.data)
+    try:
+        dataset = dataset_of(s, work, source.data)
+    except Failed:
+        for field in written.names:
+            scope.names.setdefault(field.name, POISON)
+        raise
     name = dataset.name
     dim = "N" if not work.feeds else f"N_{name}"
     fields = {f.name: f for f in dataset.fields}

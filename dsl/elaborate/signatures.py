@@ -175,7 +175,9 @@ def _element_called(name: str, names: Mapping[str, Entry]) -> Element | None:
 def _conversion(found: ElementType, wanted: str) -> str:
     if wanted == "label":
         return "declare it as a label, for instance `label[10]`"
-    return "" if isinstance(found, Label) else f"convert with `cast(x, {wanted})`"
+    if isinstance(found, Label):
+        return "`cross_entropy` takes logits and labels; `one_hot(y)` makes numbers of labels"
+    return f"convert with `cast(x, {wanted})`"
 
 
 def _bind_axes(

@@ -138,7 +138,7 @@ def _infer_slice(inputs: Sequence[TensorType], attributes: Attributes) -> Tensor
     for axis, (start, stop, dim) in enumerate(zip(starts, stops, x.dims, strict=True)):
         if any(_is_negative(room) for room in (start, stop - start, dim - stop)):
             message = f"the slice {start}:{stop} is outside axis {axis} of {x}"
-            raise OpTypeError("E0309", message, (0,), f"indices on this axis are 0 .. {dim}")
+            raise OpTypeError("E0309", message, (0,), f"a slice of this axis lies in 0 : {dim}")
     return x.with_shape(tuple(b - a for a, b in zip(starts, stops, strict=True)))
 
 

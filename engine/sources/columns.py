@@ -1,6 +1,7 @@
 """The columns of a table as a data set takes them: numbers checked, texts of labels numbered."""
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -43,7 +44,11 @@ class Columns:
             FmlError: E0502, no such column.
         """
         with declared_at(column.span):
-            return self.table.column(column.attributes["name"])
+            return self._column(column.attributes["name"])
+
+    def _column(self, name: object) -> Array:
+        """A column; one that another field reads is not meant by a name that is near to it."""
+        return self.table.column(name, wanted_columns(self.dataset))
 
     def is_numbered(self, name: object) -> bool:
         """Whether a label's column holds class numbers already, and no texts."""
@@ -63,14 +68,14 @@ class Columns:
         field = next(
             f for f in label_fields(self.dataset) if source_column(self.dataset, f) == name
         )
-        column = self._shaped(self.table.column(name), _shown(name), type)
+        column = self._shaped(self._column(name), _shown(name), type)
         if self.is_numbered(name) and not is_text(column):
             return numbered(field, column[rows], {}, self.table)
         return numbered(field, column, self.classes, self.table)[rows]
 
     def _numeric(self, name: object, rows: Array, type: TensorType) -> Array:
         """Samples of a column in the shape that a node of the graph has."""
-        column = self.table.column(name)
+        column = self._column(name)
         shown = _shown(name)
         if is_text(column):
             row = next((i for i, cell in enumerate(column) if not is_number(cell)), None)
@@ -136,12 +141,17 @@ def columns_of(dataset: Dataset, table: Table) -> Columns:
     for field in label_fields(dataset):
         name = source_column(dataset, field)
         with declared_at(field.span):
-            column = table.column(name)
+            column = table.column(name, wanted_columns(dataset))
         if isinstance(name, str) and name in table.classes:
             classes[field.name] = declared(field, table.classes[name], table)
         elif is_text(column):
             classes[field.name] = texts_of(field, column, table)
     return Columns(dataset, table, classes)
+
+
+def wanted_columns(dataset: Dataset) -> Iterator[object]:
+    """The columns that the fields of a data set are computed from, looked for one by one."""
+    return (node.attributes["name"] for node in dataset.graph if node.op == "column")
 
 
 def label_fields(dataset: Dataset) -> list[Field]:

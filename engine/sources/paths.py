@@ -28,7 +28,7 @@ def find_file(path: str, base: Path, remedy: str = "") -> Path:
         if _exists(place):
             return place
     looked = [f"looked for {place}" for place in dict.fromkeys(places)]
-    near = did_you_mean(places[0].name, _neighbours(places[0]))
+    near = _near(places[0])
     raise error(
         "E0501", f"cannot find the data `{path}`", notes=looked,
         help=near or remedy or "put it there, or set FML_DATA to the folder that it is in",
@@ -88,6 +88,14 @@ def _exists(place: Path) -> bool:
         return place.exists()
     except OSError:  # a folder on the way may not be looked into
         return False
+
+
+def _near(place: Path) -> str:
+    """Name the neighbours whose name is near before its endings too, which are often the same."""
+    neighbours = _neighbours(place)
+    stem = place.name.split(".")[0]
+    close = [n for n in neighbours if n == stem or did_you_mean(stem, [n.split(".")[0]])]
+    return did_you_mean(place.name, close)
 
 
 def _neighbours(place: Path) -> list[str]:

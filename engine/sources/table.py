@@ -1,6 +1,6 @@
 """What a source is, and what it gives: columns, and perhaps splits of its own."""
 
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import accumulate
@@ -51,8 +51,8 @@ class Table:
         where = f"line {self.lines[row]}" if len(self.lines) else f"sample {row}"
         return f"{where} of {self.origin}"
 
-    def column(self, name: object) -> Array:
-        """Return a column by name, or by place counted from 0.
+    def column(self, name: object, others: Iterable[object] = ()) -> Array:
+        """Return a column by name, or by place counted from 0; `others` are wanted, too.
 
         Raises:
             FmlError: E0502, there is none.
@@ -68,11 +68,12 @@ class Table:
                 help=f"its columns are 0 to {count - 1}",
             )  # fmt: skip
         listed = [*self.columns][:_LISTED]
+        near = self.columns.keys() - set(others)
         more = f" and {count - _LISTED} more" if count > _LISTED else ""
         raise error(
             "E0502", f"{self.origin} has no column `{name}`",
             notes=[f"its columns are {', '.join(listed)}{more}"],
-            help=did_you_mean(str(name), self.columns) or self._headless(),
+            help=did_you_mean(str(name), near) or self._headless(),
         )  # fmt: skip
 
     def _headless(self) -> str:

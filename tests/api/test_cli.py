@@ -131,6 +131,11 @@ def test_every_command_has_help(name: str, capfd: pytest.CaptureFixture[str]) ->
         (["train", "model.fml", "--device", "gpu"], "cpu"),
         (["train", "model.fml"], "points"),
         (["train"], "FILE"),
+        (["train", "--lr", "3", "model.fml"], "`fml train FILE lr=...`"),
+        (["train", "model.fml", "--epochs", "3"], "`fml train FILE epochs=...`"),
+        (["train", "model.fml", "--pln", "main"], "--plan"),
+        (["train", "--resume", "runs/r", "lr=3"], "--resume takes the folder of a run"),
+        (["train", "lr=3", "--resume", "runs/r"], "--resume takes the folder of a run"),
     ],
 )
 def test_bad_input_is_status_2_with_a_way_out_on_stderr(
@@ -145,6 +150,15 @@ def test_bad_input_is_status_2_with_a_way_out_on_stderr(
     assert ran.err.replace("\n", "").isprintable()
     assert "Traceback" not in ran.err + ran.out
     assert ran.out == ""
+
+
+def test_a_setting_with_a_blank_is_shown_as_a_shell_takes_it(
+    model: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("long.fml").write_text(f"option long = 5 epochs\n{MODEL}")
+    ran = fml(capfd, "summary", "long.fml", "long=5")
+    assert ran.status == 2
+    assert 'for instance the default, `"long=5 epochs"`' in ran.err
 
 
 def test_check_reports_all_files_and_counts(model: Path, capfd: pytest.CaptureFixture[str]) -> None:

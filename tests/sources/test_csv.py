@@ -132,7 +132,28 @@ def test_an_absolute_path_is_looked_for_where_it_is(tmp_path: Path) -> None:
     assert loaded(text.format(path), base=Path("/nowhere")).splits["train"]["a"].tolist() == [7]
     found = fault(text.format(tmp_path / "u.csv"), base=Path("/nowhere"))
     assert list(found.notes) == [f"looked for {tmp_path / 'u.csv'}"]
-    assert found.help == "did you mean `t.csv`?"
+
+
+def test_a_file_is_near_by_more_than_its_ending(tmp_path: Path) -> None:
+    for name in ("digits.csv.gz", "flowers.csv"):
+        (tmp_path / name).write_text("a\n7\n")
+    helps = [
+        fault(f'data d = csv("{name}") {{ a: f32 = a }}', base=tmp_path).help
+        for name in ("iris.csv", "flower.csv", "digits.csv")
+    ]
+    assert "FML_DATA" in helps[0]
+    assert helps[1:] == ["did you mean `flowers.csv`?", "did you mean `digits.csv.gz`?"]
+
+
+def test_a_column_that_is_in_use_is_not_what_was_meant(tmp_path: Path) -> None:
+    text = 'data d = csv("t.csv") { x: f32[2] = [sepal_length, sepal_width] }'
+    for header, said in (("sepal_length,b", ""), ("sepal_length,sepal_widht", "`sepal_widht`")):
+        (tmp_path / "t.csv").write_text(f"{header}\n1,2\n")
+        found = fault(text, base=tmp_path)
+        assert found.code == "E0502"
+        assert "did you mean `sepal_length`" not in found.help
+        assert said in found.help
+        assert header.replace(",", ", ") in found.notes[0]
 
 
 # --- generated data -----------------------------------------------------------------------------
