@@ -7,7 +7,6 @@ import cycles, and says nothing yet about what the declarations mean.
 import re
 from dataclasses import dataclass, field
 from functools import cache
-from importlib import resources
 from pathlib import Path
 
 from fml.dsl import ast
@@ -15,6 +14,7 @@ from fml.dsl.parse import parse
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, did_you_mean
 from fml.engine.ir.source import Source
 
+_STD = Path(__file__).parent / "std"
 # A declaration in the first column, with the doc comments above it.
 _DECLARED = re.compile(
     r"^(?:##[^\n]*\n)*(?:(?:fn|layer|model|optimizer|strategy)\s+(?P<called>\w+)|(?P<bound>\w+)\s*=)",
@@ -194,9 +194,7 @@ class StdEntry:
 def std_index() -> dict[str, StdEntry]:
     """The declarations of `std` by name, found without parsing."""
     index: dict[str, StdEntry] = {}
-    for entry in sorted(resources.files("fml.dsl.std").iterdir(), key=lambda e: e.name):
-        if not entry.name.endswith(".fml"):
-            continue
+    for entry in sorted(_STD.glob("*.fml")):
         text = entry.read_text(encoding="utf-8")
         matches = list(_DECLARED.finditer(text))
         ends = [match.start() for match in matches[1:]] + [len(text)]

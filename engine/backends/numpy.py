@@ -13,7 +13,7 @@ from fml.engine.ir.graph import Node
 from fml.engine.ir.types import TensorType
 from fml.engine.ops.precision import NARROW, computed
 from fml.engine.ops.record import Array
-from fml.engine.ops.scalar import FUNCTIONS, Apply, Argument, Scalar
+from fml.engine.ops.scalar import Apply, Argument, Scalar, functions
 from fml.engine.ops.table import OPS
 
 
@@ -108,7 +108,7 @@ def _only_ufunc(scalar: Scalar | None, inputs: Sequence[Array], output: Array) -
     """
     if not isinstance(scalar, Apply):
         return None
-    function = FUNCTIONS[scalar.function]
+    function = functions()[scalar.function]
     in_order = tuple(Argument(place) for place in range(len(inputs)))
     if scalar.operands != in_order or not isinstance(function, np.ufunc):
         return None

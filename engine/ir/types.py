@@ -1,11 +1,14 @@
 """Element and tensor types of the graph, written as in `.fml`: `f32[N, 28, 28, 1]`."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from enum import Enum
-from typing import TypeAlias
+from functools import cache
+from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np
 
 from fml.engine.ir.dims import Axis, Dim, Run, Shape
 
@@ -90,14 +93,14 @@ class TensorType:
         return isinstance(self.element, Element) and self.element.is_float
 
     @property
-    def dtype(self) -> np.dtype[np.generic]:
+    def dtype(self) -> "np.dtype[np.generic]":
         """The numpy dtype that stores it (bf16 is kept as f32, rounded to its precision)."""
-        return np.dtype(DTYPES[Element.I32 if isinstance(self.element, Label) else self.element])
+        return _dtype(Element.I32 if isinstance(self.element, Label) else self.element)
 
     @property
     def nbytes(self) -> int:
         """Bytes of a definite type; ValueError as for `sizes`."""
-        return int(np.prod(self.sizes, dtype=np.int64)) * self.dtype.itemsize
+        return math.prod(self.sizes) * self.dtype.itemsize
 
     def with_shape(self, shape: Shape) -> "TensorType":
         """The same element in another shape."""
@@ -126,16 +129,24 @@ class TensorType:
         return f"{self.element}[{', '.join(map(str, self.shape))}]"
 
 
-DTYPES: dict[Element, type[np.generic]] = {
-    Element.F16: np.float16,
-    Element.BF16: np.float32,
-    Element.F32: np.float32,
-    Element.F64: np.float64,
-    Element.I32: np.int32,
-    Element.I64: np.int64,
-    Element.U8: np.uint8,
-    Element.BOOL: np.bool_,
+_DTYPES = {
+    Element.F16: "float16",
+    Element.BF16: "float32",
+    Element.F32: "float32",
+    Element.F64: "float64",
+    Element.I32: "int32",
+    Element.I64: "int64",
+    Element.U8: "uint8",
+    Element.BOOL: "bool",
 }
+
+
+@cache
+def _dtype(element: Element) -> "np.dtype[np.generic]":
+    import numpy as np  # a tenth of a second, which checking a file need not wait for
+
+    return np.dtype(_DTYPES[element])
+
 
 F32 = Element.F32
 BOOL = Element.BOOL

@@ -3,12 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fml.engine.ir.types import BOOL, F32, Element, Label, TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.adjoint import chosen, sum_to
-from fml.engine.ops.record import Call, Op, OpTypeError, Sample
+from fml.engine.ops.record import Call, Generator, Op, OpTypeError, Sample
 from fml.engine.ops.samples import PAIRS, Sampler, coin, draw, labels, sample, whole
 from fml.engine.ops.scalar import FIRST, SECOND, THIRD, Scalar, apply
 from fml.engine.ops.unary import elementwise
@@ -26,17 +24,17 @@ BinaryGradient = Callable[["Value", "Value", "Value", "Value"], tuple["Value", "
 
 def _pairs(
     left: tuple[float, float], right: tuple[float, float]
-) -> Callable[[np.random.Generator], Sequence[Sample]]:
+) -> Callable[[Generator], Sequence[Sample]]:
     return lambda rng: [
         sample([draw(rng, first, *left), draw(rng, second, *right)]) for first, second in PAIRS
     ]
 
 
-def _whole_pairs(rng: np.random.Generator) -> Sequence[Sample]:
+def _whole_pairs(rng: Generator) -> Sequence[Sample]:
     return [sample([whole(rng, a), whole(rng, b)]) for a, b in PAIRS]
 
 
-def _coins(rng: np.random.Generator) -> Sequence[Sample]:
+def _coins(rng: Generator) -> Sequence[Sample]:
     return [sample([coin(rng, a), coin(rng, b)]) for a, b in PAIRS]
 
 
@@ -150,14 +148,14 @@ def _select_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
     return None, sum_to(to_yes, yes.type), sum_to(to_no, no.type)
 
 
-def _select_samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _select_samples(rng: Generator) -> Sequence[Sample]:
     plain = [sample([coin(rng, a), draw(rng, a), draw(rng, b)]) for a, b in PAIRS]
     chosen_labels = [whole(rng, (4,), 0, 3) for _ in range(2)]
     kinds = (BOOL, labels(3), labels(3))
     return [*plain, sample([coin(rng, (4,)), *chosen_labels], elements=kinds)]
 
 
-def _equality_samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _equality_samples(rng: Generator) -> Sequence[Sample]:
     classes = [whole(rng, (6,), 0, 3), whole(rng, (6,), 0, 3)]
     return [
         *_whole_pairs(rng),

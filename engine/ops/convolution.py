@@ -6,13 +6,12 @@ A convolution is bilinear, and its gradients are convolutions of the same three 
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fml.engine.ir.graph import Attribute, Attributes
 from fml.engine.ir.types import ElementType, TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.geometry import NO_PADDING, Geometry
-from fml.engine.ops.record import Array, Call, Op, OpTypeError, Sample
+from fml.engine.ops.later import np
+from fml.engine.ops.record import Array, Call, Generator, Op, OpTypeError, Sample
 from fml.engine.ops.samples import draw, sample
 
 if TYPE_CHECKING:
@@ -233,7 +232,7 @@ _KERNELS: tuple[tuple[tuple[int, ...], tuple[int, ...], Attributes], ...] = (
 )
 
 
-def _conv_samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _conv_samples(rng: Generator) -> Sequence[Sample]:
     return [sample([draw(rng, x), draw(rng, w)], how) for x, w, how in _KERNELS]
 
 
@@ -241,7 +240,7 @@ def _result_sizes(case: Sample) -> tuple[int, ...]:
     return _infer_conv(case.types, case.attributes).sizes
 
 
-def _input_gradient_samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _input_gradient_samples(rng: Generator) -> Sequence[Sample]:
     return [
         sample(
             [draw(rng, _result_sizes(case)), case.arrays[1]],
@@ -251,7 +250,7 @@ def _input_gradient_samples(rng: np.random.Generator) -> Sequence[Sample]:
     ]
 
 
-def _weight_gradient_samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _weight_gradient_samples(rng: Generator) -> Sequence[Sample]:
     return [
         sample(
             [case.arrays[0], draw(rng, _result_sizes(case))],

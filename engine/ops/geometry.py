@@ -3,13 +3,11 @@
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
-import numpy as np
-from numpy.lib.stride_tricks import as_strided
-
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import TensorType
 from fml.engine.ops import rules
+from fml.engine.ops.later import np
 from fml.engine.ops.record import Array, OpTypeError
 
 NO_PADDING = ((0, 0), (0, 0))
@@ -54,7 +52,7 @@ class Geometry:
         room[self.inside(x.shape)] = x
         return room
 
-    def empty_room(self, sizes: Sequence[int], dtype: np.dtype[np.generic]) -> Array:
+    def empty_room(self, sizes: Sequence[int], dtype: "np.dtype[np.generic]") -> Array:
         """Zeros in the size of an image with its padding, to add windows up in."""
         return np.zeros((sizes[0], *self._padded(sizes), sizes[3]), dtype)
 
@@ -79,7 +77,7 @@ class Geometry:
         (down, right), (below, beside) = self.stride, self.dilation
         strides = (batch, down * height, right * width, below * height, beside * width, channel)
         shape = (room.shape[0], *places, *sizes, room.shape[3])
-        return as_strided(room, shape, strides, writeable=False)
+        return np.lib.stride_tricks.as_strided(room, shape, strides, writeable=False)
 
     def taps(self, places: Sequence[int]) -> Iterator[tuple[int, int, tuple[slice, ...]]]:
         """Each entry (i, j) of the window, and what it meets of the padded image."""

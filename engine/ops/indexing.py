@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import F32, Element, Label, TensorType
 from fml.engine.ops import rules
-from fml.engine.ops.record import Array, Call, Op, OpTypeError, Sample
+from fml.engine.ops.later import np
+from fml.engine.ops.record import Array, Call, Generator, Op, OpTypeError, Sample
 from fml.engine.ops.samples import draw, labels, sample, whole
 
 if TYPE_CHECKING:
@@ -91,7 +90,7 @@ def _one_hot(inputs: Sequence[Array], attributes: Attributes, result: TensorType
     return np.equal(inputs[0][..., np.newaxis], classes).astype(result.dtype)
 
 
-def _take_samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _take_samples(rng: Generator) -> Sequence[Sample]:
     return [
         sample([draw(rng, (5,)), whole(rng, (3,), 0, 5)], {"axis": 0}),
         sample([draw(rng, (4, 3)), whole(rng, (), 0, 3)], {"axis": 1}),
@@ -101,7 +100,7 @@ def _take_samples(rng: np.random.Generator) -> Sequence[Sample]:
     ]
 
 
-def _take_adjoint_samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _take_adjoint_samples(rng: Generator) -> Sequence[Sample]:
     size = Dim.of(4)
     return [
         sample([draw(rng, (3,)), whole(rng, (3,), 0, 4)], {"axis": 0, "size": size}),
@@ -111,7 +110,7 @@ def _take_adjoint_samples(rng: np.random.Generator) -> Sequence[Sample]:
     ]
 
 
-def _one_hot_samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _one_hot_samples(rng: Generator) -> Sequence[Sample]:
     return [
         sample([whole(rng, sizes, 0, 3)], {"element": element}, [labels(3)])
         for sizes in ((), (7,), (2, 3), (0,))
@@ -140,7 +139,7 @@ def _top_k(inputs: Sequence[Array], attributes: Attributes, result: TensorType) 
     return np.take(downwards, np.arange(k), axis).astype(result.dtype)
 
 
-def _top_k_samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _top_k_samples(rng: Generator) -> Sequence[Sample]:
     cases = (((5,), 0, 2), ((3, 5), 1, 5), ((4, 3), 0, 1), ((0, 3), 1, 2), ((3, 2), 1, 0))
     return [sample([draw(rng, sizes)], {"axis": axis, "k": Dim.of(k)}) for sizes, axis, k in cases]
 

@@ -7,20 +7,19 @@ axis, and returns one array (`learners_reduce`) or a stack.
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.training import LEARNERS
 from fml.engine.ir.types import Element, TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.adjoint import chosen, size_of
-from fml.engine.ops.record import Array, Call, Op, Sample
+from fml.engine.ops.later import np
+from fml.engine.ops.record import Array, Call, Generator, Op, Sample
 from fml.engine.ops.samples import draw
 
 if TYPE_CHECKING:
     from fml.engine.ops.build import Value
 
-_KINDS = {"sum": np.sum, "mean": np.mean, "min": np.min, "max": np.max}
+_KINDS = ("sum", "mean", "min", "max")  # as numpy calls them
 
 
 def _infer_reduce(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
@@ -35,7 +34,7 @@ def _infer_reduce(inputs: Sequence[TensorType], attributes: Attributes) -> Tenso
 
 
 def _reduce(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
-    reduce = _KINDS[rules.text(attributes, "kind")]
+    reduce = getattr(np, rules.text(attributes, "kind"))
     return np.asarray(reduce(inputs[0], axis=0), result.dtype)
 
 
@@ -58,7 +57,7 @@ def _roll_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
     return (g.call("learners_roll", shift=-rules.as_int(call.attributes["shift"])),)
 
 
-def _stacked(rng: np.random.Generator, attributes: Attributes) -> Sequence[Sample]:
+def _stacked(rng: Generator, attributes: Attributes) -> Sequence[Sample]:
     """Arrays of three learners; the type is one learner's."""
     made: list[Sample] = []
     for sizes in ((), (5,), (2, 3), (0, 2)):

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.adjoint import reshaped
-from fml.engine.ops.record import Array, Call, Op, OpTypeError, Sample
+from fml.engine.ops.later import np
+from fml.engine.ops.record import Array, Call, Generator, Op, OpTypeError, Sample
 from fml.engine.ops.rules import ONE
 from fml.engine.ops.samples import draw, sample
 
@@ -79,7 +78,7 @@ def _by_sample(
     return a.rank > 1 and follow == (frozenset({0}) if b.rank <= 2 else frozenset({0, 1}))
 
 
-def _samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _samples(rng: Generator) -> Sequence[Sample]:
     shapes = (
         ((3,), (3,)),
         ((2, 3), (3,)),

@@ -3,13 +3,18 @@ as 1, 2, 3" (SC 2011): the same bits on every device, in any order.
 """
 
 import hashlib
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+from fml.engine.ops.later import np
 
-Words = NDArray[np.uint32]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
 
-_MULTIPLIERS = (np.uint64(0xD2511F53), np.uint64(0xCD9E8D57))
+    Words: TypeAlias = NDArray[np.uint32]
+else:
+    Words = Any  # as `Array` in `scalar.py`
+
+_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
 _WEYL = (0x9E3779B9, 0xBB67AE85)
 _MASK = 0xFFFFFFFF
 _ROUNDS = 10
@@ -27,8 +32,8 @@ def philox(counter: Words, key: tuple[int, int]) -> Words:
     return np.stack((c0, c1, c2, c3), axis=-1)
 
 
-def _multiply(a: np.uint64, b: Words) -> tuple[Words, Words]:
-    product = b.astype(np.uint64) * a
+def _multiply(a: int, b: Words) -> tuple[Words, Words]:
+    product = b.astype(np.uint64) * np.uint64(a)
     return (product >> np.uint64(32)).astype(np.uint32), product.astype(np.uint32)
 
 

@@ -3,13 +3,12 @@
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fml.engine.ir.graph import Attribute, Attributes
 from fml.engine.ir.types import TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.geometry import NO_PADDING, Geometry
-from fml.engine.ops.record import Array, Call, Infer, Op, OpTypeError, Sample
+from fml.engine.ops.later import np
+from fml.engine.ops.record import Array, Call, Generator, Infer, Op, OpTypeError, Sample
 from fml.engine.ops.samples import draw, sample
 
 if TYPE_CHECKING:
@@ -173,11 +172,11 @@ _CASES: tuple[tuple[tuple[int, ...], Attributes], ...] = (
 )
 
 
-def _samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _samples(rng: Generator) -> Sequence[Sample]:
     return [sample([draw(rng, sizes)], how) for sizes, how in _CASES]
 
 
-def _adjoint_samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _adjoint_samples(rng: Generator) -> Sequence[Sample]:
     return [
         sample(
             [draw(rng, _pooled("max_pool", case.types[0], case.attributes).sizes)],
@@ -187,7 +186,7 @@ def _adjoint_samples(rng: np.random.Generator) -> Sequence[Sample]:
     ]
 
 
-def _with_maxima(rng: np.random.Generator, picks: bool) -> Sequence[Sample]:
+def _with_maxima(rng: Generator, picks: bool) -> Sequence[Sample]:
     """Inputs g (or h), x and y = max_pool(x); only the first is differentiated."""
     made: list[Sample] = []
     for case in _samples(rng):

@@ -7,10 +7,9 @@ on hardware that has them.
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import F32, Element, TensorType
+from fml.engine.ops.later import np
 from fml.engine.ops.record import Array, Op
 
 NARROW = frozenset({Element.F16, Element.BF16})

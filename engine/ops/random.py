@@ -2,14 +2,13 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import F32, Element, TensorType, tensor
 from fml.engine.ops import rules
+from fml.engine.ops.later import np
 from fml.engine.ops.philox import random_words
-from fml.engine.ops.record import Array, Op, OpTypeError, Sample
+from fml.engine.ops.record import Array, Generator, Op, OpTypeError, Sample
 
 KEY = tensor(Element.I64, 3)
 # Bits of a draw: as many as the element holds exactly below 1.
@@ -45,7 +44,7 @@ def _uniform(inputs: Sequence[Array], attributes: Attributes, result: TensorType
     return numbers.astype(result.dtype).reshape(result.sizes)
 
 
-def _uniform_samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _uniform_samples(rng: Generator) -> Sequence[Sample]:
     keys = [np.asarray(key, np.int64) for key in ((0, 0, 0), (-1, 3, 1 << 40), (7, 0, 5))]
     shapes = ((), (7,), (0, 3), (4, 5))
     return [

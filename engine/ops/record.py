@@ -9,11 +9,9 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias
 
-import numpy as np
-
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import TensorType
-from fml.engine.ops.scalar import Array, Scalar
+from fml.engine.ops.scalar import Array, Generator, Scalar
 
 if TYPE_CHECKING:
     from fml.engine.ops.build import Value
@@ -88,7 +86,7 @@ class Op:
     signature: str
     infer: Infer
     compute: Compute | None
-    samples: Callable[[np.random.Generator], Sequence[Sample]]
+    samples: Callable[[Generator], Sequence[Sample]]
     gradient: Gradient | None = None
     undifferentiable: str = ""
     scalar: Scalar | None = None

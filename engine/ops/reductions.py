@@ -1,16 +1,15 @@
 """Reductions over axes, running sums, and the class of the largest or smallest entry."""
 
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Any
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import BOOL, F32, Element, Label, TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.adjoint import chosen, expand, kept, reshaped
-from fml.engine.ops.record import Array, Call, Op, OpTypeError, Sample
+from fml.engine.ops.later import np
+from fml.engine.ops.record import Array, Call, Generator, Op, OpTypeError, Sample
 from fml.engine.ops.samples import coin, draw, sample, whole
 
 if TYPE_CHECKING:
@@ -72,11 +71,14 @@ def _infer_booleans(op: str) -> Callable[..., TensorType]:
     return infer
 
 
-def _reduce(function: Callable[..., Any]) -> Callable[..., Array]:
+def _reduce(name: str) -> Callable[..., Array]:
+    """Reduce by the function that numpy calls so."""
+
     def compute(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
         axes, keep = rules.as_ints(attributes["axes"]), bool(attributes["keep"])
         with np.errstate(all="ignore"):
-            return np.asarray(function(inputs[0], axis=axes, keepdims=keep), result.dtype)
+            reduced = getattr(np, name)(inputs[0], axis=axes, keepdims=keep)
+            return np.asarray(reduced, result.dtype)
 
     return compute
 
@@ -134,9 +136,12 @@ def _infer_position(op: str) -> Callable[..., TensorType]:
     return infer
 
 
-def _position(function: Callable[..., Any]) -> Callable[..., Array]:
+def _position(name: str) -> Callable[..., Array]:
+    """Find the entry by the function that numpy calls so."""
+
     def compute(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
-        return np.asarray(function(inputs[0], rules.as_int(attributes["axis"])), result.dtype)
+        found = getattr(np, name)(inputs[0], rules.as_int(attributes["axis"]))
+        return np.asarray(found, result.dtype)
 
     return compute
 
@@ -157,25 +162,25 @@ def _cumsum_gradient(g: "Value", call: Call) -> Gradients:
     return (backwards.call("flip", axis=axis),)
 
 
-def _numbers(rng: np.random.Generator) -> Sequence[Sample]:
+def _numbers(rng: Generator) -> Sequence[Sample]:
     return [
         sample([draw(rng, sizes)], {"axes": axes, "keep": keep}) for sizes, axes, keep in _CASES
     ]
 
 
-def _numbers_and_others(rng: np.random.Generator) -> Sequence[Sample]:
+def _numbers_and_others(rng: Generator) -> Sequence[Sample]:
     how = {"axes": (0,), "keep": False}
     empty = sample([draw(rng, (0, 3))], how)
     return [*_numbers(rng), empty, sample([coin(rng, (7,))], how), sample([whole(rng, (7,))], how)]
 
 
-def _coins(rng: np.random.Generator) -> Sequence[Sample]:
+def _coins(rng: Generator) -> Sequence[Sample]:
     return [
         sample([coin(rng, sizes)], {"axes": axes, "keep": keep}) for sizes, axes, keep in _CASES
     ]
 
 
-def _along(rng: np.random.Generator) -> Sequence[Sample]:
+def _along(rng: Generator) -> Sequence[Sample]:
     cases = (((5,), 0), ((3, 5), 0), ((3, 5), 1), ((0, 3), 1), ((2, 1, 3), 1))
     return [sample([draw(rng, sizes)], {"axis": axis}) for sizes, axis in cases]
 
@@ -189,7 +194,7 @@ SUM = Op(
     doc="Sum over axes; booleans count in f32.",
     signature="(x: number[...], axes, keep) -> number[...]",
     infer=_infer_sum,
-    compute=_reduce(np.sum),
+    compute=_reduce("sum"),
     samples=_numbers_and_others,
     gradient=_sum_gradient,
     by_sample=rules.by_other_axes,
@@ -200,7 +205,7 @@ PRODUCT = Op(
     doc="Product over axes.",
     signature="(x: number[...], axes, keep) -> number[...]",
     infer=_infer_numbers("product", nonempty=False),
-    compute=_reduce(np.prod),
+    compute=_reduce("prod"),
     samples=_numbers,
     gradient=_product_gradient,
     by_sample=rules.by_other_axes,
@@ -211,7 +216,7 @@ MAX = Op(
     doc="Largest entry over axes; equal ones share the gradient.",
     signature="(x: number[...], axes, keep) -> number[...]",
     infer=_infer_numbers("max", nonempty=True),
-    compute=_reduce(np.max),
+    compute=_reduce("max"),
     samples=_numbers,
     gradient=_extreme_gradient,
     by_sample=rules.by_other_axes,
@@ -222,7 +227,7 @@ MIN = Op(
     doc="Smallest entry over axes; equal ones share the gradient.",
     signature="(x: number[...], axes, keep) -> number[...]",
     infer=_infer_numbers("min", nonempty=True),
-    compute=_reduce(np.min),
+    compute=_reduce("min"),
     samples=_numbers,
     gradient=_extreme_gradient,
     by_sample=rules.by_other_axes,
@@ -233,7 +238,7 @@ ANY = Op(
     doc="Whether one entry is true.",
     signature="(x: bool[...], axes, keep) -> bool[...]",
     infer=_infer_booleans("any"),
-    compute=_reduce(np.any),
+    compute=_reduce("any"),
     samples=_coins,
     undifferentiable="its result is a boolean",
     by_sample=rules.by_other_axes,
@@ -244,7 +249,7 @@ ALL = Op(
     doc="Whether every entry is true.",
     signature="(x: bool[...], axes, keep) -> bool[...]",
     infer=_infer_booleans("all"),
-    compute=_reduce(np.all),
+    compute=_reduce("all"),
     samples=_coins,
     undifferentiable="its result is a boolean",
     by_sample=rules.by_other_axes,
@@ -255,7 +260,7 @@ ARGMAX = Op(
     doc="Place of the largest entry along an axis, the first of equal ones.",
     signature="(x: number[..., K], axis) -> label[K][...]",
     infer=_infer_position("argmax"),
-    compute=_position(np.argmax),
+    compute=_position("argmax"),
     samples=_along,
     undifferentiable="its result is a class number",
     by_sample=rules.by_other_axes,
@@ -266,7 +271,7 @@ ARGMIN = Op(
     doc="Place of the smallest entry along an axis, the first of equal ones.",
     signature="(x: number[..., K], axis) -> label[K][...]",
     infer=_infer_position("argmin"),
-    compute=_position(np.argmin),
+    compute=_position("argmin"),
     samples=_along,
     undifferentiable="its result is a class number",
     by_sample=rules.by_other_axes,

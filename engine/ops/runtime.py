@@ -2,12 +2,10 @@
 
 from collections.abc import Sequence
 
-import numpy as np
-
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import BOOL, SCALAR, Element, TensorType
 from fml.engine.ops import rules
-from fml.engine.ops.record import Infer, Op, OpTypeError, Sample, given_type
+from fml.engine.ops.record import Generator, Infer, Op, OpTypeError, Sample, given_type
 from fml.engine.ops.samples import draw, sample
 
 
@@ -51,7 +49,7 @@ def _infer_gradient(inputs: Sequence[TensorType], attributes: Attributes) -> Ten
     return x
 
 
-def _assign_samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _assign_samples(rng: Generator) -> Sequence[Sample]:
     name = {"name": "net.W"}
     return [
         sample([draw(rng, sizes), draw(rng, sizes)], name, smooth=False)

@@ -3,15 +3,14 @@
 from collections.abc import Callable, Sequence
 from typing import TypeAlias
 
-import numpy as np
-
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import NO_ATTRIBUTES, Attributes
 from fml.engine.ir.types import BOOL, F32, Element, ElementType, Label, tensor
-from fml.engine.ops.record import Array, Sample
+from fml.engine.ops.later import np
+from fml.engine.ops.record import Array, Generator, Sample
 
 Sizes: TypeAlias = tuple[int, ...]
-Sampler: TypeAlias = Callable[[np.random.Generator], Sequence[Sample]]
+Sampler: TypeAlias = Callable[[Generator], Sequence[Sample]]
 
 ELEMENTS = {"float64": F32, "bool": BOOL, "int32": Element.I32, "int64": Element.I64}
 SHAPES: tuple[Sizes, ...] = ((), (7,), (3, 5), (0, 4), (2, 1, 3))
@@ -26,17 +25,17 @@ PAIRS: tuple[tuple[Sizes, ...], ...] = (
 )
 
 
-def draw(rng: np.random.Generator, sizes: Sizes, low: float = -2.0, high: float = 2.0) -> Array:
+def draw(rng: Generator, sizes: Sizes, low: float = -2.0, high: float = 2.0) -> Array:
     """Uniform float64 numbers."""
     return np.asarray(rng.uniform(low, high, sizes))
 
 
-def whole(rng: np.random.Generator, sizes: Sizes, low: int = -5, high: int = 6) -> Array:
+def whole(rng: Generator, sizes: Sizes, low: int = -5, high: int = 6) -> Array:
     """Integers in low .. high - 1."""
     return np.asarray(rng.integers(low, high, sizes, dtype=np.int32))
 
 
-def coin(rng: np.random.Generator, sizes: Sizes) -> Array:
+def coin(rng: Generator, sizes: Sizes) -> Array:
     """Booleans."""
     return np.asarray(rng.integers(0, 2, sizes) > 0)
 

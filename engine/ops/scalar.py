@@ -5,12 +5,20 @@ The numpy implementation evaluates the expression on arrays; a compiling backend
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeAlias
+from functools import cache
+from typing import TYPE_CHECKING, Any, TypeAlias
 
-import numpy as np
-from numpy.typing import NDArray
+from fml.engine.ops.later import np
 
-Array: TypeAlias = NDArray[Any]
+if TYPE_CHECKING:
+    from numpy.typing import NDArray
+
+    Array: TypeAlias = NDArray[Any]
+    Generator: TypeAlias = np.random.Generator
+else:
+    # `fml check` asks the operations for types alone, and does not wait for numpy.
+    Array = Generator = Any
+
 Operand: TypeAlias = "Scalar | float"
 
 
@@ -69,7 +77,7 @@ class Constant(Scalar):
 
 @dataclass(frozen=True, slots=True)
 class Apply(Scalar):
-    """A function of `FUNCTIONS` applied to expressions."""
+    """A function of `functions` applied to expressions."""
 
     function: str
     operands: tuple[Scalar, ...]
@@ -85,45 +93,47 @@ def _power(a: Any, b: Any) -> Any:
     return np.where(np.less(b, 0), below, np.power(a, np.maximum(b, 0)))
 
 
-# All that an emitter has to know, with the meaning that numpy gives it.
-FUNCTIONS: Mapping[str, Callable[..., Any]] = {
-    "abs": np.absolute,
-    "add": np.add,
-    "ceil": np.ceil,
-    "cos": np.cos,
-    "divide": np.true_divide,
-    "equal": np.equal,
-    "exp": np.exp,
-    "expm1": np.expm1,
-    "floor": np.floor,
-    "greater": np.greater,
-    "greater_equal": np.greater_equal,
-    "less": np.less,
-    "less_equal": np.less_equal,
-    "log": np.log,
-    "log1p": np.log1p,
-    "logical_and": np.logical_and,
-    "logical_not": np.logical_not,
-    "logical_or": np.logical_or,
-    "maximum": np.maximum,
-    "minimum": np.minimum,
-    "mod": np.mod,
-    "multiply": np.multiply,
-    "negate": np.negative,
-    "not_equal": np.not_equal,
-    "power": _power,
-    "round": np.rint,
-    "sign": np.sign,
-    "sin": np.sin,
-    "sqrt": np.sqrt,
-    "subtract": np.subtract,
-    "tanh": np.tanh,
-    "where": np.where,
-}
+@cache
+def functions() -> Mapping[str, Callable[..., Any]]:
+    """All functions that an emitter has to know, with the meaning that numpy gives them."""
+    return {
+        "abs": np.absolute,
+        "add": np.add,
+        "ceil": np.ceil,
+        "cos": np.cos,
+        "divide": np.true_divide,
+        "equal": np.equal,
+        "exp": np.exp,
+        "expm1": np.expm1,
+        "floor": np.floor,
+        "greater": np.greater,
+        "greater_equal": np.greater_equal,
+        "less": np.less,
+        "less_equal": np.less_equal,
+        "log": np.log,
+        "log1p": np.log1p,
+        "logical_and": np.logical_and,
+        "logical_not": np.logical_not,
+        "logical_or": np.logical_or,
+        "maximum": np.maximum,
+        "minimum": np.minimum,
+        "mod": np.mod,
+        "multiply": np.multiply,
+        "negate": np.negative,
+        "not_equal": np.not_equal,
+        "power": _power,
+        "round": np.rint,
+        "sign": np.sign,
+        "sin": np.sin,
+        "sqrt": np.sqrt,
+        "subtract": np.subtract,
+        "tanh": np.tanh,
+        "where": np.where,
+    }
 
 
 def apply(function: str, *operands: Operand) -> Scalar:
-    """Apply a function of `FUNCTIONS`; numbers become constants."""
+    """Apply a function of `functions`; numbers become constants."""
     return Apply(
         function, tuple(o if isinstance(o, Scalar) else Constant(float(o)) for o in operands)
     )
@@ -137,7 +147,7 @@ def polynomial(x: Scalar, coefficients: Sequence[float]) -> Scalar:
     return total if isinstance(total, Scalar) else Constant(total)
 
 
-def evaluate(expression: Scalar, inputs: Sequence[Array], dtype: np.dtype[np.generic]) -> Array:
+def evaluate(expression: Scalar, inputs: Sequence[Array], dtype: "np.dtype[np.generic]") -> Array:
     """Compute an expression on arrays that broadcast, with a result of `dtype`.
 
     Whole numbers are first converted where the result is a float.
@@ -161,7 +171,7 @@ def _value(e: Scalar, inputs: Sequence[Array], known: dict[int, Any]) -> Any:
                 known[id(e)] = number
             case Apply(function, operands):
                 parts = [_value(operand, inputs, known) for operand in operands]
-                known[id(e)] = FUNCTIONS[function](*parts)
+                known[id(e)] = functions()[function](*parts)
             case _:
                 raise TypeError(f"not an expression: {e!r}")
     return known[id(e)]

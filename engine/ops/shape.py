@@ -3,14 +3,13 @@
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.adjoint import sum_to
-from fml.engine.ops.record import Array, Call, Op, OpTypeError, Sample
+from fml.engine.ops.later import np
+from fml.engine.ops.record import Array, Call, Generator, Op, OpTypeError, Sample
 from fml.engine.ops.samples import draw, labels, sample, whole
 
 if TYPE_CHECKING:
@@ -25,7 +24,7 @@ def _dims(*sizes: int) -> tuple[Dim, ...]:
 
 def _one(
     cases: Sequence[tuple[tuple[int, ...], Attributes]],
-) -> Callable[[np.random.Generator], Sequence[Sample]]:
+) -> Callable[[Generator], Sequence[Sample]]:
     return lambda rng: [sample([draw(rng, sizes)], attributes) for sizes, attributes in cases]
 
 
@@ -120,7 +119,7 @@ def _concat_gradient(g: "Value", call: Call) -> Gradients:
     return pieces
 
 
-def _concat_samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _concat_samples(rng: Generator) -> Sequence[Sample]:
     classes = [whole(rng, (size,), 0, 3) for size in (2, 4)]
     return [
         sample([draw(rng, (3, size)) for size in (2, 0, 5)], {"axis": 1}),

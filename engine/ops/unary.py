@@ -7,12 +7,10 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import BOOL, TensorType
 from fml.engine.ops import rules
-from fml.engine.ops.record import Array, Call, Gradient, Op, Sample
+from fml.engine.ops.record import Array, Call, Generator, Gradient, Op, Sample
 from fml.engine.ops.samples import SHAPES, coin, draw, sample
 from fml.engine.ops.scalar import FIRST, Scalar, applications, apply, arity, evaluate, polynomial
 
@@ -28,7 +26,7 @@ def elementwise(
     signature: str,
     scalar: Scalar,
     infer: Callable[[str, Sequence[TensorType]], TensorType],
-    samples: Callable[[np.random.Generator], Sequence[Sample]],
+    samples: Callable[[Generator], Sequence[Sample]],
     gradient: Gradient | None = None,
     undifferentiable: str = "",
     reference: str = "",
@@ -75,7 +73,7 @@ def same_numbers(op: str, inputs: Sequence[TensorType]) -> TensorType:
     return inputs[0]
 
 
-def within(low: float, high: float) -> Callable[[np.random.Generator], Sequence[Sample]]:
+def within(low: float, high: float) -> Callable[[Generator], Sequence[Sample]]:
     """Samples of one tensor with entries in low .. high."""
     return lambda rng: [sample([draw(rng, sizes, low, high)]) for sizes in SHAPES]
 

@@ -3,13 +3,12 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import BOOL, F32, Element, TensorType
 from fml.engine.ops import rules
-from fml.engine.ops.record import Array, Call, Op, Sample, given_type
+from fml.engine.ops.later import np
+from fml.engine.ops.record import Array, Call, Generator, Op, Sample, given_type
 from fml.engine.ops.samples import SHAPES, coin, draw, labels, sample, whole
 
 if TYPE_CHECKING:
@@ -30,7 +29,7 @@ def _cast(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -
         return inputs[0].astype(result.dtype)
 
 
-def _whole(x: Array, dtype: np.dtype[Any]) -> Array:
+def _whole(x: Array, dtype: "np.dtype[Any]") -> Array:
     """Floats without their fraction; what lies outside is the nearest inside, and NaN is 0."""
     least, most = np.iinfo(dtype).min, np.iinfo(dtype).max
     whole = np.trunc(x)
@@ -47,7 +46,7 @@ def _cast_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
     return (g.call("cast", element=x.type.element),)
 
 
-def _cast_samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _cast_samples(rng: Generator) -> Sequence[Sample]:
     to_f32, to_i32 = {"element": F32}, {"element": Element.I32}
     # Differences are taken in f64, which `to_f32` would round away.
     smooth = [sample([draw(rng, sizes)], {"element": Element.F64}) for sizes in SHAPES]
@@ -73,7 +72,7 @@ def _constant(inputs: Sequence[Array], attributes: Attributes, result: TensorTyp
     return filled
 
 
-def _constant_samples(rng: np.random.Generator) -> Sequence[Sample]:
+def _constant_samples(rng: Generator) -> Sequence[Sample]:
     return [Sample((), (), {"value": 0.5}), Sample((), (), {"value": ((1.0, 2.0), (3.0, 4.0))})]
 
 

@@ -2,11 +2,10 @@
 
 from collections.abc import Iterator
 
-import numpy as np
-
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Graph, Node
 from fml.engine.ir.types import BOOL, Label, TensorType
+from fml.engine.ops.later import np
 from fml.engine.ops.record import Array, OpTypeError
 from fml.engine.ops.table import OPS
 

@@ -1,6 +1,7 @@
 """`fml check` compares the data that are there with their declarations, and stays fast."""
 
 import gzip
+import subprocess
 import sys
 from pathlib import Path
 
@@ -32,6 +33,17 @@ def test_data_that_are_not_there_are_no_fault_and_said_in_one_line(
     ran = fml(capfd, "check", "flowers.fml")
     assert ran.err.endswith("`flowers.csv`; did you mean `flower.csv`?\n")
     assert fml(capfd, "check", "flowers.fml", "--format", "json").out == "[]\n"
+
+
+def test_without_its_data_nothing_is_imported_that_computes(project: Path) -> None:
+    code = "import sys; from fml.cli import main; main(sys.argv[1:]); print(*sys.modules)"
+    done = subprocess.run(
+        [sys.executable, "-c", code, "check", "flowers.fml"],
+        capture_output=True, text=True, check=True, timeout=60,
+    )  # fmt: skip
+    assert done.stdout.startswith("no errors in 1 file\n")
+    # No file of `engine/ops` may ask numpy for anything while it is imported: see `later.py` there.
+    assert not {"numpy", "networkx", "rich", "safetensors"} & set(done.stdout.split())
 
 
 def test_data_as_declared_leave_nothing_to_say(
