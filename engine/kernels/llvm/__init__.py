@@ -1,0 +1,1 @@
+"""Loop nests -> LLVM IR -> machine code."""
