@@ -242,7 +242,7 @@ def compare(function: str, a: Expr, b: Operand) -> Expr:
     if a.type is not b.type:
         raise TypeError(f"`{function}` of {a.type} and {b.type}")
     if isinstance(a, Const) and isinstance(b, Const):
-        return Const(_COMPARED[function](a.value, b.value), BOOL)
+        return Const(COMPARISONS[function](a.value, b.value), BOOL)
     return Apply(function, (a, b), BOOL)
 
 
@@ -298,7 +298,8 @@ def every(conditions: "list[Expr]") -> Expr | None:
     return asked
 
 
-_COMPARED: Mapping[str, Callable[[float, float], bool]] = {
+# Comparisons, as they come out for constants.
+COMPARISONS: Mapping[str, Callable[[float, float], bool]] = {
     "equal": lambda a, b: a == b,
     "not_equal": lambda a, b: a != b,
     "less": lambda a, b: a < b,

@@ -1,27 +1,15 @@
 """Loop nests: what one entry of a result is, as an expression over its place.
 
 An operation's record gives its nest once. `schedule.py` turns nests into statements; putting the
-expression of one nest in the place of another's reads is what fusion does.
+expression of one nest where another reads it is what fusion does.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
-from fml.engine.ir.types import Element
-from fml.engine.kernels.expr import (
-    INDEX,
-    Apply,
-    Buffer,
-    Const,
-    Expr,
-    Load,
-    Local,
-    Operand,
-    Var,
-    every,
-    index,
-    wide,
-)
+from fml.engine.ir.types import Element, Label, TensorType
+from fml.engine.kernels import expr
+from fml.engine.kernels.expr import INDEX, Apply, Expr, Load, Var, index, wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,14 +22,16 @@ class Axis:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Read(Expr):
-    """The entry of an input of the nest at these indices, or `otherwise` where the guard is false.
+    """An entry of an input of the nest, or `otherwise` where the guard is false.
 
-    Inputs are row-major; what is not asked for is not touched.
+    `indices` are its place along the axes; `flat`, where given, is the same place counted in
+    row-major order. What the guard excludes is not touched.
     """
 
     place: int
     indices: tuple[Expr, ...]
     element: Element
+    flat: Expr | None = None
     guard: Expr | None = None
     otherwise: float = 0.0
 
@@ -53,7 +43,7 @@ class Read(Expr):
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Total(Expr):
-    """What the folded values of a nest came to, in its `finish`."""
+    """What the folded values came to, in the `finish` of a nest."""
 
     element: Element
 
@@ -64,26 +54,44 @@ class Total(Expr):
 
 
 @dataclass(frozen=True, slots=True)
-class Operand_:
-    """What a nest reads: its element and sizes."""
+class Input:
+    """An input of a nest: called with indices, it gives the entry there."""
 
+    place: int
     element: Element
     sizes: tuple[int, ...]
+
+    def __call__(
+        self, *indices: Expr, guard: Expr | None = None, otherwise: float = 0.0
+    ) -> Read:
+        """The entry at these indices, one for each axis."""
+        assert len(indices) == len(self.sizes)
+        return Read(self.place, indices, self.element, None, guard, otherwise)
+
+    def flat(self, at: Expr) -> Read:
+        """The entry at a place counted in row-major order."""
+        return Read(self.place, unflattened(at, self.sizes), self.element, at)
+
+    def broadcast(self, indices: Sequence[Expr]) -> Read:
+        """The entry that numpy's broadcasting has at the indices of a result of higher rank."""
+        own = indices[len(indices) - len(self.sizes) :]
+        return self(*(index(0) if n == 1 else i for i, n in zip(own, self.sizes, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
 class Nest:
     """For every place of `axes`: `finish` of the fold by `combine` of `value` over `over`.
 
-    Without `over`, the value itself. `axes` are those of the result, the last one innermost in
-    memory.
+    Without `over`, the value itself.
 
     Attributes:
-        inputs: what `Read`s refer to by place.
+        inputs: the types of what `Read`s refer to by place.
         element: that of the result; the value is computed in `wide` of it.
+        axes: those of the result, in order; the last one is innermost in memory.
+        combine: a key of `loops.IDENTITIES`.
     """
 
-    inputs: tuple[Operand_, ...]
+    inputs: tuple[Input, ...]
     element: Element
     axes: tuple[Axis, ...]
     value: Expr
@@ -97,20 +105,43 @@ class Nest:
         return tuple(axis.size for axis in self.axes)
 
 
+def inputs_of(types: Sequence[TensorType]) -> tuple[Input, ...]:
+    """The inputs of a nest, of definite types."""
+    return tuple(Input(n, stored_as(t), t.sizes) for n, t in enumerate(types))
+
+
+def stored_as(type: TensorType) -> Element:
+    """The element that a type's entries are in memory: labels are whole numbers there."""
+    return Element.I32 if isinstance(type.element, Label) else type.element
+
+
 def axes_of(sizes: Sequence[int], prefix: str = "i") -> tuple[Axis, ...]:
     """Loops with new variables."""
     return tuple(Axis(Var(f"{prefix}{n}"), size) for n, size in enumerate(sizes))
 
 
 def row_major(indices: Sequence[Expr], sizes: Sequence[int]) -> Expr:
-    """The place of an entry in memory, counted in entries."""
+    """The place of an entry, counted in row-major order."""
     place: Expr = index(0)
     stride = 1
     for at, size in zip(reversed(indices), reversed(sizes), strict=True):
-        place = at * stride + place if stride else place
+        place = at * stride + place
         stride *= size
     return place
 
+
+def unflattened(at: Expr, sizes: Sequence[int]) -> tuple[Expr, ...]:
+    """The indices of a place counted in row-major order."""
+    found: list[Expr] = []
+    stride = 1
+    for axis, size in reversed(list(enumerate(sizes))):
+        whole = at // stride
+        found.append(whole % size if axis else whole)
+        stride *= max(size, 1)
+    return tuple(reversed(found))
+
+
+# --- rewriting ------------------------------------------------------------------------------------
 
 Rewrite = Callable[[Expr], Expr | None]
 
@@ -135,23 +166,21 @@ def _rebuilt(e: Expr, visit: Callable[[Expr], Expr]) -> Expr:
     match e:
         case Apply(function, operands, element):
             parts = tuple(map(visit, operands))
-            if all(a is b for a, b in zip(parts, operands, strict=True)):
-                return e
-            return _applied(function, parts, element)
-        case Read(place, indices, element, guard, otherwise):
-            asked = None if guard is None else visit(guard)
-            return Read(place, tuple(map(visit, indices)), element, asked, otherwise)
+            same = all(a is b for a, b in zip(parts, operands, strict=True))
+            return e if same else _applied(function, parts, element)
+        case Read(place, indices, element, flat, guard, otherwise):
+            flat = None if flat is None else visit(flat)
+            guard = None if guard is None else visit(guard)
+            return Read(place, tuple(map(visit, indices)), element, flat, guard, otherwise)
         case Load(buffer, at, guard, otherwise):
-            asked = None if guard is None else visit(guard)
-            return Load(buffer, visit(at), asked, otherwise)
+            guard = None if guard is None else visit(guard)
+            return Load(buffer, visit(at), guard, otherwise)
         case _:
             return e
 
 
 def _applied(function: str, operands: tuple[Expr, ...], element: Element) -> Expr:
     """Build through the constructors, which put constants together."""
-    from fml.engine.kernels import expr
-
     if len(operands) == 2 and element is INDEX:
         return expr.binary(function, *operands)
     if function in expr.COMPARISONS:
@@ -161,22 +190,18 @@ def _applied(function: str, operands: tuple[Expr, ...], element: Element) -> Exp
     return Apply(function, operands, element)
 
 
-def substituted(e: Expr, values: "dict[Var, Expr]") -> Expr:
+def substituted(e: Expr, values: dict[Var, Expr]) -> Expr:
     """An expression with variables replaced."""
     return rewritten(e, lambda part: values.get(part) if isinstance(part, Var) else None)
 
 
-def reads(e: Expr) -> list[Read]:
-    """Every read in it, once."""
-    found: dict[int, Read] = {}
+def parts_of(e: Expr) -> list[Expr]:
+    """Every different object in an expression."""
+    found: dict[int, Expr] = {}
 
     def note(part: Expr) -> Expr | None:
-        if isinstance(part, Read):
-            found[id(part)] = part
+        found[id(part)] = part
         return None
 
     rewritten(e, note)
     return list(found.values())
-
-
-_ = (Local, Buffer, Const, Operand, every, field)
