@@ -61,9 +61,7 @@ class Input:
     element: Element
     sizes: tuple[int, ...]
 
-    def __call__(
-        self, *indices: Expr, guard: Expr | None = None, otherwise: float = 0.0
-    ) -> Read:
+    def __call__(self, *indices: Expr, guard: Expr | None = None, otherwise: float = 0.0) -> Read:
         """The entry at these indices, one for each axis."""
         assert len(indices) == len(self.sizes)
         return Read(self.place, indices, self.element, None, guard, otherwise)

@@ -6,39 +6,27 @@ otherwise along the last folded one. Sums are taken in chunks, so that the error
 grows with the root of its length.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from math import prod
 
-from fml.engine.ir.types import Element
 from fml.engine.kernels.affine import Affine, affine
 from fml.engine.kernels.expr import (
-    INDEX,
-    Apply,
     Buffer,
     Expr,
     Load,
     Local,
     Var,
-    constant,
     index,
-    minimum,
 )
+from fml.engine.kernels.folding import Folded, folding
+from fml.engine.kernels.lanes import lanes_for
 from fml.engine.kernels.loops import (
-    Declare,
-    Fold,
     For,
     Kernel,
     Statement,
     Store,
-    identity,
 )
 from fml.engine.kernels.nest import Axis, Nest, Read, Total, parts_of, rewritten, row_major
-
-# Terms that one lane adds up before it begins a new chunk.
-_CHUNK = 256
-# A loop with more operations than this keeps fewer vectors in flight: registers run out.
-_MANY = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,12 +49,24 @@ def schedule(nest: Nest, name: str, vector_bytes: int) -> Kernel:
     Buffers are called `in0`, `in1`, ... and `out`; lanes are chosen for vectors of so many bytes.
     """
     loops = _collapsed(_lowered(nest))
-    lanes = _lanes(loops.value, vector_bytes)
+    lanes = lanes_for((), [loops.value], vector_bytes)
+    body, along_rows = _innermost(nest, loops, lanes)
+    return Kernel(name, loops.buffers, around(loops.axes, body, 1 if along_rows else lanes))
+
+
+def _innermost(nest: Nest, loops: _Loops, lanes: int) -> tuple[tuple[Statement, ...], bool]:
+    """What is done for every entry of the result, and whether its own loop has the lanes."""
+    out = loops.buffers[-1]
     if not nest.over:
-        store = Store(loops.buffers[-1], loops.out, loops.value)
-        return Kernel(name, loops.buffers, _around(loops.axes, (store,), lanes))
-    fold = _Folding(nest, loops, lanes)
-    return Kernel(name, loops.buffers, fold.rows() if _is_along_rows(loops) else fold.columns())
+        return (Store(out, loops.out, loops.value),), False
+    along_rows = _is_along_rows(loops)
+    total = Folded(Local("total", loops.value.type), nest.combine, loops.value)
+    body = folding(loops.over, (), (total,), lanes if along_rows else 1)
+    made: Expr = total.local
+    if nest.finish is not None:
+        finish = loads_for_reads(nest.finish, nest, loops.buffers)
+        made = rewritten(finish, lambda part: total.local if isinstance(part, Total) else None)
+    return (*body, Store(out, loops.out, made)), along_rows
 
 
 def buffers_of(nest: Nest) -> tuple[Buffer, ...]:
@@ -161,13 +161,9 @@ def _joined(loops: _Loops, family: str, place: int) -> _Loops | None:
 
 def _places(loops: _Loops) -> dict[int, Affine] | None:
     """Every access as a sum of strides, by identity; None if one is none."""
-    found: dict[int, Affine] = {}
-    for key, at in [(id(loops.out), loops.out), *((id(p), p.index) for p in loops.loads())]:
-        place = affine(at)
-        if place is None:
-            return None
-        found[key] = place
-    return found
+    accesses = [(id(loops.out), loops.out), *((id(p), p.index) for p in loops.loads())]
+    found = {key: affine(at) for key, at in accesses}
+    return found if all(place.is_plain for place in found.values()) else None
 
 
 def _stand_alone(loops: _Loops, vars: tuple[Var, ...]) -> bool:
@@ -192,15 +188,6 @@ def _stand_alone(loops: _Loops, vars: tuple[Var, ...]) -> bool:
 # --- lanes ---------------------------------------------------------------------------------------
 
 
-def _lanes(value: Expr, vector_bytes: int) -> int:
-    """How many entries are computed at once: some vectors of the widest element."""
-    parts = [p for p in parts_of(value) if isinstance(p, Apply | Load)]
-    numbers = [p for p in parts if p.type is not INDEX and p.type is not Element.BOOL]
-    widest = max((8 if p.type is Element.F64 else 4 for p in numbers), default=4)
-    vectors = 4 if sum(isinstance(p, Apply) for p in numbers) <= _MANY else 2
-    return max(1, vectors * vector_bytes // widest)
-
-
 def _is_along_rows(loops: _Loops) -> bool:
     """Whether the last folded axis is the innermost in memory of what is read."""
     if not loops.axes:
@@ -208,7 +195,7 @@ def _is_along_rows(loops: _Loops) -> bool:
     if not loops.over:
         return False
     last, beside = loops.over[-1].var, loops.axes[-1].var
-    steps = [(a.stride(last), a.stride(beside)) for a in map(affine, _indices(loops)) if a]
+    steps = [(a.stride(last), a.stride(beside)) for a in map(affine, _indices(loops))]
     return sum(row == 1 for row, _ in steps) > sum(column == 1 for _, column in steps)
 
 
@@ -216,72 +203,9 @@ def _indices(loops: _Loops) -> list[Expr]:
     return [load.index for load in loops.loads()]
 
 
-def _around(axes: Sequence[Axis], body: tuple[Statement, ...], lanes: int) -> tuple[Statement, ...]:
+def around(axes: Sequence[Axis], body: tuple[Statement, ...], lanes: int) -> tuple[Statement, ...]:
     """Loops around a body; the innermost has lanes."""
     for axis in reversed(axes):
         body = (For(axis.var, index(0), index(axis.size), body, lanes=lanes),)
         lanes = 1
     return body
-
-
-# --- folds ---------------------------------------------------------------------------------------
-
-
-class _Folding:
-    """The two shapes of a nest with a fold."""
-
-    def __init__(self, nest: Nest, loops: _Loops, lanes: int) -> None:
-        self.nest, self.loops, self.lanes = nest, loops, lanes
-        self._names = 0
-
-    def rows(self) -> tuple[Statement, ...]:
-        """Lanes along the last folded axis, which meet at its end."""
-        total = self._local()
-        *outer, last = self.loops.over or (Axis(Var("once"), 1),)
-        body = self._in_chunks(last, total, self.lanes)
-        inner = (self._begun(total), *_around(outer, body, 1), self._stored(total))
-        return _around(self.loops.axes, inner, 1)
-
-    def columns(self) -> tuple[Statement, ...]:
-        """Lanes along the last axis of the result, each with its own total."""
-        total = self._local()
-        *outer, last = self.loops.over or (Axis(Var("once"), 1),)
-        body = self._in_chunks(last, total, 1)
-        inner = (self._begun(total), *_around(outer, body, 1), self._stored(total))
-        return _around(self.loops.axes, inner, self.lanes)
-
-    def _in_chunks(self, axis: Axis, total: Local, lanes: int) -> tuple[Statement, ...]:
-        """Fold along an axis; long sums in chunks of their own."""
-        reach = _CHUNK * lanes
-        inner = prod(a.size for a in self.loops.over)
-        if self.nest.combine != "add" or axis.size <= reach or inner <= reach:
-            fold = Fold(total, self.nest.combine, self.loops.value)
-            return (For(axis.var, index(0), index(axis.size), (fold,), lanes=lanes),)
-        part, chunk = self._local(), Var("chunk")
-        stop = minimum(chunk * reach + reach, index(axis.size))
-        fold = Fold(part, "add", self.loops.value)
-        body = (
-            self._begun(part),
-            For(axis.var, chunk * reach, stop, (fold,), lanes=lanes),
-            Fold(total, "add", part),
-        )
-        return (For(chunk, index(0), index(-(-axis.size // reach)), body),)
-
-    def _local(self) -> Local:
-        self._names += 1
-        return Local(f"total{self._names}", self.loops.value.type)
-
-    def _begun(self, local: Local) -> Declare:
-        none = identity(self.nest.combine, local.element)
-        return Declare(local, constant(none, local.element))
-
-    def _stored(self, total: Local) -> Store:
-        value: Expr = total
-        if self.nest.finish is not None:
-            finish = loads_for_reads(self.nest.finish, self.nest, self.loops.buffers)
-            value = rewritten(finish, _settled(total))
-        return Store(self.loops.buffers[-1], self.loops.out, value)
-
-
-def _settled(total: Local) -> Callable[[Expr], Expr | None]:
-    return lambda part: total if isinstance(part, Total) else None

@@ -323,5 +323,3 @@ def _counted(w: Writer, function: str, values: Sequence[Value]) -> Value | None:
             return None
     scalars = [replace(value, stride=0) for value in values]
     return replace(primitive(w, function, scalars, INDEX), stride=stride)
-
-

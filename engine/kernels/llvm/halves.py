@@ -13,7 +13,9 @@ class _Bits:
     def __init__(self, writer: Writer) -> None:
         self.w = writer
 
-    def __call__(self, function: str, a: Value, *others: "Value | float", to: Element = _BITS) -> Value:
+    def __call__(
+        self, function: str, a: Value, *others: "Value | float", to: Element = _BITS
+    ) -> Value:
         given = [
             x if isinstance(x, Value) else self.w.spread(number(x, a.element), a.lanes)
             for x in others

@@ -1,4 +1,5 @@
 from dataclasses import dataclass
+
 import llvmlite.binding as b
 
 
@@ -16,7 +17,9 @@ class Host:
 
     @staticmethod
     def native():
-        return Host(b.get_default_triple(), b.get_host_cpu_name(), b.get_host_cpu_features().flatten(), 64)
+        return Host(
+            b.get_default_triple(), b.get_host_cpu_name(), b.get_host_cpu_features().flatten(), 64
+        )
 
     @staticmethod
     def forced(name):

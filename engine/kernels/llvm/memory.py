@@ -42,13 +42,13 @@ class Memory:
         if guard is not None:
             asked = self._both(self.w.spread(guard, lanes), mask)
         if at.stride == 1:
-            return self._settled(self._neighbours(buffer, at, lanes, asked), guard, otherwise, buffer)
+            return self._settled(
+                self._neighbours(buffer, at, lanes, asked), guard, otherwise, buffer
+            )
         found = self._gathered(buffer, self.w.spread(at, lanes), lanes, asked)
         return self._settled(found, guard, otherwise, buffer)
 
-    def _settled(
-        self, raw: str, guard: Value | None, otherwise: Value, buffer: Buffer
-    ) -> Value:
+    def _settled(self, raw: str, guard: Value | None, otherwise: Value, buffer: Buffer) -> Value:
         """Entries widened, and those that were not read replaced."""
         lanes = int(raw.partition(" ")[0])
         found = self._widened(buffer, Value(raw.partition(" ")[2], buffer.element, lanes))
@@ -74,9 +74,7 @@ class Memory:
         end = w.block
         w.do(f"br label %{after}")
         w.begin(after)
-        text = w.put(
-            f"phi {found.type} [ {found.text}, %{end} ], [ {otherwise.text}, %{before} ]"
-        )
+        text = w.put(f"phi {found.type} [ {found.text}, %{end} ], [ {otherwise.text}, %{before} ]")
         return replace(found, text=text)
 
     def _neighbours(self, buffer: Buffer, at: Value, lanes: int, mask: Value | None) -> str:
@@ -138,7 +136,9 @@ class Memory:
 
     def _stored(self, element: Element) -> str:
         """What is read and written; the bits of f16 where the machine does not know it."""
-        return "i16" if element is Element.F16 and not self.host.converts_halves else STORED[element]
+        return (
+            "i16" if element is Element.F16 and not self.host.converts_halves else STORED[element]
+        )
 
     def _widened(self, buffer: Buffer, value: Value) -> Value:
         """What was read, as the element that is computed in."""
@@ -187,4 +187,3 @@ def _nbytes(type: str) -> int:
 
 def _suffix(type: str) -> str:
     return {"half": "f16", "float": "f32", "double": "f64"}.get(type, type)
-

@@ -81,7 +81,9 @@ def _negate(w: Writer, operands: Sequence[Value], element: Element) -> str:
     (a,) = operands
     if element.is_float:
         return w.put(f"fneg {a.typed}")
-    return w.put(f"sub {a.type} zeroinitializer, {a.text}" if a.lanes > 1 else f"sub {a.type} 0, {a.text}")
+    return w.put(
+        f"sub {a.type} zeroinitializer, {a.text}" if a.lanes > 1 else f"sub {a.type} 0, {a.text}"
+    )
 
 
 def _not(w: Writer, operands: Sequence[Value], element: Element) -> str:

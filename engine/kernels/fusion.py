@@ -1,0 +1,388 @@
+"""Several nests as one kernel: chains of maps, folds with what goes in and out of them, and stages
+of folds and maps over the same rows or columns (softmax, normalisations).
+
+A fusion is composed at places: a value that is needed at a place is the expression of its nest
+there, with the values that it reads put in, down to the inputs. Loops run over the outer axes,
+those of the folds' results, and within them once for each stage over the inner axes, those that
+are folded; without folds there is one loop over all.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import product
+from math import prod
+
+from fml.engine.kernels.affine import Ranges, affine, simplified
+from fml.engine.kernels.expr import Buffer, Const, Expr, Load, Local, Var
+from fml.engine.kernels.folding import Folded, folding
+from fml.engine.kernels.lanes import lanes_for
+from fml.engine.kernels.loops import Kernel, Let, Statement, Store
+from fml.engine.kernels.nest import (
+    Axis,
+    Input,
+    Nest,
+    Read,
+    Total,
+    axes_of,
+    parts_of,
+    rewritten,
+    row_major,
+    unflattened,
+)
+from fml.engine.kernels.schedule import around
+
+# An expression of more operations is kept in memory, if it is a result anyway, and read again by
+# later stages rather than computed again.
+_CHEAP = 4
+
+
+class NotFusable(Exception):
+    """These nests cannot be one kernel: a fold is read at another place than its own."""
+
+
+@dataclass(frozen=True, slots=True)
+class Member:
+    """A nest and where its inputs come from: numbers of values, the inputs of the fusion first."""
+
+    nest: Nest
+    reads: tuple[int, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Fusion:
+    """Nests of which each may read those before it.
+
+    Attributes:
+        inputs: what comes from outside; values 0, 1, ...
+        members: the nests; their values are numbered behind the inputs.
+        results: the values that are stored, in the order of the kernel's last buffers.
+        shared: pairs of an input and the place of a result that may be the same memory.
+    """
+
+    inputs: tuple[Input, ...]
+    members: tuple[Member, ...]
+    results: tuple[int, ...]
+    shared: tuple[tuple[int, int], ...] = ()
+
+    def nest(self, value: int) -> Nest:
+        """The nest of a value that is no input."""
+        return self.members[value - len(self.inputs)].nest
+
+    def reads(self, value: int) -> tuple[int, ...]:
+        """The values that a value reads."""
+        return self.members[value - len(self.inputs)].reads
+
+    def is_input(self, value: int) -> bool:
+        """Whether a value comes from outside."""
+        return value < len(self.inputs)
+
+    @property
+    def values(self) -> range:
+        """The values that are computed."""
+        return range(len(self.inputs), len(self.inputs) + len(self.members))
+
+    @property
+    def buffers(self) -> tuple[Buffer, ...]:
+        """The buffers of the kernel: the inputs, then the results."""
+        given = (Buffer(f"in{n}", x.element) for n, x in enumerate(self.inputs))
+        made = (Buffer(f"out{n}", self.nest(v).element) for n, v in enumerate(self.results))
+        return (*given, *made)
+
+
+def compose(fusion: Fusion, name: str, vector_bytes: int) -> Kernel:
+    """Make one kernel of a fusion.
+
+    Raises:
+        NotFusable: it cannot be one.
+    """
+    attempts = list(_spaces(fusion))
+    for attempt in attempts:
+        composed = _Composer(fusion, attempt, vector_bytes)
+        body = composed.body()
+        if composed.is_plain or attempt is attempts[-1]:
+            first = len(fusion.inputs)
+            shared = tuple((given, first + made) for given, made in fusion.shared)
+            return Kernel(name, fusion.buffers, body, shared=shared)
+    raise AssertionError("there is always one space")
+
+
+# --- spaces --------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class _Space:
+    """The loops: outer and inner axes, and the flat place of an entry that both together have."""
+
+    outer: tuple[Axis, ...]
+    inner: tuple[Axis, ...]
+    place: Expr
+    by_columns: bool
+
+    @property
+    def outer_count(self) -> int:
+        return prod(axis.size for axis in self.outer)
+
+    @property
+    def inner_count(self) -> int:
+        return prod(axis.size for axis in self.inner)
+
+    @property
+    def outer_place(self) -> Expr:
+        return _place(self.outer)
+
+    @property
+    def ranges(self) -> Ranges:
+        return {axis.var: axis.size for axis in (*self.outer, *self.inner)}
+
+
+def _place(axes: Sequence[Axis]) -> Expr:
+    return row_major([axis.var for axis in axes], [axis.size for axis in axes])
+
+
+def _spaces(fusion: Fusion) -> Iterator[_Space]:
+    """The ways to loop, from the fewest axes to the most."""
+    folds = [fusion.nest(v) for v in fusion.values if fusion.nest(v).over]
+    if not folds:
+        widest = max(
+            (fusion.nest(v).sizes for v in fusion.results), key=lambda s: (prod(s), len(s))
+        )
+        for sizes in _merges(widest):
+            inner = axes_of(sizes, "i")
+            yield _Space((), inner, _place(inner), False)
+        return
+    first = folds[0]
+    over = tuple(axis.size for axis in first.over)
+    by_columns = _is_by_columns(first)
+    for outer_sizes, inner_sizes in product(_merges(first.sizes), _merges(over)):
+        outer, inner = axes_of(outer_sizes, "o"), axes_of(inner_sizes, "i")
+        o, i = _place(outer), _place(inner)
+        place = i * prod(outer_sizes) + o if by_columns else o * prod(inner_sizes) + i
+        yield _Space(outer, inner, place, by_columns)
+
+
+def _merges(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
+    """A shape with neighbouring axes put together, those with the fewest axes first."""
+    sizes = [size for size in sizes if size != 1]
+    cuts = range(max(len(sizes), 1))
+    for count in cuts:
+        for chosen in _combinations(len(sizes) - 1, count):
+            ends = [*chosen, len(sizes)]
+            begins = [0, *chosen]
+            yield tuple(prod(sizes[a:b]) for a, b in zip(begins, ends, strict=True) if a < b)
+
+
+def _combinations(places: int, count: int) -> Iterator[tuple[int, ...]]:
+    from itertools import combinations
+
+    yield from combinations(range(1, places + 1), count)
+
+
+def _is_by_columns(nest: Nest) -> bool:
+    """Whether the innermost axis in memory of what a fold reads is one of its result's."""
+    if not nest.axes:
+        return False
+    last, beside = nest.over[-1].var, nest.axes[-1].var
+    rows = columns = 0
+    for part in parts_of(nest.value):
+        if isinstance(part, Read) and part.indices:
+            at = affine(part.flat or row_major(part.indices, nest.inputs[part.place].sizes))
+            rows += at.stride(last) == 1
+            columns += at.stride(beside) == 1
+    return columns > rows
+
+
+# --- composing -----------------------------------------------------------------------------------
+
+
+@dataclass(slots=True)
+class _Scope:
+    """Statements, and the values that they have named already."""
+
+    statements: list[Statement] = field(default_factory=list)
+    named: dict[int, Expr] = field(default_factory=dict)
+
+
+class _Composer:
+    """Writes the statements of one fusion in one space."""
+
+    def __init__(self, fusion: Fusion, space: _Space, vector_bytes: int) -> None:
+        self.fusion, self.space, self.vector_bytes = fusion, space, vector_bytes
+        self.is_plain = True
+        self._outer = _Scope()
+        self._folded: dict[int, Expr] = {}
+        self._levels: dict[int, int] = {}
+        self._stored: dict[int, int] = {}  # result -> the level whose loop has written it
+        self._level = 0
+        self._names = 0
+        self._canonical = affine(space.place, space.ranges)
+        self._outer_canonical = affine(space.outer_place, space.ranges)
+
+    def body(self) -> tuple[Statement, ...]:
+        """All statements."""
+        results, folds = self.fusion.results, [v for v in self.fusion.values if self._is_fold(v)]
+        last = max((self._level_of(v) for v in (*results, *folds)), default=0)
+        for level in range(last + 1):
+            self._level = level
+            self._stage(
+                [v for v in results if self._is_inner(v) and self._level_of(v) == level],
+                [v for v in folds if self._level_of(v) == level + 1],
+            )
+        for value in results:
+            if not self._is_inner(value):
+                at = self._simple(self.space.outer_place)
+                self._outer.statements.append(
+                    Store(
+                        self._out(value), at, self._at(value, self.space.outer_place, self._outer)
+                    )
+                )
+        lanes = 1
+        if self.space.by_columns:
+            lanes = self._lanes(self._outer.statements)
+        return around(self.space.outer, tuple(self._outer.statements), lanes)
+
+    def _stage(self, stores: Sequence[int], folds: Sequence[int]) -> None:
+        """One loop over the inner axes: what is stored in it, and what is folded."""
+        if not stores and not folds:
+            return
+        scope = _Scope()
+        for value in stores:
+            made = self._at(value, self.space.place, scope)
+            scope.statements.append(Store(self._out(value), self._simple(self.space.place), made))
+        terms: list[Folded] = []
+        for value in folds:
+            nest = self.fusion.nest(value)
+            term = self._term(value, nest, scope)
+            local = Local(f"total{self._name()}", term.type)
+            terms.append(Folded(local, nest.combine, term))
+        lanes = 1 if self.space.by_columns else self._lanes(scope.statements, terms)
+        self._outer.statements += folding(self.space.inner, scope.statements, terms, lanes)
+        for value, term in zip(folds, terms, strict=True):
+            self._finish(value, term.local)
+        self._stored.update(dict.fromkeys(stores, self._level))
+
+    def _finish(self, value: int, local: Local) -> None:
+        """Name what a fold came to."""
+        nest = self.fusion.nest(value)
+        made: Expr = local
+        if nest.finish is not None:
+            indices = self._indices(self.space.outer_place, nest.sizes)
+            where = {a.var: i for a, i in zip(nest.axes, indices, strict=True)}
+            resolved = self._resolved(value, nest.finish, where, self._outer)
+            made = rewritten(resolved, lambda part: local if isinstance(part, Total) else None)
+        self._folded[value] = self._let(made, self._outer)
+
+    def _term(self, value: int, nest: Nest, scope: _Scope) -> Expr:
+        """What a fold adds up, at the place of the loops."""
+        outer = self._indices(self.space.outer_place, nest.sizes)
+        inner = self._indices(_place(self.space.inner), [axis.size for axis in nest.over])
+        where = {a.var: i for a, i in zip((*nest.axes, *nest.over), (*outer, *inner), strict=True)}
+        return self._resolved(value, nest.value, where, scope)
+
+    # --- values at places -----------------------------------------------------------------------
+
+    def _at(self, value: int, place: Expr, scope: _Scope) -> Expr:
+        """A value at a flat place."""
+        if self.fusion.is_input(value):
+            return Load(self.fusion.buffers[value], self._noted(place))
+        if self._is_fold(value):
+            if affine(place, self.space.ranges) != self._outer_canonical:
+                raise NotFusable(f"value {value} is a fold, read at another place")
+            return self._folded[value]
+        here = affine(place, self.space.ranges)
+        if here == self._canonical and scope is not self._outer:
+            return self._named(value, place, scope)
+        if here == self._outer_canonical:
+            return self._named(value, place, self._outer)
+        return self._computed(value, place, scope)
+
+    def _named(self, value: int, place: Expr, scope: _Scope) -> Expr:
+        if value not in scope.named:
+            again = self._stored.get(value, self._level) < self._level
+            if again and self._size_of(value) > _CHEAP:
+                made: Expr = Load(self._out(value), self._noted(place))
+            else:
+                made = self._computed(value, place, scope)
+            scope.named[value] = made if isinstance(made, Const) else self._let(made, scope)
+        return scope.named[value]
+
+    def _computed(self, value: int, place: Expr, scope: _Scope) -> Expr:
+        nest = self.fusion.nest(value)
+        indices = self._indices(place, nest.sizes)
+        where = {a.var: i for a, i in zip(nest.axes, indices, strict=True)}
+        return self._resolved(value, nest.value, where, scope)
+
+    def _resolved(self, value: int, e: Expr, where: dict[Var, Expr], scope: _Scope) -> Expr:
+        """An expression of a value's nest at indices, with what it reads put in."""
+        sources, nest = self.fusion.reads(value), self.fusion.nest(value)
+
+        def put_in(part: Expr) -> Expr | None:
+            if isinstance(part, Var):
+                return where.get(part)
+            if not isinstance(part, Read):
+                return None
+            flat = part.flat or row_major(part.indices, nest.inputs[part.place].sizes)
+            at = rewritten(flat, put_in)
+            if part.guard is None:
+                return self._at(sources[part.place], at, scope)
+            return self._guarded(sources[part.place], at, rewritten(part.guard, put_in), part)
+
+        return rewritten(e, put_in)
+
+    def _guarded(self, value: int, place: Expr, guard: Expr, read: Read) -> Expr:
+        if not self.fusion.is_input(value):
+            raise NotFusable("what is read under a guard is computed at other places")
+        return Load(self.fusion.buffers[value], self._noted(place), guard, read.otherwise)
+
+    # --- small things ---------------------------------------------------------------------------
+
+    def _is_fold(self, value: int) -> bool:
+        return not self.fusion.is_input(value) and bool(self.fusion.nest(value).over)
+
+    def _is_inner(self, value: int) -> bool:
+        """Whether a value has an entry for every place of the inner loops."""
+        if self._is_fold(value):
+            return False
+        count = prod(self.fusion.nest(value).sizes)
+        whole = self.space.outer_count * self.space.inner_count
+        if count not in (whole, self.space.outer_count):
+            raise NotFusable(f"{count} entries beside {whole}")
+        return count == whole and (self.space.inner_count > 1 or not self.space.outer)
+
+    def _level_of(self, value: int) -> int:
+        """How many stages stand before a value."""
+        if self.fusion.is_input(value):
+            return 0
+        if value not in self._levels:
+            before = max(map(self._level_of, self.fusion.reads(value)), default=0)
+            self._levels[value] = before + self._is_fold(value)
+        return self._levels[value]
+
+    def _size_of(self, value: int) -> int:
+        return len(parts_of(self.fusion.nest(value).value))
+
+    def _out(self, value: int) -> Buffer:
+        return self.fusion.buffers[len(self.fusion.inputs) + self.fusion.results.index(value)]
+
+    def _indices(self, place: Expr, sizes: Sequence[int]) -> tuple[Expr, ...]:
+        return tuple(self._simple(i) for i in unflattened(place, sizes))
+
+    def _simple(self, place: Expr) -> Expr:
+        return simplified(place, self.space.ranges)
+
+    def _noted(self, place: Expr) -> Expr:
+        """A place in memory; whether all are sums decides about the space."""
+        found = affine(place, self.space.ranges)
+        self.is_plain = self.is_plain and found.is_plain
+        return found.expression
+
+    def _let(self, value: Expr, scope: _Scope) -> Var:
+        var = Var(f"v{self._name()}", value.type)
+        scope.statements.append(Let(var, value))
+        return var
+
+    def _name(self) -> int:
+        self._names += 1
+        return self._names
+
+    def _lanes(self, statements: Sequence[Statement], terms: Sequence[Folded] = ()) -> int:
+        return lanes_for(statements, [term.value for term in terms], self.vector_bytes)
