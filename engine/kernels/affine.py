@@ -131,6 +131,10 @@ def _size(part: Expr, ranges: Ranges) -> int | None:
             return ranges.get(part)
         case Apply("remainder", (_, Const(value))):
             return int(value)
+        case Apply("quotient", (divided, Const(value))):
+            inside = affine(divided)
+            reach = _reach(inside.strides, ranges)
+            return None if reach is None else (inside.offset + reach) // int(value) + 1
         case _:
             return None
 
@@ -168,11 +172,12 @@ def _quotient(function: str, a: Affine, by: int, ranges: Ranges) -> Affine:
     factor = _common_factor(a, by, ranges)
     if factor is not None:
         return _by_factor(function, a, by, factor, ranges)
-    # Multiples of the divisor leave a remainder alone.
+    # Multiples of the divisor stand outside of a quotient, and leave a remainder alone.
+    whole = {part: s // by for part, s in a.strides.items() if s % by == 0}
+    rest = Affine(a.offset % by, {part: s for part, s in a.strides.items() if s % by})
     if function == "remainder":
-        a = Affine(a.offset % by, {part: s for part, s in a.strides.items() if s % by})
-        return Affine(0, {a.expression % by: 1})
-    return Affine(0, {a.expression // by: 1})
+        return Affine(0, {rest.expression % by: 1})
+    return Affine(a.offset // by, {**whole, rest.expression // by: 1})
 
 
 def _common_factor(a: Affine, by: int, ranges: Ranges) -> int | None:

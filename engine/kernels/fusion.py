@@ -185,7 +185,7 @@ def _is_by_columns(nest: Nest) -> bool:
     rows = columns = 0
     for part in parts_of(nest.value):
         if isinstance(part, Read) and part.indices:
-            at = affine(part.flat or row_major(part.indices, nest.inputs[part.place].sizes))
+            at = affine(_flat(part, nest))
             rows += at.stride(last) == 1
             columns += at.stride(beside) == 1
     return columns > rows
@@ -309,10 +309,15 @@ class _Composer:
         nest = self.fusion.nest(value)
         indices = self._indices(place, nest.sizes)
         where = {a.var: i for a, i in zip(nest.axes, indices, strict=True)}
-        return self._resolved(value, nest.value, where, scope)
+        return self._resolved(value, nest.value, where, scope, place)
 
-    def _resolved(self, value: int, e: Expr, where: dict[Var, Expr], scope: _Scope) -> Expr:
-        """An expression of a value's nest at indices, with what it reads put in."""
+    def _resolved(
+        self, value: int, e: Expr, where: dict[Var, Expr], scope: _Scope, place: Expr | None = None
+    ) -> Expr:
+        """An expression of a value's nest at indices, with what it reads put in.
+
+        `place` is where these indices are, counted in row-major order.
+        """
         sources, nest = self.fusion.reads(value), self.fusion.nest(value)
 
         def put_in(part: Expr) -> Expr | None:
@@ -320,8 +325,9 @@ class _Composer:
                 return where.get(part)
             if not isinstance(part, Read):
                 return None
-            flat = part.flat or row_major(part.indices, nest.inputs[part.place].sizes)
-            at = rewritten(flat, put_in)
+            if place is not None and _is_same_place(part, nest):
+                return self._at(sources[part.place], place, scope)
+            at = rewritten(_flat(part, nest), put_in)
             if part.guard is None:
                 return self._at(sources[part.place], at, scope)
             return self._guarded(sources[part.place], at, rewritten(part.guard, put_in), part)
@@ -386,3 +392,15 @@ class _Composer:
 
     def _lanes(self, statements: Sequence[Statement], terms: Sequence[Folded] = ()) -> int:
         return lanes_for(statements, [term.value for term in terms], self.vector_bytes)
+
+
+def _flat(read: Read, nest: Nest) -> Expr:
+    """The place of a read, counted in row-major order."""
+    return read.flat or row_major(read.indices, nest.inputs[read.place].sizes)
+
+
+def _is_same_place(read: Read, nest: Nest) -> bool:
+    """Whether an entry is read at the place of the result's: no index need be taken apart."""
+    if read.guard is not None or nest.inputs[read.place].sizes != nest.sizes:
+        return False
+    return read.flat is None and read.indices == tuple(axis.var for axis in nest.axes)

@@ -70,7 +70,9 @@ def show_expr(e: Expr) -> str:
         case Apply(function, (a, b), _) if function in _SIGNS:
             return f"{_inside(a)} {_SIGNS[function]} {_inside(b)}"
         case Apply("convert" | "bits" as function, (a,), element):
-            return f"{element}({show_expr(a)})" if function == "convert" else f"bits({show_expr(a)})"
+            return (
+                f"{element}({show_expr(a)})" if function == "convert" else f"bits({show_expr(a)})"
+            )
         case Apply(function, operands, _):
             return f"{function}({', '.join(map(show_expr, operands))})"
         case _:
