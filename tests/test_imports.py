@@ -48,6 +48,8 @@ def test_no_import_points_the_wrong_way(copy: Path) -> None:
         ("engine/plan/memory.py", "from fml.engine.runtime.executor import Executable"),
         ("dsl/program.py", "from fml.engine.runtime.trainer import train"),
         ("engine/ops/unary.py", "import torch"),
+        ("engine/kernels/loops.py", "import llvmlite"),
+        ("engine/kernels/loops.py", "from fml.engine.ops.table import OPS"),
     ],
 )
 def test_a_planted_import_is_found(copy: Path, module: str, line: str) -> None:

@@ -9,7 +9,7 @@ are folded; without folds there is one loop over all.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import product
+from itertools import combinations, product
 from math import prod
 
 from fml.engine.kernels.affine import Ranges, affine, simplified
@@ -165,16 +165,10 @@ def _merges(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
     sizes = [size for size in sizes if size != 1]
     cuts = range(max(len(sizes), 1))
     for count in cuts:
-        for chosen in _combinations(len(sizes) - 1, count):
+        for chosen in combinations(range(1, len(sizes)), count):
             ends = [*chosen, len(sizes)]
             begins = [0, *chosen]
             yield tuple(prod(sizes[a:b]) for a, b in zip(begins, ends, strict=True) if a < b)
-
-
-def _combinations(places: int, count: int) -> Iterator[tuple[int, ...]]:
-    from itertools import combinations
-
-    yield from combinations(range(1, places + 1), count)
 
 
 def _is_by_columns(nest: Nest) -> bool:
@@ -198,8 +192,8 @@ def _is_by_columns(nest: Nest) -> bool:
 class _Scope:
     """Statements, and the values that they have named already."""
 
-    statements: list[Statement] = field(default_factory=list)
-    named: dict[int, Expr] = field(default_factory=dict)
+    statements: list[Statement] = field(default_factory=list[Statement])
+    named: dict[int, Expr] = field(default_factory=dict[int, Expr])
 
 
 class _Composer:
