@@ -4,13 +4,18 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from fml.engine.ir.types import DTYPES, Element, TensorType
+from fml.engine.ir.types import Element, TensorType
 from fml.engine.kernels.expr import Apply, Const, Expr, Load, Local, Var, wide
 from fml.engine.kernels.loops import Assign, Declare, Fold, For, If, Kernel, Let, Statement, Store
 from fml.engine.ops.precision import stored
 from fml.engine.ops.record import Array
 
 _UNSIGNED = {Element.I32: np.uint32, Element.I64: np.uint64, Element.U8: np.uint8}
+
+
+def dtype_of(element: Element) -> np.dtype[np.generic]:
+    """What numpy keeps entries of an element in."""
+    return TensorType(element).dtype
 
 
 def interpret(kernel: Kernel, buffers: Sequence[Array], sizes: Sequence[int] = ()) -> None:
@@ -64,11 +69,11 @@ def _value(e: Expr, memory: Mapping[str, Array], values: Mapping[Expr, object]) 
 
 
 def _scalar(value: object, element: Element) -> object:
-    return np.asarray(value).astype(DTYPES[element])[()]
+    return np.asarray(value).astype(dtype_of(element))[()]
 
 
 def _applied(function: str, operands: Sequence[object], element: Element) -> object:
-    dtype = np.dtype(DTYPES[element])
+    dtype = dtype_of(element)
     a, *others = operands
     if function in _DIRECT:
         return np.asarray(_DIRECT[function](*operands)).astype(dtype)[()]

@@ -7,9 +7,9 @@ import pytest
 from build import HOSTS, built
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from interpret import interpret
+from interpret import dtype_of, interpret
 
-from fml.engine.ir.types import BOOL, DTYPES, F32, Element, TensorType
+from fml.engine.ir.types import BOOL, F32, Element, TensorType
 from fml.engine.kernels.expr import (
     INDEX,
     PRIMITIVES,
@@ -62,11 +62,11 @@ def values_of(element: Element, count: int, seed: int = 0) -> Array:
         made = rng.standard_normal(count) * 10
         made[: len(ODD)] = ODD[:count]
         with np.errstate(all="ignore"):
-            return made.astype(DTYPES[element])
+            return made.astype(dtype_of(element))
     if element is BOOL:
         return rng.integers(0, 2, count).astype(bool)
-    limits = np.iinfo(DTYPES[element])
-    made = rng.integers(limits.min, limits.max, count, dtype=DTYPES[element], endpoint=True)
+    limits = np.iinfo(dtype_of(element))
+    made = rng.integers(limits.min, limits.max, count, dtype=dtype_of(element), endpoint=True)
     made[::5] = limits.min
     made[1::7] = limits.max
     return made
@@ -123,7 +123,7 @@ def test_every_primitive_is_what_numpy_makes_of_it(host: Host, element: Element)
         body.append(Store(out, AT, Apply(function, tuple(operands), out.element)))
     count = 301
     arrays = [np.roll(values_of(element, count, k), k * 3) for k in range(3)]
-    arrays += [np.zeros(count, DTYPES[out.element]) for out in results]
+    arrays += [np.zeros(count, dtype_of(out.element)) for out in results]
     kernel = Kernel("primitives", (*given, *results), (over_lanes(16, body),), (N,))
     agree(kernel, host, arrays, [count])
 
@@ -138,7 +138,7 @@ def test_products_are_rounded_twice_only_where_they_are_said_to_be(
     value = Apply(function, tuple(Load(x, AT) for x in given), element)
     kernel = Kernel("twice", (*given, out), (over_lanes(4, [Store(out, AT, value)]),), (N,))
     arrays = [values_of(element, 40, k)[13:] for k in range(3)]
-    found = np.zeros(27, DTYPES[element])
+    found = np.zeros(27, dtype_of(element))
     built(kernel, HOSTS["baseline"])([*arrays, found], [27])
     twice = arrays[0] * arrays[1] + arrays[2]
     assert np.array_equal(found, twice) == rounds_twice(function, element, HOSTS["baseline"])
@@ -158,7 +158,7 @@ def test_conversions_are_those_of_numpy(host: Host, source: Element) -> None:
     buffer = Buffer("in0", source)
     outs = [Buffer(f"out{k}", b) for k, b in enumerate(targets)]
     body = [Store(o, AT, convert(Load(buffer, AT), wide(o.element))) for o in outs]
-    arrays = [given, *(np.zeros(count, DTYPES[b]) for b in targets)]
+    arrays = [given, *(np.zeros(count, dtype_of(b)) for b in targets)]
     agree(Kernel("convert", (buffer, *outs), (over_lanes(16, body),), (N,)), host, arrays, [count])
 
 
@@ -189,7 +189,7 @@ def test_singles_are_rounded_to_sixteen_bits_ties_to_even(host: Host, element: E
     kernel = Kernel(
         "rounded", (single, out), (over_lanes(32, [Store(out, AT, Load(single, AT))]),), (N,)
     )
-    agreed = np.zeros(len(given), DTYPES[element])
+    agreed = np.zeros(len(given), dtype_of(element))
     built(kernel, host)([given, agreed], [len(given)])
     np.testing.assert_array_equal(agreed, stored(given, TensorType(element)))
 
@@ -202,7 +202,7 @@ def test_bits_are_kept(host: Host) -> None:
         turned = bits(bits(Load(there, AT), other) + 1, one)
         kernel = Kernel("bits", (there, back), (over_lanes(8, [Store(back, AT, turned)]),), (N,))
         given = np.array([1.0, 1.5, 3.0, 0.25, 7.0])
-        found = np.zeros(5, DTYPES[one])
+        found = np.zeros(5, dtype_of(one))
         built(kernel, host)([given.astype(found.dtype), found], [5])
         np.testing.assert_array_equal(found, np.nextafter(given.astype(found.dtype), 10))
 
