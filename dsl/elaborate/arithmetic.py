@@ -73,7 +73,7 @@ def _require_samples_apart(s: Session, e: ast.Binary, a: Value, b: Value, made: 
     """
     if s.region.rigid or a.type.rank == b.type.rank:
         return
-    named = [dim.name for dim in made.dims if dim.name]
+    named = [dim.name for dim in made.shape if dim.name]
     twice = {name for name in named if named.count(name) > 1}
     if not twice or any(_count(v.type, twice) > 1 for v in (a, b)):
         return
@@ -90,7 +90,7 @@ def _require_samples_apart(s: Session, e: ast.Binary, a: Value, b: Value, made: 
 
 def _count(type: TensorType, names: set[str]) -> int:
     """Count the axes that have one of these names."""
-    return sum(dim.name in names for dim in type.dims)
+    return sum(dim.name in names for dim in type.shape)
 
 
 def unary(s: Session, e: ast.Unary, operand: Any_) -> Any_:

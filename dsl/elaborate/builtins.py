@@ -242,7 +242,7 @@ def _like(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_
 
 def _fan(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
     """Inputs and outputs of a unit: the last axis counts units, those before it what they see."""
-    dims = as_tensor(s, bound["w"].value, bound["w"].at).type.dims
+    dims = as_tensor(s, bound["w"].value, bound["w"].at).type.shape
     window = prod(dims[:-2], start=Dim.of(1))
     sizes = {
         "fan_in": dims[-2] if len(dims) > 1 else prod(dims, start=Dim.of(1)),
@@ -304,7 +304,7 @@ def _learners_size(s: Session, p: Primitive, bound: Arguments, e: ast.Expression
     if isinstance(value, Dim | int | float):
         return value
     tensor = as_tensor(s, value, bound["x"].at)
-    return statics.simplest(prod(tensor.type.dims, start=Dim.of(1)))
+    return statics.simplest(prod(tensor.type.shape, start=Dim.of(1)))
 
 
 def _table() -> dict[str, Primitive]:

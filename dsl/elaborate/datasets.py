@@ -198,7 +198,7 @@ def _field(
     if isinstance(value, Poison):
         raise Failed
     made = as_tensor(s, value, written.value)
-    if not made.type.rank or made.type.dims[0] != _ROWS:
+    if not made.type.rank or made.type.shape[0] != _ROWS:
         raise s.report(
             "E0323", f"the field `{written.name}` has one value for all samples", [written.value],
             notes=[f"it is {made.type}, and a field has a value for each sample"],

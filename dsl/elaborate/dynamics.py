@@ -115,7 +115,7 @@ def uniform(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -
     wanted = like.type.element
     element = wanted if isinstance(wanted, Element) and wanted.is_float else Element.F32
     value = s.builder.call(
-        "random_uniform", key, path=f"{scope}#{number}", shape=like.type.dims, element=element
+        "random_uniform", key, path=f"{scope}#{number}", shape=like.type.shape, element=element
     )
     low = bound["low"].value if "low" in bound else 0
     high = bound["high"].value if "high" in bound else 1

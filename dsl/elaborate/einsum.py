@@ -37,7 +37,7 @@ class Factor:
 
     def sizes(self, indices: Sequence[str]) -> tuple[Dim, ...]:
         """The sizes of axes by their indices."""
-        return tuple(self.value.type.dims[self.indices.index(i)] for i in indices)
+        return tuple(self.value.type.shape[self.indices.index(i)] for i in indices)
 
     def ordered(self, indices: Sequence[str]) -> "Factor":
         """The axes in another order."""
@@ -120,7 +120,7 @@ def _require_equal_sizes(s: Session, factors: Sequence[Factor]) -> None:
     """Axes of one index have one size (E0308)."""
     seen: dict[str, tuple[Dim, Factor]] = {}
     for factor in factors:
-        for index, dim in zip(factor.indices, factor.value.type.dims, strict=True):
+        for index, dim in zip(factor.indices, factor.value.type.shape, strict=True):
             size, other = seen.setdefault(index, (dim, factor))
             if size != dim:
                 types = [s.type_text(f.value) for f in (other, factor)]
@@ -142,7 +142,7 @@ def _without_repeats(factor: Factor) -> Factor:
     x = factor.value
     first, second, *_ = (axis for axis, i in enumerate(factor.indices) if i == repeated)
     others = tuple(axis for axis in range(x.type.rank) if axis not in {first, second})
-    outer, n = tuple(x.type.dims[axis] for axis in others), x.type.dims[first]
+    outer, n = tuple(x.type.shape[axis] for axis in others), x.type.shape[first]
     none = (Dim.of(0),) * len(outer)
     x = x.call("transpose", order=(*others, first, second)).call("reshape", shape=(*outer, n * n))
     x = x.call("pad", before=(*none, Dim.of(0)), after=(*none, n), value=0)

@@ -196,7 +196,7 @@ def _slice(s: Session, e: ast.Index, value: Tensor, scope: Scope) -> Any_:
     starts, stops, dropped = list[Dim](), list[Dim](), list[int]()
     chosen: dict[int, Tensor] = {}
     for axis, (item, size) in enumerate(
-        zip(_every_axis(s, e, value), value.type.dims, strict=True)
+        zip(_every_axis(s, e, value), value.type.shape, strict=True)
     ):
         low, high = Dim.of(0), size
         if isinstance(item, ast.Slice):
@@ -214,17 +214,17 @@ def _slice(s: Session, e: ast.Index, value: Tensor, scope: Scope) -> Any_:
         starts.append(low)
         stops.append(high)
     cut = value
-    if tuple(stops) != value.type.dims or any(low != Dim.of(0) for low in starts):
+    if tuple(stops) != value.type.shape or any(low != Dim.of(0) for low in starts):
         cut = s.op("slice", (value.value,), (e,), starts=tuple(starts), stops=tuple(stops))
     if dropped:
-        shape = tuple(d for axis, d in enumerate(cut.type.dims) if axis not in dropped)
+        shape = tuple(d for axis, d in enumerate(cut.type.shape) if axis not in dropped)
         cut = s.op("reshape", (cut.value,), (e,), shape=shape)
     return shapes.gather(s, cut, chosen, e) if chosen else cut
 
 
 def _require_inside(s: Session, place: Dim, axis: int, value: Tensor, at: ast.Expression) -> None:
     """Refuse an index that is known to lie outside its axis."""
-    last = value.type.dims[axis] - 1
+    last = value.type.shape[axis] - 1
     if any(room.constant is not None and room.constant < 0 for room in (place, last - place)):
         raise s.report(
             "E0309", f"the index {at.span.text} is outside axis {axis} of {value.type}", [at],

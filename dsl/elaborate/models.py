@@ -82,7 +82,7 @@ def _label_field(work: "PlanWork", result: TensorType) -> str | None:
         return None
     for feed in work.feeds:
         fields = tuple(f for f in work.datasets[feed.data].fields if f.name in feed.fields)
-        found = watching.label_of(fields, result.dims[-1])
+        found = watching.label_of(fields, result.shape[-1])
         if found:
             return found
     return None

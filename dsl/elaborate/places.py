@@ -102,7 +102,7 @@ def fitted(s: Session, value: Tensor, type: TensorType, at: ast.Syntax, name: st
     if value.type == type:
         return value.value
     if value.type.element == type.element and value.type.rank == 0:
-        return s.op("broadcast", (value.value,), (at,), shape=type.dims).value
+        return s.op("broadcast", (value.value,), (at,), shape=type.shape).value
     raise s.report(
         "E0323",
         f"`{name}` is {type} and cannot store {value.type}",

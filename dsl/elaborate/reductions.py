@@ -54,7 +54,7 @@ def _mean(s: Session, value: Value, axes: tuple[int, ...], keep: bool, e: ast.Ex
     if element in NARROW:
         value = value.call("cast", element=Element.F32)
     total = s.op("sum", (value,), (e,), axes=axes, keep=keep)
-    result = total if not axes else _divided(s, total, [value.type.dims[axis] for axis in axes], e)
+    result = total if not axes else _divided(s, total, [value.type.shape[axis] for axis in axes], e)
     return s.op("cast", (result.value,), (e,), element=element) if element in NARROW else result
 
 
@@ -76,7 +76,7 @@ def _tree(s: Session, op: str, tree: Tree, over: Any_ | None, e: ast.Expression)
         raise no_parameters(s, e)
     leaves = tree.items.values()
     if op == "mean":
-        sizes = [prod(leaf.type.dims, start=Dim.of(1)) for leaf in leaves]
+        sizes = [prod(leaf.type.shape, start=Dim.of(1)) for leaf in leaves]
         return _divided(s, _joined(s, "sum", tree, e), (sum(sizes, Dim.of(0)),), e)
     return _joined(s, op, tree, e)
 
@@ -150,7 +150,7 @@ def _named_axis(s: Session, tensor: Tensor, part: Size | Dim, e: ast.Expression)
     wanted = part if isinstance(part, Dim) else Dim.of(int(part))
     name = part.name if isinstance(part, Size) else str(part)
     named = [i for i, axis in enumerate(_axis_names(s, tensor.value)) if axis == name]
-    same = [i for i, dim in enumerate(type.dims) if dim == wanted]
+    same = [i for i, dim in enumerate(type.shape) if dim == wanted]
     found = [i for i in named if i in same] or same
     if len(found) != 1:
         problem = "no axis" if not found else "more than one axis"

@@ -66,7 +66,7 @@ def _with_axis(shape: tuple[Dim, ...], axis: int, *dims: Dim) -> tuple[Dim, ...]
 def _cut(s: Session, x: Value, axis: int, low: Dim, high: Dim, e: ast.Expression) -> Tensor:
     zero = Dim.of(0)
     starts = _with_axis((zero,) * x.type.rank, axis, low)
-    stops = _with_axis(x.type.dims, axis, high)
+    stops = _with_axis(x.type.shape, axis, high)
     return s.op("slice", (x,), (e,), starts=starts, stops=stops)
 
 
@@ -76,7 +76,7 @@ def _cut(s: Session, x: Value, axis: int, low: Dim, high: Dim, e: ast.Expression
 def reshape(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
     """`reshape(x, [N, 4])`; `reshape(x, y)` takes the shape of y."""
     like = read(s, bound["shape"].value)
-    shape = like.type.dims if isinstance(like, Tensor) else _dims(s, like, bound["shape"].at)
+    shape = like.type.shape if isinstance(like, Tensor) else _dims(s, like, bound["shape"].at)
     return s.op("reshape", (_x(s, bound).value,), (bound["x"].at,), shape=shape)
 
 
@@ -87,7 +87,7 @@ def flatten(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -
         raise s.report(
             "E0304", "`flatten` keeps the first axis, and this has none", [bound["x"].at]
         )
-    first, *rest = tensor.type.dims
+    first, *rest = tensor.type.shape
     return s.op("reshape", (tensor.value,), (e,), shape=(first, prod(rest, start=ONE)))
 
 
@@ -105,7 +105,7 @@ def expand(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) ->
     """`expand(x, over, size = 1)`: a new axis at this place of the result; last if left out."""
     tensor = _x(s, bound)
     axis = arithmetic.new_axis(s, tensor.type.rank, _given(bound, "over"), e)
-    shape = (*tensor.type.dims[:axis], ONE, *tensor.type.dims[axis:])
+    shape = (*tensor.type.shape[:axis], ONE, *tensor.type.shape[axis:])
     made = s.op("reshape", (tensor.value,), (e,), shape=shape)
     if "size" not in bound:
         return made
@@ -120,7 +120,7 @@ def _given(bound: "Arguments", name: str) -> Any_ | None:
 def squeeze(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
     """`squeeze(x, over)`: without these axes, which are 1; without all such if left out."""
     tensor = _x(s, bound)
-    dims = tensor.type.dims
+    dims = tensor.type.shape
     if "over" not in bound:
         axes = tuple(axis for axis, dim in enumerate(dims) if dim == ONE)
     else:
@@ -157,7 +157,7 @@ def split(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> 
     """`split(x, 3, over)`: a list of equal parts; `split(x, [2, 5], over)`: of these sizes."""
     tensor = _x(s, bound)
     axis = _axis(s, tensor, bound, e)
-    size = tensor.type.dims[axis]
+    size = tensor.type.shape[axis]
     at = bound["into"].at
     if isinstance(bound["into"].value, tuple):
         sizes = _dims(s, bound["into"].value, at)
@@ -182,7 +182,7 @@ def tile(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> A
     tensor = _x(s, bound)
     axis = _axis(s, tensor, bound, e)
     (times,) = _dims(s, (bound["times"].value,), bound["times"].at)
-    dims = tensor.type.dims
+    dims = tensor.type.shape
     if not dims:
         raise s.report("E0304", "`tile` repeats along an axis, and this has none", [e])
     apart = s.op("reshape", (tensor.value,), (e,), shape=_with_axis(dims, axis, ONE, dims[axis]))
@@ -275,7 +275,7 @@ def gather(s: Session, x: Tensor, chosen: Mapping[int, Tensor], e: ast.Expressio
     first, *others = chosen
     if not others:
         return s.op("take", (x.value, chosen[first].value), (e,), axis=first)
-    dims = x.type.dims
+    dims = x.type.shape
     rest = [axis for axis in range(first + 1, x.type.rank) if axis not in chosen]
     order = (*range(first), *chosen, *rest)
     moved = s.op("transpose", (x.value,), (e,), order=order)
@@ -295,7 +295,7 @@ def gather(s: Session, x: Tensor, chosen: Mapping[int, Tensor], e: ast.Expressio
 
 def _number(s: Session, x: Tensor, axis: int, index: Tensor, e: ast.Expression) -> Value:
     """An index as a whole number within its axis; `take` knows what may be an index."""
-    inside = s.builder.call("iota", size=x.type.dims[axis], element=Element.I64)
+    inside = s.builder.call("iota", size=x.type.shape[axis], element=Element.I64)
     return s.op("take", (inside, index.value), (e,), axis=0).value
 
 
@@ -308,10 +308,10 @@ def top_k(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> 
     # Rows of the entries along the axis, and for each row its places.
     rank = tensor.type.rank
     order = (*(i for i in range(rank) if i != axis), axis)
-    outer = tuple(tensor.type.dims[i] for i in order[:-1])
+    outer = tuple(tensor.type.shape[i] for i in order[:-1])
     rows = prod(outer, start=ONE)
     table, chosen = (
-        v.call("transpose", order=order).call("reshape", shape=(rows, v.type.dims[axis]))
+        v.call("transpose", order=order).call("reshape", shape=(rows, v.type.shape[axis]))
         for v in (tensor.value, places.value)
     )
     row = s.builder.call("iota", size=rows, element=Element.I64).call("reshape", shape=(rows, ONE))

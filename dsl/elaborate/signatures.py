@@ -14,7 +14,7 @@ from fml.dsl.elaborate.syntax import walk
 from fml.dsl.scope import Entry, Scope
 from fml.dsl.values import Any_, Poison, Size, Tensor, Tree, Unknown, describe
 from fml.engine.ir.diagnostics import Mark, did_you_mean
-from fml.engine.ir.dims import Axis, Dim, Rounded
+from fml.engine.ir.dims import Dim, Rounded
 from fml.engine.ir.training import Duration
 from fml.engine.ir.types import Element, ElementType, Label, TensorType
 
@@ -197,7 +197,7 @@ def _bind_axes(
             notes=s.origin_notes(tensor.value),
             help=f"it has {type.rank} axes and needs {'at least ' if dots else ''}{fixed}",
         )
-    axes = list(type.dims)
+    axes = list(type.shape)
     if dots:
         run = tuple(axes[dots[0] : dots[0] + type.rank - fixed])
         if matched.run is not None and matched.run != run:
@@ -215,7 +215,7 @@ def _bind_axes(
         axes[dots[0] : dots[0] + type.rank - fixed] = []
     named = [a for a in written if not isinstance(a, ast.Dots)]
     pairs: list[tuple[ast.Expression, Dim]] = list(zip(named, axes, strict=True))
-    if isinstance(type.element, Label) and p.type.classes and isinstance(type.element.classes, Dim):
+    if isinstance(type.element, Label) and p.type.classes:
         pairs.insert(0, (p.type.classes, type.element.classes))
     for axis, dim in pairs:
         if isinstance(axis, ast.Name) and axis.name not in matched.names | matched.scope.names:
@@ -283,7 +283,7 @@ def _list(dims: Sequence[Dim]) -> str:
 def written_type(s: Session, type: ast.Type, matched: Matched) -> TensorType | None:
     """Evaluate a written type; None where it depends on what is not known yet."""
     scope = matched.with_dims()
-    axes: list[Axis] = []
+    axes: list[Dim] = []
     for axis in type.axes or ():
         if isinstance(axis, ast.Dots):
             if matched.run is None:
@@ -394,7 +394,7 @@ def _same(expected: TensorType, found: TensorType, matched: Matched) -> bool:
 def exact_divisions(type: TensorType) -> dict[str, Dim | int]:
     """For each quotient `H/k` outside a rounding, `H = k H`: it divides, so H is a multiple."""
     promises: dict[str, Dim | int] = {}
-    for dim in type.dims:
+    for dim in type.shape:
         for monomial, coefficient in dim.terms:
             factor = Dim.of(coefficient.denominator)
             above = ""

@@ -28,12 +28,12 @@ def conv2d(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) ->
     stride, dilation, groups = _numbers(s, bound, "stride", "dilation", "groups")
     pad = _pad(s, bound)
     type = x.type
-    if not (stride and dilation and groups and _known(pad, type, w.type.dims[:2])):
-        return _some(s, type, pad, stride, w.type.dims[3])
-    reaches = _reaches(w.type.dims, dilation)
+    if not (stride and dilation and groups and _known(pad, type, w.type.shape[:2])):
+        return _some(s, type, pad, stride, w.type.shape[3])
+    reaches = _reaches(w.type.shape, dilation)
     return s.op(
         "conv", (x.value, w.value), (bound["x"].at, bound["w"].at),
-        stride=(stride, stride), padding=_padding(pad, type.dims[1:3], reaches, stride),
+        stride=(stride, stride), padding=_padding(pad, type.shape[1:3], reaches, stride),
         dilation=(dilation, dilation), groups=groups,
     )  # fmt: skip
 
@@ -47,12 +47,12 @@ def conv2d_transpose(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expr
     x, w = _images(s, bound, "x"), _images(s, bound, "w")
     stride, dilation, groups = _numbers(s, bound, "stride", "dilation", "groups")
     pad = _pad(s, bound)
-    dims = x.type.dims
+    dims = x.type.shape
     if not (stride and dilation and groups) or isinstance(pad, Unknown):
         raise Failed
-    if any(dim.size is None for dim in w.type.dims[:2]):
+    if any(dim.size is None for dim in w.type.shape[:2]):
         raise Failed
-    reaches = _reaches(w.type.dims, dilation)
+    reaches = _reaches(w.type.shape, dilation)
     if pad == "same":
         made = [dim * stride for dim in dims[1:3]]
     else:
@@ -66,7 +66,7 @@ def conv2d_transpose(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expr
         "conv_input_gradient", (x.value, w.value), (bound["x"].at, bound["w"].at),
         stride=(stride, stride), padding=_padding(pad, whole, reaches, stride),
         dilation=(dilation, dilation), groups=groups,
-        shape=(dims[0], *made, w.type.dims[2] * groups),
+        shape=(dims[0], *made, w.type.shape[2] * groups),
     )  # fmt: skip
 
 
@@ -77,7 +77,7 @@ def pool(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> A
     (stride,) = _numbers(s, bound, "stride") if "stride" in bound else (size,)
     pad = _pad(s, bound) if "pad" in bound else "valid"
     if not (size and stride and _known(pad, x.type, ())):
-        return _some(s, x.type, pad, stride, x.type.dims[3])
+        return _some(s, x.type, pad, stride, x.type.shape[3])
     if isinstance(pad, int) and pad >= size:
         raise s.report(
             "E0311", f"a window of {size} would lie in the padding of {pad} alone",
@@ -85,7 +85,7 @@ def pool(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> A
         )  # fmt: skip
     return s.op(
         p.op, (x.value,), (bound["x"].at,), size=(size, size), stride=(stride, stride),
-        padding=_padding(pad, x.type.dims[1:3], (size, size), stride),
+        padding=_padding(pad, x.type.shape[1:3], (size, size), stride),
     )  # fmt: skip
 
 
@@ -132,7 +132,7 @@ def _known(pad: Pad, x: TensorType, kernel: tuple[Dim, ...]) -> bool:
     """Whether all is known that the padding depends on."""
     if isinstance(pad, Unknown):
         return False
-    sizes = (*x.dims[1:3], *kernel) if pad == "same" else kernel
+    sizes = (*x.shape[1:3], *kernel) if pad == "same" else kernel
     return all(dim.size is not None for dim in sizes)
 
 
@@ -165,6 +165,6 @@ def _some(s: Session, x: TensorType, pad: Pad, stride: int, channels: Dim) -> Te
     """A result whose sizes are names: `same` promises ceil(H / stride); else nothing is known."""
     if pad != "same" or not stride:
         raise Failed
-    batch, height, width, _ = x.dims
+    batch, height, width, _ = x.shape
     axes = (batch, (height / stride).ceil(), (width / stride).ceil(), channels)
     return Tensor(s.builder.add("argument", x.with_shape(axes), (), {"name": "windows"}))

@@ -78,5 +78,5 @@ def _for_axis(part: Value, source: Node) -> Value:
         return part.call("learners_reduce", kind="sum")
     if source.mapped and not part.node.mapped:
         with part.builder.under(_context(source, part.node.guard), source.span):
-            return part.call("broadcast", shape=source.type.dims)
+            return part.call("broadcast", shape=source.type.shape)
     return part

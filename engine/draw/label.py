@@ -204,7 +204,7 @@ def _leaves_layer(graph: Graph, node: Node, homes: Mapping[int, str]) -> bool:
 
 
 def _is_number(node: Node) -> bool:
-    return all(dim.size == 1 for dim in node.type.dims)
+    return all(dim.size == 1 for dim in node.type.shape)
 
 
 def _details(node: Node) -> str:

@@ -24,16 +24,6 @@ class Rounded:
         return f"{self.kind}({self.of})"
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """The `...` of a signature: stands for any run of axes, the same wherever it is mentioned."""
-
-    name: str = "..."
-
-    def __str__(self) -> str:
-        return self.name
-
-
 Atom: TypeAlias = str | Rounded
 Monomial: TypeAlias = tuple[tuple[Atom, int], ...]
 Number: TypeAlias = int | Fraction
@@ -177,8 +167,7 @@ class Dim:
         return text
 
 
-Axis: TypeAlias = Dim | Run
-Shape: TypeAlias = tuple[Axis, ...]
+Shape: TypeAlias = tuple[Dim, ...]
 
 
 @lru_cache(1024)

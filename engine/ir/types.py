@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, TypeAlias
 if TYPE_CHECKING:
     import numpy as np
 
-from fml.engine.ir.dims import Axis, Dim, Run, Shape
+from fml.engine.ir.dims import Dim, Shape
 
 
 class Element(Enum):
@@ -46,7 +46,7 @@ _FLOATS = frozenset({Element.F16, Element.BF16, Element.F32, Element.F64})
 class Label:
     """A class number in 0 .. classes - 1, which is no number; stored as i32."""
 
-    classes: Axis
+    classes: Dim
 
     def __str__(self) -> str:
         return f"label[{self.classes}]"
@@ -57,7 +57,7 @@ ElementType: TypeAlias = Element | Label
 
 @dataclass(frozen=True, slots=True)
 class TensorType:
-    """Element type and shape; a `Run` (`...`) in the shape occurs in signatures only."""
+    """Element type and shape."""
 
     element: ElementType
     shape: Shape = ()
@@ -68,11 +68,6 @@ class TensorType:
         return len(self.shape)
 
     @property
-    def dims(self) -> tuple[Dim, ...]:
-        """The shape of a type without `...`."""
-        return tuple([axis for axis in self.shape if not isinstance(axis, Run)])
-
-    @property
     def sizes(self) -> tuple[int, ...]:
         """The shape in whole numbers.
 
@@ -81,7 +76,7 @@ class TensorType:
         """
         sizes: list[int] = []
         for axis in self.shape:
-            size = None if isinstance(axis, Run) else axis.size
+            size = axis.size
             if size is None or size < 0:
                 raise ValueError(f"{self} has no definite size: {axis}")
             sizes.append(size)
@@ -113,15 +108,15 @@ class TensorType:
     def substitute(self, values: Mapping[str, Dim | int]) -> "TensorType":
         """Replace dimension names everywhere, the number of classes too."""
         element = self.element
-        if isinstance(element, Label) and isinstance(element.classes, Dim):
+        if isinstance(element, Label):
             element = Label(element.classes.substitute(values))
-        shape = tuple(a if isinstance(a, Run) else a.substitute(values) for a in self.shape)
+        shape = tuple(axis.substitute(values) for axis in self.shape)
         return TensorType(element, shape)
 
     def names(self) -> frozenset[str]:
         """All dimension names mentioned."""
         axes = [*self.shape, *([self.element.classes] if isinstance(self.element, Label) else [])]
-        return frozenset[str]().union(*(a.names() for a in axes if isinstance(a, Dim)))
+        return frozenset[str]().union(*(axis.names() for axis in axes))
 
     def __str__(self) -> str:
         if not self.shape:

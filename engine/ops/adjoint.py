@@ -18,7 +18,7 @@ def sum_to(g: "Value", type: TensorType) -> "Value":
         g = g.call("sum", axes=tuple(range(missing)), keep=False)
     stretched = tuple(
         axis
-        for axis, (have, want) in enumerate(zip(g.type.dims, type.dims, strict=True))
+        for axis, (have, want) in enumerate(zip(g.type.shape, type.shape, strict=True))
         if want == ONE and have != ONE
     )
     return g.call("sum", axes=stretched, keep=True) if stretched else g

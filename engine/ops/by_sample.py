@@ -49,7 +49,7 @@ def _mentions(node: Node, dim: str) -> bool:
 
 def _leads(type: TensorType, samples: Dim) -> bool:
     """Whether samples are the first axis of a type, and of no other length in it."""
-    if not type.rank or type.dims[0] != samples:
+    if not type.rank or type.shape[0] != samples:
         return False
     return samples.name not in type.with_shape(type.shape[1:]).names()
 

@@ -27,13 +27,13 @@ def _infer_conv(inputs: Sequence[TensorType], attributes: Attributes) -> TensorT
     x, w = inputs
     element = _conv_element("conv", inputs)
     groups = rules.as_int(attributes["groups"])
-    if x.dims[3] != w.dims[2] * groups:
-        message = f"`conv` of {groups} groups: {x.dims[3]} channels, but the kernel takes "
-        message += f"{w.dims[2]} in each"
+    if x.shape[3] != w.shape[2] * groups:
+        message = f"`conv` of {groups} groups: {x.shape[3]} channels, but the kernel takes "
+        message += f"{w.shape[2]} in each"
         raise OpTypeError("E0310", message, (0, 1), "channels = groups * kernel's third axis")
     _require_groups(w, groups)
-    places = Geometry.of(attributes, w.dims[:2]).places("conv", x)
-    return TensorType(element, (x.dims[0], *places, w.dims[3]))
+    places = Geometry.of(attributes, w.shape[:2]).places("conv", x)
+    return TensorType(element, (x.shape[0], *places, w.shape[3]))
 
 
 def _conv_element(op: str, inputs: Sequence[TensorType]) -> ElementType:
@@ -44,7 +44,7 @@ def _conv_element(op: str, inputs: Sequence[TensorType]) -> ElementType:
 
 
 def _require_groups(w: TensorType, groups: int) -> None:
-    units = w.dims[3].size
+    units = w.shape[3].size
     if units is not None and units % groups:
         message = f"`conv`: {units} units cannot be shared by {groups} groups"
         raise OpTypeError("E0310", message, (1,), "make the units a multiple of the groups")
@@ -196,8 +196,8 @@ def _how(attributes: Attributes) -> dict[str, Attribute]:
 def _conv_gradient(g: "Value", call: Call) -> Gradients:
     (x, w), how = call.inputs, _how(call.attributes)
     return (
-        g.call("conv_input_gradient", w, shape=x.type.dims, **how),
-        x.call("conv_weight_gradient", g, shape=w.type.dims, **how),
+        g.call("conv_input_gradient", w, shape=x.type.shape, **how),
+        x.call("conv_weight_gradient", g, shape=w.type.shape, **how),
     )
 
 
@@ -206,14 +206,14 @@ def _input_gradient_gradient(h: "Value", call: Call) -> Gradients:
     g = call.inputs[0]
     return (
         h.call("conv", w, **how),
-        h.call("conv_weight_gradient", g, shape=w.type.dims, **how),
+        h.call("conv_weight_gradient", g, shape=w.type.shape, **how),
     )
 
 
 def _weight_gradient_gradient(h: "Value", call: Call) -> Gradients:
     (x, g), how = call.inputs, _how(call.attributes)
     return (
-        g.call("conv_input_gradient", h, shape=x.type.dims, **how),
+        g.call("conv_input_gradient", h, shape=x.type.shape, **how),
         x.call("conv", h, **how),
     )
 
@@ -244,7 +244,7 @@ def _input_gradient_samples(rng: Generator) -> Sequence[Sample]:
     return [
         sample(
             [draw(rng, _result_sizes(case)), case.arrays[1]],
-            {**case.attributes, "shape": case.types[0].dims},
+            {**case.attributes, "shape": case.types[0].shape},
         )
         for case in _conv_samples(rng)
     ]
@@ -254,7 +254,7 @@ def _weight_gradient_samples(rng: Generator) -> Sequence[Sample]:
     return [
         sample(
             [case.arrays[0], draw(rng, _result_sizes(case))],
-            {**case.attributes, "shape": case.types[1].dims},
+            {**case.attributes, "shape": case.types[1].shape},
         )
         for case in _conv_samples(rng)
     ]

@@ -33,7 +33,7 @@ class Geometry:
     def places(self, op: str, x: TensorType) -> tuple[Dim, ...]:
         """Number of places of the window along height and width (E0311)."""
         found: list[Dim] = []
-        for i, dim in enumerate(x.dims[1:3]):
+        for i, dim in enumerate(x.shape[1:3]):
             room = dim + sum(self.padding[i], Dim.of(0))
             reach = (self.size[i] - 1) * self.dilation[i] + 1
             places = ((room - reach) / self.stride[i]).floor() + 1

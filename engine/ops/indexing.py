@@ -20,10 +20,10 @@ def _infer_take(inputs: Sequence[TensorType], attributes: Attributes) -> TensorT
     axis = rules.require_axis("take", x, rules.as_int(attributes["axis"]))
     rules.indices("take", indices, 1)
     classes = indices.element.classes if isinstance(indices.element, Label) else None
-    if classes is not None and classes != x.dims[axis]:
-        message = f"labels of {classes} classes choose from an axis of {x.dims[axis]} entries"
+    if classes is not None and classes != x.shape[axis]:
+        message = f"labels of {classes} classes choose from an axis of {x.shape[axis]} entries"
         raise OpTypeError("E0314", message, (0, 1), "make the axis as long as there are classes")
-    return x.with_shape(rules.with_axis(x.dims, axis, *indices.dims))
+    return x.with_shape(rules.with_axis(x.shape, axis, *indices.shape))
 
 
 def _take(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
@@ -44,7 +44,7 @@ def _taken_by_sample(
 def _take_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
     x, indices = call.inputs
     axis = rules.as_int(call.attributes["axis"])
-    return g.call("take_adjoint", indices, axis=axis, size=x.type.dims[axis]), None
+    return g.call("take_adjoint", indices, axis=axis, size=x.type.shape[axis]), None
 
 
 def _infer_take_adjoint(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
@@ -52,10 +52,10 @@ def _infer_take_adjoint(inputs: Sequence[TensorType], attributes: Attributes) ->
     rules.numbers("take_adjoint", [g])
     rules.indices("take_adjoint", indices, 1)
     axis, size = rules.as_int(attributes["axis"]), rules.as_dim(attributes["size"])
-    if g.dims[axis : axis + indices.rank] != indices.dims:
+    if g.shape[axis : axis + indices.rank] != indices.shape:
         message = f"`take_adjoint`: axes from {axis} on of {g} are not those of {indices}"
         raise OpTypeError("E0308", message, (0, 1), "give the gradient of a `take`")
-    return g.with_shape((*g.dims[:axis], size, *g.dims[axis + indices.rank :]))
+    return g.with_shape((*g.shape[:axis], size, *g.shape[axis + indices.rank :]))
 
 
 def _take_adjoint(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
@@ -122,12 +122,12 @@ def _infer_top_k(inputs: Sequence[TensorType], attributes: Attributes) -> Tensor
     (x,) = inputs
     rules.numbers("top_k", inputs)
     axis = rules.require_axis("top_k", x, rules.as_int(attributes["axis"]))
-    k, size = rules.as_dim(attributes["k"]), x.dims[axis]
+    k, size = rules.as_dim(attributes["k"]), x.shape[axis]
     room = (size - k).constant
     if room is not None and room < 0:
         message = f"`top_k` of {k} entries along axis {axis} of {x}, which has {size}"
         raise OpTypeError("E0313", message, (0,), "k is at most the size of the axis")
-    return TensorType(Label(size), rules.with_axis(x.dims, axis, k))
+    return TensorType(Label(size), rules.with_axis(x.shape, axis, k))
 
 
 def _top_k(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:

@@ -24,15 +24,15 @@ def _infer_matmul(inputs: Sequence[TensorType], attributes: Attributes) -> Tenso
         if type.rank == 0:
             message = f"`@` takes vectors and matrices, found the scalar {type}"
             raise OpTypeError("E0304", message, (place,), "a scalar multiplies with `*`")
-    if b.rank > 2 and a.dims[:-2] != b.dims[:-2]:
+    if b.rank > 2 and a.shape[:-2] != b.shape[:-2]:
         message = f"`@` of batches of matrices needs equal leading axes: {a} and {b}"
         raise OpTypeError("E0308", message, (0, 1), "`reshape` one of them")
-    inner = b.dims[-2] if b.rank > 1 else b.dims[0]
-    if a.dims[-1] != inner:
-        message = f"inner axes differ in `@`: {a.dims[-1]} and {inner}"
+    inner = b.shape[-2] if b.rank > 1 else b.shape[0]
+    if a.shape[-1] != inner:
+        message = f"inner axes differ in `@`: {a.shape[-1]} and {inner}"
         way_out = "the last axis of the left must be the last but one of the right"
         raise OpTypeError("E0301", message, (0, 1), way_out)
-    return TensorType(element, (*a.dims[:-1], *(b.dims[-1:] if b.rank > 1 else ())))
+    return TensorType(element, (*a.shape[:-1], *(b.shape[-1:] if b.rank > 1 else ())))
 
 
 def _matmul(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
@@ -52,19 +52,19 @@ def _swap(x: "Value") -> "Value":
 
 def _flat(x: "Value") -> "Value":
     """All axes but the last made one."""
-    return reshaped(x, (rules.product(x.type.dims[:-1]), x.type.dims[-1]))
+    return reshaped(x, (rules.product(x.type.shape[:-1]), x.type.shape[-1]))
 
 
 def _matmul_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
     """Gradients G B^T and A^T G, vectors taken as matrices of one row or column."""
     a, b = call.inputs
-    left = reshaped(a, (ONE, *a.type.dims)) if a.type.rank == 1 else a
-    right = reshaped(b, (*b.type.dims, ONE)) if b.type.rank == 1 else b
-    g = reshaped(g, (*left.type.dims[:-1], right.type.dims[-1]))
+    left = reshaped(a, (ONE, *a.type.shape)) if a.type.rank == 1 else a
+    right = reshaped(b, (*b.type.shape, ONE)) if b.type.rank == 1 else b
+    g = reshaped(g, (*left.type.shape[:-1], right.type.shape[-1]))
     to_left = g @ _swap(right)
     shared = left.type.rank > right.type.rank
     to_right = _swap(_flat(left)) @ _flat(g) if shared else _swap(left) @ g
-    return reshaped(to_left, a.type.dims), reshaped(to_right, b.type.dims)
+    return reshaped(to_left, a.type.shape), reshaped(to_right, b.type.shape)
 
 
 def _flops(inputs: Sequence[TensorType], attributes: Attributes, result: TensorType) -> int:

@@ -37,7 +37,7 @@ def _infer_pool(op: str) -> Infer:
 def _pooled(op: str, x: TensorType, attributes: Attributes) -> TensorType:
     rules.require_rank(op, x, (4,))
     rules.floats(op, [x])
-    return x.with_shape((x.dims[0], *_geometry(attributes).places(op, x), x.dims[3]))
+    return x.with_shape((x.shape[0], *_geometry(attributes).places(op, x), x.shape[3]))
 
 
 def _require(op: str, wanted: TensorType, found: TensorType, place: int) -> None:
@@ -59,7 +59,7 @@ def _window_sum(inputs: Sequence[Array], attributes: Attributes, result: TensorT
 
 
 def _window_sum_gradient(g: "Value", call: Call) -> Gradients:
-    shape = call.inputs[0].type.dims
+    shape = call.inputs[0].type.shape
     return (g.call("window_sum_adjoint", shape=shape, **_how(call.attributes)),)
 
 
@@ -180,7 +180,7 @@ def _adjoint_samples(rng: Generator) -> Sequence[Sample]:
     return [
         sample(
             [draw(rng, _pooled("max_pool", case.types[0], case.attributes).sizes)],
-            {**case.attributes, "shape": case.types[0].dims},
+            {**case.attributes, "shape": case.types[0].shape},
         )
         for case in _samples(rng)
     ]

@@ -35,12 +35,12 @@ def _reduced(
     for axis in axes:
         _require_entries(op, x, axis, nonempty)
     if attributes["keep"]:
-        return kept(x.dims, axes)
-    return tuple(dim for axis, dim in enumerate(x.dims) if axis not in axes)
+        return kept(x.shape, axes)
+    return tuple(dim for axis, dim in enumerate(x.shape) if axis not in axes)
 
 
 def _require_entries(op: str, x: TensorType, axis: int, nonempty: bool) -> None:
-    if nonempty and x.dims[axis].size == 0:
+    if nonempty and x.shape[axis].size == 0:
         message = f"`{op}` over axis {axis} of {x}, which has no entries"
         raise OpTypeError("E0313", message, (0,), "there is no such entry: leave the axis out")
 
@@ -87,17 +87,17 @@ def _sum_gradient(g: "Value", call: Call) -> Gradients:
     x = call.inputs[0].type
     if not x.is_float:
         return (None,)
-    return (expand(g, x.dims, rules.as_ints(call.attributes["axes"])),)
+    return (expand(g, x.shape, rules.as_ints(call.attributes["axes"])),)
 
 
 def _extreme_gradient(g: "Value", call: Call) -> Gradients:
     """Split the gradient equally between the entries that attain the extreme."""
     (x,), y = call.inputs, call.output
     axes = rules.as_ints(call.attributes["axes"])
-    hit = x.call("equal", expand(y, x.type.dims, axes))
+    hit = x.call("equal", expand(y, x.type.shape, axes))
     ones = chosen(hit, 1.0, 0.0, like=x)
     count = ones.call("sum", axes=axes, keep=True)
-    return (ones * (reshaped(g, kept(x.type.dims, axes)) / count),)
+    return (ones * (reshaped(g, kept(x.type.shape, axes)) / count),)
 
 
 def _product_gradient(g: "Value", call: Call) -> Gradients:
@@ -112,17 +112,17 @@ def _product_gradient(g: "Value", call: Call) -> Gradients:
     front = tuple(axis for axis in range(x.type.rank) if axis not in axes)
     order = (*front, *axes)
     moved = x.call("transpose", order=order)
-    outer = moved.type.dims[: len(front)]
-    n = rules.product(moved.type.dims[len(front) :])
+    outer = moved.type.shape[: len(front)]
+    n = rules.product(moved.type.shape[len(front) :])
     square = moved.call("reshape", shape=(*outer, Dim.of(1), n))
     square = square.call("broadcast", shape=(*outer, n, n))
     place = x.builder.call("iota", size=n, element=Element.I32)
     diagonal = place.call("reshape", shape=(n, Dim.of(1))).call("equal", place)
     others = chosen(diagonal, 1.0, square, like=x)
     others = others.call("product", axes=(len(outer) + 1,), keep=False)
-    back = others.call("reshape", shape=moved.type.dims)
+    back = others.call("reshape", shape=moved.type.shape)
     back = back.call("transpose", order=tuple(order.index(axis) for axis in range(x.type.rank)))
-    return (expand(g, x.type.dims, axes) * back,)
+    return (expand(g, x.type.shape, axes) * back,)
 
 
 def _infer_position(op: str) -> Callable[..., TensorType]:
@@ -131,7 +131,7 @@ def _infer_position(op: str) -> Callable[..., TensorType]:
         rules.numbers(op, inputs)
         axis = rules.require_axis(op, x, rules.as_int(attributes["axis"]))
         _require_entries(op, x, axis, nonempty=True)
-        return TensorType(Label(x.dims[axis]), rules.with_axis(x.dims, axis))
+        return TensorType(Label(x.shape[axis]), rules.with_axis(x.shape, axis))
 
     return infer
 

@@ -89,14 +89,14 @@ def _wanted(left: ElementType, right: ElementType) -> ElementType:
 
 def broadcast_shapes(op: str, inputs: Sequence[TensorType]) -> Dims:
     """Join shapes as NumPy does, but stretch only a literal 1 or missing axes (E0302)."""
-    first = inputs[0].dims
-    if all(type.dims == first for type in inputs[1:]):
+    first = inputs[0].shape
+    if all(type.shape == first for type in inputs[1:]):
         return first
     rank = max(type.rank for type in inputs)
     joined: list[Dim] = [ONE] * rank
     owner = [0] * rank
     for place, type in enumerate(inputs):
-        for axis, dim in enumerate(type.dims, start=rank - type.rank):
+        for axis, dim in enumerate(type.shape, start=rank - type.rank):
             if dim in (joined[axis], ONE):
                 continue
             if joined[axis] != ONE:

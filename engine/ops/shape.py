@@ -30,7 +30,7 @@ def _one(
 
 def _infer_reshape(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
     shape = rules.as_dims(attributes["shape"])
-    have, want = rules.product(inputs[0].dims), rules.product(shape)
+    have, want = rules.product(inputs[0].shape), rules.product(shape)
     if have != want:
         message = f"{inputs[0]} has {have} entries, the shape {rules.show(shape)} has {want}"
         raise OpTypeError("E0307", message, (0,), "the numbers of entries must be equal")
@@ -41,7 +41,7 @@ def _same_first(
     inputs: Sequence[TensorType], attributes: Attributes, result: TensorType, follow: frozenset[int]
 ) -> bool:
     # Entries keep their order, and nothing is cut off or added in front.
-    return result.dims[0] == inputs[0].dims[0]
+    return result.shape[0] == inputs[0].shape[0]
 
 
 def _same_rank(
@@ -51,7 +51,7 @@ def _same_rank(
 
 
 def _reshape_gradient(g: "Value", call: Call) -> Gradients:
-    return (g.call("reshape", shape=call.inputs[0].type.dims),)
+    return (g.call("reshape", shape=call.inputs[0].type.shape),)
 
 
 def _infer_transpose(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
@@ -60,7 +60,7 @@ def _infer_transpose(inputs: Sequence[TensorType], attributes: Attributes) -> Te
     if len(order) != x.rank:
         message = f"`transpose` orders {len(order)} axes, but {x} has {x.rank}"
         raise OpTypeError("E0305", message, (0,), "name every axis once")
-    return x.with_shape(tuple(x.dims[axis] for axis in order))
+    return x.with_shape(tuple(x.shape[axis] for axis in order))
 
 
 def _transpose(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
@@ -76,9 +76,9 @@ def _infer_broadcast(inputs: Sequence[TensorType], attributes: Attributes) -> Te
     (x,) = inputs
     result = x.with_shape(rules.as_dims(attributes["shape"]))
     missing = result.rank - x.rank
-    stretched = zip(x.dims, result.dims[max(missing, 0) :], strict=False)
+    stretched = zip(x.shape, result.shape[max(missing, 0) :], strict=False)
     if missing < 0 or any(have not in (rules.ONE, want) for have, want in stretched):
-        message = f"{x} does not broadcast to {rules.show(result.dims)}"
+        message = f"{x} does not broadcast to {rules.show(result.shape)}"
         way_out = "only an axis of 1, or one that is missing at the front, is stretched"
         raise OpTypeError("E0302", message, (0,), way_out)
     return result
@@ -95,13 +95,15 @@ def _infer_concat(inputs: Sequence[TensorType], attributes: Attributes) -> Tenso
     total = Dim.of(0)
     for place, type in enumerate(inputs):
         same = type.rank == first.rank and all(
-            a == b for i, (a, b) in enumerate(zip(type.dims, first.dims, strict=True)) if i != axis
+            a == b
+            for i, (a, b) in enumerate(zip(type.shape, first.shape, strict=True))
+            if i != axis
         )
         if not same:
             message = f"`concat` along axis {axis}: the other axes of {first} and {type} differ"
             raise OpTypeError("E0308", message, (0, place), "make all axes but that one equal")
-        total = total + type.dims[axis]
-    return first.with_shape(rules.with_axis(first.dims, axis, total))
+        total = total + type.shape[axis]
+    return first.with_shape(rules.with_axis(first.shape, axis, total))
 
 
 def _concat(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
@@ -112,9 +114,11 @@ def _concat_gradient(g: "Value", call: Call) -> Gradients:
     axis, offset = rules.as_int(call.attributes["axis"]), Dim.of(0)
     pieces: list[Value | None] = []
     for x in call.inputs:
-        end = offset + x.type.dims[axis]
+        end = offset + x.type.shape[axis]
         starts = rules.with_axis(_dims(*[0] * g.type.rank), axis, offset)
-        pieces.append(g.call("slice", starts=starts, stops=rules.with_axis(g.type.dims, axis, end)))
+        pieces.append(
+            g.call("slice", starts=starts, stops=rules.with_axis(g.type.shape, axis, end))
+        )
         offset = end
     return pieces
 
@@ -134,7 +138,7 @@ def _infer_slice(inputs: Sequence[TensorType], attributes: Attributes) -> Tensor
     starts, stops = (rules.as_dims(attributes[name]) for name in ("starts", "stops"))
     if not len(starts) == len(stops) == x.rank:
         raise TypeError(f"`slice` of {x} with {len(starts)} starts and {len(stops)} stops")
-    for axis, (start, stop, dim) in enumerate(zip(starts, stops, x.dims, strict=True)):
+    for axis, (start, stop, dim) in enumerate(zip(starts, stops, x.shape, strict=True)):
         if any(_is_negative(room) for room in (start, stop - start, dim - stop)):
             message = f"the slice {start}:{stop} is outside axis {axis} of {x}"
             raise OpTypeError("E0309", message, (0,), f"a slice of this axis lies in 0 : {dim}")
@@ -152,7 +156,7 @@ def _slice(inputs: Sequence[Array], attributes: Attributes, result: TensorType) 
 
 def _slice_gradient(g: "Value", call: Call) -> Gradients:
     starts, stops = (rules.as_dims(call.attributes[name]) for name in ("starts", "stops"))
-    after = tuple(d - s for d, s in zip(call.inputs[0].type.dims, stops, strict=True))
+    after = tuple(d - s for d, s in zip(call.inputs[0].type.shape, stops, strict=True))
     return (g.call("pad", before=starts, after=after, value=0.0),)
 
 
@@ -165,7 +169,7 @@ def _infer_pad(inputs: Sequence[TensorType], attributes: Attributes) -> TensorTy
         if any(map(_is_negative, width)):
             message = f"`pad` by {width[0]} and {width[1]} on axis {axis} of {x}"
             raise OpTypeError("E0309", message, (0,), "widths are at least 0; to cut, use a slice")
-    return x.with_shape(tuple(a + d + b for a, d, b in zip(before, x.dims, after, strict=True)))
+    return x.with_shape(tuple(a + d + b for a, d, b in zip(before, x.shape, after, strict=True)))
 
 
 def _pad(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
@@ -178,7 +182,7 @@ def _pad(inputs: Sequence[Array], attributes: Attributes, result: TensorType) ->
 
 def _pad_gradient(g: "Value", call: Call) -> Gradients:
     before = rules.as_dims(call.attributes["before"])
-    stops = tuple(b + d for b, d in zip(before, call.inputs[0].type.dims, strict=True))
+    stops = tuple(b + d for b, d in zip(before, call.inputs[0].type.shape, strict=True))
     return (g.call("slice", starts=before, stops=stops),)
 
 

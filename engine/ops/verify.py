@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 
-from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Graph, Node
 from fml.engine.ir.types import BOOL, Label, TensorType
 from fml.engine.ops.later import np
@@ -98,7 +97,7 @@ def _constant_faults(node: Node) -> Iterator[str]:
     value = np.asarray(node.attributes.get("value"))
     if value.dtype.kind not in "bif":
         yield f"its value is no number: {node.attributes.get('value')!r}"
-    elif value.shape and value.shape != tuple(dim.size for dim in node.type.dims):
+    elif value.shape and value.shape != tuple(dim.size for dim in node.type.shape):
         yield f"its value has the shape {value.shape}, which {node.type} has not"
     elif not _holds(node.type, value):
         yield f"its value is not in {node.type.element}"
@@ -106,8 +105,7 @@ def _constant_faults(node: Node) -> Iterator[str]:
 
 def _holds(type: TensorType, value: Array) -> bool:
     """Whether the numbers are exactly entries of the type; of a float, all are."""
-    classes = type.element.classes if isinstance(type.element, Label) else None
-    size = classes.size if isinstance(classes, Dim) else None
+    size = type.element.classes.size if isinstance(type.element, Label) else None
     if size is not None and not np.all((value >= 0) & (value < size)):
         return False
     with np.errstate(invalid="ignore"):

@@ -44,7 +44,7 @@ class FoldConstants:
         )  # fmt: skip
 
     def _is_small(self, kind: TensorType) -> bool:
-        definite = all(dim.size is not None for dim in kind.dims)
+        definite = all(dim.size is not None for dim in kind.shape)
         return definite and kind.nbytes <= self.limit
 
 

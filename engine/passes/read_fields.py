@@ -26,7 +26,7 @@ class ReadFields:
         field = str(node.attributes.get("field"))
         if own is None or field not in own.outputs:
             return builder.keep(node)
-        sizes: dict[str, Dim | int] = {"N": node.type.dims[0]}
+        sizes: dict[str, Dim | int] = {"N": node.type.shape[0]}
         wanted = own.ancestors([own.outputs[field]])
         renamed: dict[int, int] = {}
         for inner in own:

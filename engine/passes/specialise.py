@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark
-from fml.engine.ir.dims import Dim
+from fml.engine.ir.dims import Dim, Shape
 from fml.engine.ir.graph import Graph, GraphBuilder, Node, substitute_attribute
 
 
@@ -35,9 +35,9 @@ class Specialise:
             op, attributes = "constant", {"value": float(value)}
         return builder.keep(replace(node, op=op, type=type, attributes=attributes))
 
-    def _require_sizes(self, node: Node, shape: tuple[object, ...]) -> None:
+    def _require_sizes(self, node: Node, shape: Shape) -> None:
         for axis in shape:
-            if not isinstance(axis, Dim) or axis.constant is None:
+            if axis.constant is None:
                 raise _unbound(node, axis)
             if axis.size is None or axis.size < 0:
                 raise _fault(

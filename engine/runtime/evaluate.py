@@ -91,17 +91,17 @@ def _problem(type: TensorType, name: str, array: Array, sizes: dict[str, int]) -
     if array.dtype.kind == "O":
         return "this is no array of numbers", "hand over numbers in an array"
     if array.ndim != type.rank:
-        one = array.ndim == type.rank - 1 and _fits(type.dims[1:], array.shape)
+        one = array.ndim == type.rank - 1 and _fits(type.shape[1:], array.shape)
         help = f"one sample is a batch of one: `{name}[None]`" if one else ""
         return f"it has {array.ndim} axes instead of {type.rank}", help
     if not np.can_cast(array.dtype, np.float64, "same_kind"):
         return f"it holds {array.dtype}", ""
     if not type.is_float and (array.astype(type.dtype) != array).any():
         return f"it holds values that no {type.element} has", ""
-    for axis, (dim, size) in enumerate(zip(type.dims, array.shape, strict=True)):
+    for axis, (dim, size) in enumerate(zip(type.shape, array.shape, strict=True)):
         wanted = sizes.setdefault(dim.name, size) if dim.name else dim.size
         if wanted is not None and wanted != size:
-            turned = _fits(type.dims, array.shape[::-1])
+            turned = _fits(type.shape, array.shape[::-1])
             help = f"samples are the first axis: `{name}.T`" if turned else ""
             return f"axis {axis} has {size} entries instead of {wanted}", help
     return "", ""

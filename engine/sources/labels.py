@@ -5,7 +5,6 @@ from collections.abc import Mapping
 import numpy as np
 
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, did_you_mean
-from fml.engine.ir.dims import Dim
 from fml.engine.ir.training import Field
 from fml.engine.ir.types import Label
 from fml.engine.ops.record import Array
@@ -18,7 +17,7 @@ Classes = Mapping[str, tuple[str, ...]]
 def class_count(field: Field) -> int | None:
     """K of a field `label[K]`, None for any other."""
     element = field.type.element
-    if isinstance(element, Label) and isinstance(element.classes, Dim):
+    if isinstance(element, Label):
         return element.classes.size
     return None
 

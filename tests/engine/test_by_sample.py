@@ -68,7 +68,7 @@ def reach_of(make: str) -> Reach:
     x = b.add("argument", tensor(F32, "N", 3), (), {"name": "x"})
     w = b.add("variable", tensor(F32, 3, 2), (), {"name": "W", "role": "param"})
     v = b.add("variable", tensor(F32, 3), (), {"name": "v", "role": "param"})
-    n = x.type.dims[0]
+    n = x.type.shape[0]
     made = {
         "dense": lambda: (x @ w).call("exp"),
         "normal equations": lambda: x.call("transpose", order=(1, 0)) @ x,
@@ -79,12 +79,12 @@ def reach_of(make: str) -> Reach:
         "centred": lambda: x - x.call("sum", axes=(0,), keep=True),
         "count": lambda: x / b.call("dim_value", dim=n),
         "numbers of samples": lambda: b.call("iota", size=n, element=F32),
-        "repeated": lambda: x * v.call("broadcast", shape=x.type.dims),
+        "repeated": lambda: x * v.call("broadcast", shape=x.type.shape),
         "filled": lambda: x + b.constant(1.0, x.type),
         "turned over": lambda: x.call("flip", axis=0),
         "parameters": lambda: (v @ w).call("tanh"),
         "flat": lambda: x.call("reshape", shape=(n * 3,)),
-        "apart again": lambda: x.call("reshape", shape=(n, x.type.dims[1] / 3, 3)),
+        "apart again": lambda: x.call("reshape", shape=(n, x.type.shape[1] / 3, 3)),
         "longer": lambda: x.call("concat", x, axis=0),
         "wider": lambda: x.call("concat", x, axis=1),
     }[make]()
