@@ -19,7 +19,7 @@ from fml.dsl.scope import Scope
 from fml.dsl.values import DataValue
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, did_you_mean, error
 from fml.engine.ir.source import Source, Span
-from fml.engine.ir.training import Dataset, Series, Training, Variable
+from fml.engine.ir.training import Dataset, Model, Series, Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,8 +71,8 @@ def _check(source: Source, base: Path) -> CheckedProgram:
     for written in module.plans:
         session = Session(module, {})
         session.checked, session.broken = first.checked, first.broken
-        training = _elaborate(session, written, module)
-        datasets |= training.datasets if training else {}
+        followed = _follow(session, written, module)
+        datasets |= followed.work.datasets if followed else {}
         # A fault of a declaration is reported once, where it stands.
         found += [d for d in session.diagnostics if not (broken and _known(d, found))]
     if any(d.severity == "error" for d in found):
@@ -133,10 +133,10 @@ def _lower(program: CheckedProgram, name: str | None, options: Mapping[str, obje
     written = _chosen(program, name)
     values = option_values(Session(program.module, {}), program.options, options)
     session = Session(program.module, values)
-    training = _elaborate(session, written, program.module)
-    if training is None or any(d.severity == "error" for d in session.diagnostics):
+    followed = _follow(session, written, program.module)
+    if followed is None:
         raise FmlError(_blamed(d, program, options or {}) for d in session.diagnostics)
-    return training
+    return _put_together(session, followed)
 
 
 def _blamed(
@@ -172,24 +172,40 @@ def _chosen(program: CheckedProgram, name: str | None) -> ast.Train:
     )  # fmt: skip
 
 
-def _elaborate(s: Session, written: ast.Train, module: Module) -> Training | None:
-    """Take a plan's statements and put the graphs together."""
+@dataclass(frozen=True, slots=True)
+class _Followed:
+    """A plan without errors: what was gathered of its statements, and its models."""
+
+    name: str
+    work: plan.PlanWork
+    models: tuple[Model, ...]
+
+
+def _follow(s: Session, written: ast.Train, module: Module) -> _Followed | None:
+    """Take a plan's statements and look at its models; None where there are errors."""
     work = plan.run(s, written, module)
-    if any(d.severity == "error" for d in s.diagnostics):
+    if _has_errors(s):
         return None
-    outputs = {m.name: m.loss.id for m in work.minimized if m.loss is not None}
-    if len(outputs) < len(work.minimized):
+    if any(m.loss is None for m in work.minimized):
         return None  # the fault is in a declaration, and was reported there
     made = models.lower(s, work)
+    return None if _has_errors(s) else _Followed(written.name, work, made)
+
+
+def _has_errors(s: Session) -> bool:
+    return any(d.severity == "error" for d in s.diagnostics)
+
+
+def _put_together(s: Session, followed: _Followed) -> Training:
+    """Finish the graphs of a plan."""
+    work = followed.work
+    outputs = {m.name: m.loss.id for m in work.minimized if m.loss is not None}
     outputs |= {name: value.id for name, value in work.step_logs.items()}
     step = watching.pruned(work.step.builder.nodes.finish(outputs))
     init = watching.pruned(s.init.builder.finish(dict(s.plan.first_values)))
-    variables: dict[str, Variable] = {**s.plan.variables}
-    if any(d.severity == "error" for d in s.diagnostics):
-        return None
     return Training(
-        written.name,
-        variables,
+        followed.name,
+        {**s.plan.variables},
         dict(work.datasets),
         init,
         step,
@@ -201,6 +217,6 @@ def _elaborate(s: Session, written: ast.Train, module: Module) -> Training | Non
         work.keep,
         work.seed,
         work.learners,
-        made,
+        followed.models,
         learners.averaged_states(s),
     )
