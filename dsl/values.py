@@ -120,12 +120,12 @@ class Instance:
     children: "dict[object, Instance]" = field(default_factory=dict[object, "Instance"])
     places: dict[str, Place] = field(default_factory=dict[str, Place])
     counts: dict[str, int] = field(default_factory=dict[str, int])
+    path: str = field(init=False)
 
-    @property
-    def path(self) -> str:
-        """The readable path: the names from the plan down to here."""
+    def __post_init__(self) -> None:
+        """Note the readable path: the names from the plan down to here."""
         above = self.parent.path if self.parent else ""
-        return f"{above}.{self.name}" if above and self.name else above or self.name
+        self.path = f"{above}.{self.name}" if above and self.name else above or self.name
 
     def below(self, name: str) -> str:
         """The path from here of a variable that is owned here or below."""

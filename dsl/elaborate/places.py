@@ -198,7 +198,6 @@ def store_in(s: Session, place: Place, value: Tensor, at: ast.Syntax) -> None:
     with s.builder.under(replace(s.builder.context, scope=scope, phase=Phase.UPDATE)):
         made = s.builder.add("assign", variable.type, (old, new_value), {"name": variable.name})
     if variable.span:
-        text = f"{variable.name.rpartition('.')[2]}: {variable.type}"
-        region.origins[made.id] = Origin(text, variable.span)
+        region.origins[made.id] = Origin(variable, variable.span)
     region.current[place.name] = made
     region.versions.setdefault(place.name, []).append(made.id)

@@ -5,7 +5,7 @@ batch or a measured split). `Session` is passed to every function of this packag
 """
 
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
@@ -54,9 +54,16 @@ class Attempts:
 class Origin:
     """Where a shape comes from: what was written (`x: f32[N, 4]`) and where, axis by axis."""
 
-    text: str
+    written: str | Variable
     span: Span
     axes: tuple[str, ...] = ()
+
+    @property
+    def text(self) -> str:
+        """What was written; made when a message asks, since few do."""
+        if isinstance(self.written, str):
+            return self.written
+        return f"{self.written.name.rpartition('.')[2]}: {self.written.type}"
 
 
 @dataclass(slots=True, eq=False)
@@ -188,12 +195,14 @@ class Session:
         """The builder of the graph at hand."""
         return self.region.builder
 
-    @contextmanager
-    def marked(self, *, span: Span | None = None, **changes: object) -> Generator[None]:
+    def marked(
+        self, *, span: Span | None = None, **changes: object
+    ) -> AbstractContextManager[None]:
         """Mark the nodes added inside the `with`: span, scope, phase, mapped, guard."""
-        context = replace(self.builder.context, **changes)  # pyright: ignore[reportArgumentType]
-        with self.builder.under(context, span):
-            yield
+        context = self.builder.context
+        if changes:
+            context = replace(context, **changes)  # pyright: ignore[reportArgumentType]
+        return self.builder.under(context, span)
 
     # --- variables -------------------------------------------------------------------------
 
@@ -223,8 +232,7 @@ class Session:
                     {"name": variable.name, "role": variable.role.value},
                 )
             if variable.span:
-                text = f"{variable.name.rpartition('.')[2]}: {variable.type}"
-                region.origins.setdefault(value.id, Origin(text, variable.span))
+                region.origins.setdefault(value.id, Origin(variable, variable.span))
             return value
 
         key = f"variable {place.name}"

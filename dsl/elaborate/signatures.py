@@ -300,27 +300,30 @@ def written_type(s: Session, type: ast.Type, matched: Matched) -> TensorType | N
 
 def dimension(s: Session, e: ast.Expression, scope: Scope) -> Dim | Poison:
     """Evaluate a dimension."""
-    if isinstance(e, ast.Name) and not scope.find(e.name) and e.name not in scope.module.names:
-        near = did_you_mean(e.name, [*scope.visible(), *scope.module.names])
-        raise s.report(
-            "E0325",
-            f"the dimension `{e.name}` is not known here",
-            [e],
-            help=near or "write a number, an attribute, or an axis of a parameter",
-        )
-    for part in walk(e):
-        if isinstance(part, ast.Name) and not _is_known(part.name, scope):
+    if isinstance(e, ast.Name):
+        if not scope.find(e.name) and e.name not in scope.module.names:
+            near = did_you_mean(e.name, [*scope.visible(), *scope.module.names])
             raise s.report(
-                "E0325",
-                f"the dimension `{part.name}` is not known here",
-                [part],
-                help="only a name that is an axis by itself stands for whatever size is found",
-            )
+                "E0325", f"the dimension `{e.name}` is not known here", [e],
+                help=near or "write a number, an attribute, or an axis of a parameter",
+            )  # fmt: skip
+    else:
+        _require_known(s, e, scope)
     return to_dim(s, expressions.evaluate(s, e, scope), e)
 
 
-def _is_known(name: str, scope: Scope) -> bool:
-    return scope.find(name) is not None or names.is_global(scope.module, name)
+def _require_known(s: Session, e: ast.Expression, scope: Scope) -> None:
+    """Refuse names that stand for nothing in a dimension that is computed."""
+    for part in walk(e):
+        if (
+            isinstance(part, ast.Name)
+            and not scope.find(part.name)
+            and not names.is_global(scope.module, part.name)
+        ):
+            raise s.report(
+                "E0325", f"the dimension `{part.name}` is not known here", [part],
+                help="only a name that is an axis by itself stands for whatever size is found",
+            )  # fmt: skip
 
 
 def _element(s: Session, type: ast.Type, scope: Scope) -> ElementType | None:

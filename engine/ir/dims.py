@@ -99,9 +99,13 @@ class Dim:
         return self + -Dim.of(other)
 
     def __mul__(self, other: "Dim | Number") -> "Dim":
+        other = Dim.of(other)
+        numbers = self.constant, other.constant
+        if numbers[0] is not None and numbers[1] is not None:
+            return _constant(numbers[0] * numbers[1])
         total: dict[Monomial, Number] = {}
         for left, a in self.terms:
-            for right, b in Dim.of(other).terms:
+            for right, b in other.terms:
                 monomial = _times(left, right)
                 total[monomial] = total.get(monomial, 0) + a * b
         return _make(total)

@@ -69,6 +69,11 @@ class Node:
             guard, self.span,
         )  # fmt: skip
 
+    def moved(self, id: int, renamed: Mapping[int, int]) -> "Node":
+        """Return this node with another number, and what it needs under other numbers."""
+        guard = None if self.guard is None else renamed[self.guard]
+        return self.placed(id, tuple([renamed[number] for number in self.inputs]), guard)
+
 
 class Graph:
     """Nodes, the named results (`outputs`), and what the graph is called.
@@ -137,13 +142,19 @@ class Graph:
 
     def ancestors(self, roots: Iterable[int]) -> set[int]:
         """All nodes that the roots need, the roots themselves included."""
-        return _reached(roots, lambda number: self[number].needs)
+        nodes = self._nodes
+        return _reached(roots, lambda number: nodes[number].needs)
 
     def restricted_to(self, roots: Iterable[int]) -> "Graph":
         """Return the graph of the roots and all that they need; the outputs must be among these."""
         live = self.ancestors(roots)
-        # `rewrite` renumbers the inputs but hands each node over under its old number.
-        return self.rewrite(lambda node, builder: builder.keep(node) if node.id in live else None)
+        renamed: dict[int, int] = {}
+        kept: list[Node] = []
+        for node in self:
+            if node.id in live:
+                kept.append(node.moved(len(kept), renamed))
+                renamed[node.id] = kept[-1].id
+        return Graph(self.name, kept, {name: renamed[n] for name, n in self.outputs.items()})
 
     def names(self) -> frozenset[str]:
         """All dimension names in the nodes' types and attributes."""
@@ -167,9 +178,7 @@ class Graph:
         for node in self:
             if any(number not in renamed for number in node.needs):
                 continue
-            inputs = tuple(renamed[i] for i in node.inputs)
-            guard = None if node.guard is None else renamed[node.guard]
-            made = change(node.placed(node.id, inputs, guard), builder)
+            made = change(node.moved(node.id, renamed), builder)
             if made is not None:
                 renamed[node.id] = made
         return builder.finish({name: renamed[n] for name, n in self.outputs.items()})

@@ -33,13 +33,14 @@ class Element(Enum):
     @property
     def is_integer(self) -> bool:
         """Whether it is a whole number (bool is not a number)."""
-        return self in {Element.I32, Element.I64, Element.U8}
+        return self in _INTEGERS
 
     def __str__(self) -> str:
         return self.value
 
 
-_FLOATS = frozenset({Element.F16, Element.BF16, Element.F32, Element.F64})
+_FLOATS = (Element.F16, Element.BF16, Element.F32, Element.F64)
+_INTEGERS = (Element.I32, Element.I64, Element.U8)
 
 
 @dataclass(frozen=True, slots=True)

@@ -71,12 +71,13 @@ class Builder:
         attributes: Mapping[str, Attribute] | None = None,
     ) -> "Value":
         """Add an operation whose type is given (feeds, variables, constants)."""
-        context = self.context
-        mapped = context.mapped or any(v.node.mapped for v in inputs)
+        context, nodes = self.context, self.nodes.nodes
+        numbers = tuple([value.id for value in inputs])
+        mapped = context.mapped or any(nodes[number].mapped for number in numbers)
         number = self.nodes.add(
             op,
             type,
-            tuple(v.id for v in inputs),
+            numbers,
             attributes or {},
             scope=context.scope,
             phase=context.phase,
