@@ -5,6 +5,8 @@ import cycles, and says nothing yet about what the declarations mean.
 """
 
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -27,7 +29,8 @@ class Module:
     """A parsed file: what it declares, by name, and what it imports.
 
     `imports` maps a name to the imported module (`import ... as`) or to a module and the name
-    in it (`from ... import`).
+    in it (`from ... import`). Nobody knows what the names in `unsure` mean, as their import failed
+    or they are declared in two ways: that was reported, and what uses them is not to blame.
     """
 
     source: Source
@@ -37,6 +40,7 @@ class Module:
     imports: "dict[str, tuple[Module, str | None]]" = field(
         default_factory=dict[str, "tuple[Module, str | None]"]
     )
+    unsure: set[str] = field(default_factory=set[str])
 
     @property
     def plans(self) -> tuple[ast.Train, ...]:
@@ -45,17 +49,21 @@ class Module:
 
 
 class Loader:
-    """Reads a file and all that it imports; collects every error before it raises them."""
+    """Reads a file and all that it imports, and collects every error on the way."""
 
     def __init__(self) -> None:
         self.diagnostics: list[Diagnostic] = []
         self.sources: list[Source] = []
         self._first: dict[tuple[int, str], ast.Syntax] = {}
-        self._modules: dict[Path, Module] = {}
+        self._modules: dict[Path, Module | None] = {}
         self._open: list[Path] = []
 
     def load(self, source: Source, base: Path) -> Module:
-        """Parse a source and its imports; relative paths are looked for in `base`."""
+        """Parse a source and its imports; relative paths are looked for in `base`.
+
+        Raises:
+            FmlError: syntax errors of this source.
+        """
         self.sources.append(source)
         module = Module(source, base, parse(source))
         for declaration in module.file.declarations:
@@ -72,14 +80,19 @@ class Loader:
         return module
 
     def _declare(self, module: Module, name: str, declaration: ast.Declaration) -> None:
-        first = self._first.get((id(module), name)) or module.names.setdefault(name, declaration)
-        if first is not declaration:
+        first = self._first.setdefault((id(module), name), declaration)
+        if first is declaration:
+            module.names[name] = declaration
+        else:
             self._duplicate(name, declaration, first)
-        known: dict[str, ast.Parameter] = {}
-        for parameter in _parameters(declaration):
-            earlier = known.setdefault(parameter.name, parameter)
-            if earlier is not parameter:
-                self._duplicate(parameter.name, parameter, earlier)
+            if _to_callers(first) != _to_callers(declaration):
+                module.unsure.add(name)
+        parameters = parameters_of(declaration)
+        for repeats in repeated(parameters):
+            earlier, *again = [p for p in parameters if p.name == repeats]
+            for parameter in again:
+                self._duplicate(repeats, parameter, earlier)
+            module.unsure.add(name)
 
     def _duplicate(self, name: str, second: ast.Syntax, first: ast.Syntax) -> None:
         marks = (Mark(second.span, "again here"), Mark(first.span, "first here"))
@@ -94,23 +107,28 @@ class Loader:
         declaration: ast.Import | ast.ImportFrom,
         wanted: ast.Name | None,
     ) -> None:
-        imported = self._imported(module, declaration)
-        if imported is None:
-            return
-        if wanted and wanted.name not in imported.names:
-            near = did_you_mean(wanted.name, imported.names)
-            mark = Mark(wanted.span, "not declared there")
-            self.diagnostics.append(
-                Diagnostic(
-                    "E0201", f"`{declaration.path.value}` has no `{wanted.name}`", (mark,), (), near
-                )
-            )
-            return
         second = wanted or declaration
-        first = module.names.get(name) or self._first.setdefault((id(module), name), second)
+        first = self._first.setdefault((id(module), name), second)
         if first is not second:
             self._duplicate(name, second, first)
-        module.imports[name] = (imported, wanted.name if wanted else None)
+        imported = self._imported(module, declaration)
+        if imported is None:
+            module.unsure.add(name)
+        elif wanted and wanted.name not in imported.names:
+            module.unsure.add(name)
+            if wanted.name not in imported.unsure:
+                self._not_there(declaration.path.value, wanted, imported)
+        else:
+            meant = (imported, wanted.name if wanted else None)
+            if first is not second and module.imports.get(name) != meant:
+                module.unsure.add(name)
+            module.imports.setdefault(name, meant)
+
+    def _not_there(self, path: str, wanted: ast.Name, imported: Module) -> None:
+        message = f"`{path}` has no `{wanted.name}`"
+        mark = Mark(wanted.span, "not declared there")
+        near = did_you_mean(wanted.name, imported.names)
+        self.diagnostics.append(Diagnostic("E0201", message, (mark,), (), near))
 
     def _imported(self, module: Module, declaration: ast.Import | ast.ImportFrom) -> Module | None:
         path = (module.base / declaration.path.value).resolve()
@@ -150,13 +168,14 @@ class Loader:
                 self._modules[path] = self.load(Source(name, text), path.parent)
             except FmlError as errors:
                 self.diagnostics.extend(errors.diagnostics)
-                return None
+                self._modules[path] = None
             finally:
                 self._open.pop()
         return self._modules[path]
 
 
-def _parameters(declaration: ast.Declaration) -> tuple[ast.Parameter, ...]:
+def parameters_of(declaration: ast.Declaration) -> tuple[ast.Parameter, ...]:
+    """What a declaration takes, the attributes of a layer first."""
     match declaration:
         case ast.Layer():
             return (*declaration.attributes, *declaration.parameters)
@@ -166,20 +185,47 @@ def _parameters(declaration: ast.Declaration) -> tuple[ast.Parameter, ...]:
             return ()
 
 
-def load_module(source: Source, base: Path) -> tuple[Module, tuple[Source, ...]]:
-    """Return the module of a source and all the sources read on the way.
+def repeated(parameters: Sequence[ast.Parameter]) -> set[str]:
+    """The names that stand more than once among parameters."""
+    names = Counter(parameter.name for parameter in parameters)
+    return {name for name, count in names.items() if count > 1}
+
+
+def _to_callers(declared: ast.Syntax) -> object:
+    """What those who use a declaration must know of it: two alike in this go for each other."""
+    match declared:
+        case ast.Constant(value=value) | ast.Option(default=value):
+            return type(value)
+        case ast.Data(fields=fields):
+            return tuple((field.name, field.type) for field in fields)
+        case ast.Layer():
+            return declared.attributes, declared.parameters, declared.result
+        case ast.Function():
+            return type(declared), declared.parameters, declared.result
+        case ast.Optimizer() | ast.Strategy():
+            return type(declared), declared.parameters
+        case _:
+            return type(declared)
+
+
+@dataclass(frozen=True, slots=True)
+class Loaded:
+    """A module, all the sources read on the way, and what is wrong with their names and imports."""
+
+    module: Module
+    sources: tuple[Source, ...]
+    diagnostics: tuple[Diagnostic, ...]
+
+
+def load_module(source: Source, base: Path) -> Loaded:
+    """Return the module of a source; of a name declared twice, the first counts.
 
     Raises:
-        FmlError: syntax errors, duplicate names, imports that fail, in this file or below.
+        FmlError: syntax errors of this source; those of imported files are among the diagnostics.
     """
     loader = Loader()
-    try:
-        module = loader.load(source, base)
-    except FmlError as errors:
-        raise FmlError([*loader.diagnostics, *errors.diagnostics]) from None
-    if loader.diagnostics:
-        raise FmlError(loader.diagnostics)
-    return module, tuple(loader.sources)
+    module = loader.load(source, base)
+    return Loaded(module, tuple(loader.sources), tuple(loader.diagnostics))
 
 
 @dataclass(frozen=True, slots=True)
@@ -215,5 +261,4 @@ def std_module(name: str) -> Module | None:
     entry = std_index().get(name)
     if entry is None:
         return None
-    module, _ = load_module(Source(f"std/{entry.file}", entry.text, is_std=True), Path())
-    return module
+    return load_module(Source(f"std/{entry.file}", entry.text, is_std=True), Path()).module

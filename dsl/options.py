@@ -7,7 +7,7 @@ from typing import cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import expressions
-from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.elaborate.session import Attempts, Failed, Session
 from fml.dsl.modules import Module
 from fml.dsl.parse import parse_expression
 from fml.dsl.scope import Scope
@@ -50,21 +50,14 @@ def options_of(s: Session, module: Module) -> tuple[OptionInfo, ...]:
 
 def _option(s: Session, declaration: ast.Option, scope: Scope) -> OptionInfo:
     """Evaluate an option; its default must be among what is allowed."""
-    default = expressions.evaluate_static(s, declaration.default, scope, "a static value")
-    if not isinstance(default, bool | int | float | str | Duration | tuple):
-        raise s.report(
-            "E0405", f"an option has a static value, found {describe(default)}",
-            [declaration.default], help="a number, string, boolean, duration or list",
-        )  # fmt: skip
+    default: object = None
     bounds: RangeOf | tuple[object, ...] | None = None
-    if declaration.allowed is not None:
-        allowed = expressions.evaluate_static(s, declaration.allowed, scope, "a range or a list")
-        if not isinstance(allowed, RangeOf | tuple):
-            raise s.report(
-                "E0405", f"`in` takes a range or a list, found {describe(allowed)}",
-                [declaration.allowed],
-            )  # fmt: skip
-        bounds = cast("RangeOf | tuple[object, ...]", allowed)
+    attempts = Attempts()
+    with attempts:
+        default = _default(s, declaration.default, scope)
+    with attempts:
+        bounds = _bounds(s, declaration.allowed, scope)
+    attempts.settle()
     info = OptionInfo(
         declaration.name,
         default,
@@ -77,6 +70,30 @@ def _option(s: Session, declaration: ast.Option, scope: Scope) -> OptionInfo:
     if problem:
         raise s.report("E0405", problem, [declaration.default])
     return info
+
+
+def _default(s: Session, written: ast.Expression, scope: Scope) -> object:
+    default = expressions.evaluate_static(s, written, scope, "a static value")
+    if not isinstance(default, bool | int | float | str | Duration | tuple):
+        raise s.report(
+            "E0405", f"an option has a static value, found {describe(default)}",
+            [written], help="a number, string, boolean, duration or list",
+        )  # fmt: skip
+    return default
+
+
+def _bounds(
+    s: Session, written: ast.Expression | None, scope: Scope
+) -> RangeOf | tuple[object, ...] | None:
+    """What stands behind `in`, if anything does."""
+    if written is None:
+        return None
+    allowed = expressions.evaluate_static(s, written, scope, "a range or a list")
+    if not isinstance(allowed, RangeOf | tuple):
+        raise s.report(
+            "E0405", f"`in` takes a range or a list, found {describe(allowed)}", [written]
+        )
+    return cast("RangeOf | tuple[object, ...]", allowed)
 
 
 def option_values(

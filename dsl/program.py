@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from fml.dsl import ast
-from fml.dsl.elaborate import declarations, expressions, learners, models, plan, watching
+from fml.dsl.elaborate import declarations, expressions, learners, measuring, models, plan
 from fml.dsl.elaborate.datasets import lower as lower_dataset
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.modules import Module, load_module
@@ -60,8 +60,8 @@ def check(source: Source, base: Path) -> CheckedProgram:
 
 
 def _check(source: Source, base: Path) -> CheckedProgram:
-    module, sources = load_module(source, base)
-    found: list[Diagnostic] = []
+    loaded = load_module(source, base)
+    module, found = loaded.module, list(loaded.diagnostics)
     session = Session(module, {})
     options = options_of(session, module)
     _check_declarations(session, module)
@@ -78,7 +78,9 @@ def _check(source: Source, base: Path) -> CheckedProgram:
     if any(d.severity == "error" for d in found):
         raise FmlError(found)
     plans = tuple(PlanInfo(t.name, t.doc, t.span) for t in module.plans)
-    return CheckedProgram(source, sources, base, module, options, plans, datasets, tuple(found))
+    return CheckedProgram(
+        source, loaded.sources, base, module, options, plans, datasets, tuple(found)
+    )
 
 
 def _known(diagnostic: Diagnostic, found: list[Diagnostic]) -> bool:
@@ -92,14 +94,20 @@ def _check_declarations(session: Session, module: Module) -> None:
                 case ast.Function() | ast.Layer() | ast.Optimizer():
                     declarations.ensure_checked(session, declaration, module)
                 case ast.Constant():
-                    name = ast.Name(declaration.name, span=declaration.span)
-                    expressions.evaluate(session, name, Scope(module, None))
+                    _check_constant(session, declaration, module)
                 case ast.Data():
                     lower_dataset(session, DataValue(declaration, module))
                 case _:
                     pass
         except Failed:
             continue
+
+
+def _check_constant(session: Session, written: ast.Constant, module: Module) -> None:
+    """By its name, as others read it; one that its name does not stand for, by its value."""
+    is_meant = module.names[written.name] is written and written.name not in module.unsure
+    read = ast.Name(written.name, span=written.span) if is_meant else written.value
+    expressions.evaluate(session, read, Scope(module, None))
 
 
 def lower(
@@ -201,8 +209,8 @@ def _put_together(s: Session, followed: _Followed) -> Training:
     work = followed.work
     outputs = {m.name: m.loss.id for m in work.minimized if m.loss is not None}
     outputs |= {name: value.id for name, value in work.step_logs.items()}
-    step = watching.pruned(work.step.builder.nodes.finish(outputs))
-    init = watching.pruned(s.init.builder.finish(dict(s.plan.first_values)))
+    step = measuring.pruned(work.step.builder.nodes.finish(outputs))
+    init = measuring.pruned(s.init.builder.finish(dict(s.plan.first_values)))
     return Training(
         followed.name,
         {**s.plan.variables},

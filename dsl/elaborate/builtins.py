@@ -15,7 +15,6 @@ from fml.dsl.elaborate import (
     datasets,
     dynamics,
     einsum,
-    expressions,
     folding,
     reductions,
     shapes,
@@ -23,16 +22,14 @@ from fml.dsl.elaborate import (
     windows,
 )
 from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
-from fml.dsl.elaborate.session import Session
+from fml.dsl.elaborate.session import Attempts, Session
 from fml.dsl.scope import Scope
 from fml.dsl.values import (
     POISON,
     STATIC,
     Any_,
-    DataValue,
     LearnersValue,
     Poison,
-    SplitValue,
     Tensor,
     Tree,
     Unknown,
@@ -72,19 +69,24 @@ def _bind(
     _require_list(s, primitive, given)
     free = list(names)
     bound: dict[str, Given] = {}
+    attempts = Attempts()
     for argument in given:
         key = argument.name or (free[0] if free else None)
-        if key is None or key not in names or key in bound:
-            takes = f"`{primitive.name}({', '.join(primitive.parameters)})`"
-            raise s.report(
-                "E0205",
-                f"`{primitive.name}` does not take this argument",
-                [argument.whole],
-                notes=[f"it is {takes}"],
-                help=_other_argument(argument, free),
-            )
-        bound[key] = argument
-        free.remove(key)
+        with attempts:
+            if key is None or key not in names or key in bound:
+                takes = f"`{primitive.name}({', '.join(primitive.parameters)})`"
+                raise s.report(
+                    "E0205",
+                    f"`{primitive.name}` does not take this argument",
+                    [argument.whole],
+                    notes=[f"it is {takes}"],
+                    help=_other_argument(argument, free),
+                )
+            bound[key] = argument
+            free.remove(key)
+        if key is None:
+            break  # one argument too many says it for all of them
+    attempts.settle()
     missing = [p for p in primitive.parameters if not p.endswith("?") and p not in bound]
     if missing:
         raise s.report("E0205", f"`{primitive.name}` needs `{missing[0]}`", [e])
@@ -249,52 +251,6 @@ def _fan(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
         "fan_out": dims[-1] if dims else Dim.of(1),
     }
     return statics.simplest(sizes[p.name] * window)
-
-
-# --- splits --------------------------------------------------------------------------------------
-
-
-def one_split(s: Session, value: DataValue, at: ast.Syntax) -> SplitValue:
-    """Say that a data set is drawn from by splits, and go on as if its first were written."""
-    split = (datasets.split_names(value.declaration) or ["train"])[0]
-    name = value.declaration.name
-    s.report(
-        "E0604", "a feed draws from one split of a data set", [at],
-        help=f"name the split: `{name}.{split}`",
-    )  # fmt: skip
-    return SplitValue(value, split)
-
-
-def pipe_split(s: Session, value: SplitValue, into: ast.Expression, scope: Scope) -> Any_:
-    """`iris.train |> shuffle |> batch(32)`."""
-    name = into.function if isinstance(into, ast.Call) else into
-    written = name.name if isinstance(name, ast.Name) else ""
-    if written == "shuffle" and not isinstance(into, ast.Call):
-        return SplitValue(value.data, value.split, True, value.batch)
-    if written == "batch" and isinstance(into, ast.Call) and len(into.arguments) == 1:
-        at = into.arguments[0].value
-        size = expressions.evaluate_static(s, at, scope, "a number of samples")
-        dim = to_dim(s, size, at)
-        if isinstance(dim, Poison):
-            return POISON
-        if not dim.size and dim.constant is not None:
-            raise s.report("E0604", "a batch has at least one sample", [at])
-        return SplitValue(value.data, value.split, value.shuffle, dim.size or 1)
-    s.report(
-        "E0604", "a split goes through `shuffle` and `batch(n)` only", [into],
-        help=_on_the_way(written, into),
-    )  # fmt: skip
-    return value
-
-
-def _on_the_way(written: str, into: ast.Expression) -> str:
-    """How what was written between a split and its feed is said."""
-    if written == "shuffle":
-        return "`shuffle` stands without parentheses; `seed n` in the plan decides the order"
-    if written == "batch":
-        return "write the samples of a batch: `batch(32)`"
-    near = did_you_mean(written, ["shuffle", "batch"])
-    return near or "transform samples in the fields of the data set, or after the `feed`"
 
 
 def _learners_size(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:

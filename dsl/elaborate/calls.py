@@ -13,6 +13,7 @@ from fml.dsl.elaborate import (
     names,
     optimizers,
     signatures,
+    splits,
 )  # fmt: skip
 from fml.dsl.elaborate.arithmetic import read
 from fml.dsl.elaborate.session import MAX_CALLS, Attempts, CallFrame, Failed, Session
@@ -135,9 +136,11 @@ def pipe_into(
 ) -> Any_:
     """Pipe a value: `f(x, a)` for functions, `f(a)(x)` for layers, a chain for optimizers."""
     if isinstance(value, DataValue):
-        value = builtins.one_split(s, value, at)
-    if isinstance(value, SplitValue):
-        return builtins.pipe_split(s, value, into, scope)
+        value = splits.one_split(s, value, at)
+    if isinstance(value, SplitValue) or (
+        isinstance(value, Poison) and splits.piped_into(into) in splits.PIPES
+    ):
+        return splits.piped(s, value, into, scope)
     first = Given(None, value, at)
     if isinstance(into, ast.Call):
         callee = names.called(s, into.function, scope)

@@ -1,14 +1,14 @@
-"""`data` declarations: fields become a graph over the source's columns, splits become numbers."""
+"""`data` declarations: fields become a graph over the source's columns."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import count
 from typing import TYPE_CHECKING
 
 from fml.dsl import ast
-from fml.dsl.elaborate import expressions, names, signatures
+from fml.dsl.elaborate import expressions, names, signatures, splits
 from fml.dsl.elaborate.arithmetic import as_tensor, read
-from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.elaborate.session import Attempts, Failed, Session
 from fml.dsl.elaborate.syntax import walk
 from fml.dsl.modules import Module
 from fml.dsl.scope import Entry, Scope
@@ -24,7 +24,7 @@ from fml.dsl.values import (
 from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Graph, Phase
-from fml.engine.ir.training import Dataset, Field, Part, Role, Split, Statistic, Variable
+from fml.engine.ir.training import Dataset, Field, Role, Statistic, Variable
 from fml.engine.ir.types import BOOL, F32, Element, Label, TensorType, tensor
 from fml.engine.ops.by_sample import Reach, reaches
 
@@ -47,40 +47,20 @@ SOURCES = (
     "spirals",
     "line",
 )
-# Their columns are arrays, an entry of the field's shape each; those of the others are numbers.
-_OF_ARRAYS = ("npz", "npy", "idx", "images")
 MAX_COLUMNS = 100_000
 _ROWS = Dim.of("N")
 _NUMBERS = tensor(F32, _ROWS)
 
 
-def split_names(declaration: ast.Data) -> list[str] | None:
-    """The splits that a data set declares; None where only the data tell."""
-    has_own = _source_name(declaration) in {"given", *_OF_ARRAYS}
-    if not declaration.splits:
-        return None if has_own else ["train"]
-    # A source that is cut in part keeps its other splits: idx has a `test` of its own.
-    if has_own and any(split.of for split in declaration.splits):
-        return None
-    return [part.name for split in declaration.splits for part in split.parts]
-
-
-def _source_name(declaration: ast.Data) -> str:
-    source = declaration.source
-    called = source.function if isinstance(source, ast.Call) else source
-    return called.name if isinstance(called, ast.Name) else ""
-
-
 def lower(s: Session, value: DataValue) -> Dataset:
-    """Return a data set as the engine reads it.
+    """Return a data set as the engine reads it; where a fault was reported, as far as it goes.
 
-    Raises:
-        Failed: an error was reported.
+    Whatever is wrong with how a field is computed, its declared type holds for those who use it.
     """
     declaration, module = value.declaration, value.module
-    name = _source_name(declaration)
+    name = splits.source_name(declaration)
     if name not in SOURCES:
-        raise s.report(
+        s.report(
             "E0541",
             f"{f'`{name}`' if name else 'this'} is not a source of data",
             [declaration.source],
@@ -102,7 +82,7 @@ def lower(s: Session, value: DataValue) -> Dataset:
         arguments,
         fields,
         graph,
-        _split(s, declaration, module),
+        splits.cut(s, declaration, module),
         tuple(statistics),
         declaration.span,
     )
@@ -113,45 +93,51 @@ def _arguments(s: Session, declaration: ast.Data, module: Module) -> dict[str | 
     source = declaration.source
     arguments: dict[str | int, object] = {}
     places = count()
+    attempts = Attempts()
     for argument in source.arguments if isinstance(source, ast.Call) else ():
         key = next(places) if argument.name is None else argument.name
-        if key in arguments:
-            raise s.report("E0205", f"`{key}` is given twice", [argument])
-        arguments[key] = expressions.evaluate_static(
-            s, argument.value, Scope(module, None), "a static value"
-        )
+        with attempts:
+            if key in arguments:
+                raise s.report("E0205", f"`{key}` is given twice", [argument])
+            arguments[key] = expressions.evaluate_static(
+                s, argument.value, Scope(module, None), "a static value"
+            )
     return arguments
 
 
 def _fields(
     s: Session, declaration: ast.Data, module: Module, source: str
 ) -> tuple[tuple[Field, ...], dict[str, Tensor]]:
-    fields: list[Field] = []
+    """The fields whose type is known, and those of them that could be computed."""
+    fields: dict[str, Field] = {}
     outputs: dict[str, Tensor] = {}
     if not declaration.fields:
-        raise s.report(
+        s.report(
             "E0542", f"the data set `{declaration.name}` has no fields", [declaration],
             help="`x: f32 = column`",
         )  # fmt: skip
+    attempts = Attempts()
     for written in declaration.fields:
-        try:
-            if written.name in outputs:
-                raise s.report("E0202", f"the field `{written.name}` is named twice", [written])
-            type = signatures.written_type(s, written.type, signatures.Matched(Scope(module, None)))
-            if type is None:
-                continue
-            if type.names():
-                raise s.report(
-                    "E0325", f"the size of a sample must be known: {type}", [written.type]
-                )
-            made, text_column = _field(s, written, type, module, source)
-            fields.append(Field(written.name, type, text_column, written.span))
-            outputs[written.name] = made
-        except Failed:
-            continue
-    if not fields:
+        if written.name in fields:
+            s.report("E0202", f"the field `{written.name}` is named twice", [written])
+        with attempts:
+            type = _sample_type(s, written, module)
+            first = fields.setdefault(written.name, Field(written.name, type, None, written.span))
+            if source in SOURCES:
+                made, text = _field(s, written, type, module, source)
+                if first.span is written.span:
+                    fields[written.name] = replace(first, text_column=text)
+                    outputs[written.name] = made
+    return tuple(fields.values()), outputs
+
+
+def _sample_type(s: Session, written: ast.DataField, module: Module) -> TensorType:
+    type = signatures.written_type(s, written.type, signatures.Matched(Scope(module, None)))
+    if type is None:
         raise Failed
-    return tuple(fields), outputs
+    if type.names():
+        raise s.report("E0325", f"the size of a sample must be known: {type}", [written.type])
+    return type
 
 
 def _require_apart(s: Session, declaration: ast.Data, graph: Graph) -> None:
@@ -259,7 +245,7 @@ def _column_type(source: str, value: ast.Expression, field: TensorType) -> Tenso
     numbers = (
         field if isinstance(field.element, Element) and field.element is not BOOL else _NUMBERS
     )
-    if source in _OF_ARRAYS and not is_list:
+    if source in splits.OF_ARRAYS and not is_list:
         return numbers.with_shape(field.shape)
     return numbers.with_shape((_ROWS,))
 
@@ -304,65 +290,3 @@ def standardize(
         values.append(Tensor(s.builder.add("variable", type, (), attributes)))
     centred = s.op("subtract", (x.value, values[0].value), (e, e))
     return s.op("divide", (centred.value, values[1].value), (e, e))
-
-
-# --- splits --------------------------------------------------------------------------------------
-
-
-def _split(s: Session, declaration: ast.Data, module: Module) -> Split | None:
-    if not declaration.splits:
-        return None
-    written, *more = declaration.splits
-    if more:
-        raise s.report("E0543", "a data set is cut once", [more[0]])
-    parts: list[Part] = []
-    for part in written.parts:
-        if part.name in {p.name for p in parts}:
-            raise s.report("E0202", f"the split `{part.name}` is named twice", [part])
-        amount = expressions.evaluate_static(s, part.amount, Scope(module, None), "an amount")
-        if isinstance(amount, bool) or not isinstance(amount, int | float) or amount < 0:
-            raise s.report("E0543", "a split is a number of samples or a percentage", [part.amount])
-        parts.append(Part(part.name, amount, isinstance(amount, float)))
-    if sum(p.amount for p in parts if p.is_share) > 1 + 1e-9:
-        raise s.report("E0543", "the shares add up to more than 100%", [written])
-    method, by, seed = _method(s, declaration, written, module)
-    return Split(tuple(parts), written.of, method, by, seed)
-
-
-def _method(
-    s: Session, declaration: ast.Data, written: ast.SplitBy, module: Module
-) -> tuple[str, str | None, int]:
-    if written.by is None:
-        return "given_order", None, 0
-    called = written.by.function if isinstance(written.by, ast.Call) else written.by
-    method = called.name if isinstance(called, ast.Name) else ""
-    if method not in {"random", "stratified"}:
-        raise s.report(
-            "E0543",
-            "samples are split by `random(seed = n)` or `stratified(field, seed = n)`",
-            [written.by],
-            help=did_you_mean(method, ["random", "stratified"]),
-        )
-    by: str | None = None
-    seed = 0
-    for argument in written.by.arguments if isinstance(written.by, ast.Call) else ():
-        if argument.name == "seed" or (argument.name is None and method == "random"):
-            value = expressions.evaluate_static(s, argument.value, Scope(module, None), "a seed")
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise s.report("E0543", "a seed is a whole number", [argument.value])
-            seed = value
-        elif argument.name is None and by is None and isinstance(argument.value, ast.Name):
-            by = argument.value.name
-        else:
-            raise s.report("E0205", f"`{method}` does not take this argument", [argument])
-    labels = [f.name for f in declaration.fields if f.type.name == "label"]
-    if method == "stratified" and by not in labels:
-        raise s.report(
-            "E0543",
-            "`stratified` needs the label field whose classes stay in proportion",
-            [written.by],
-            help=f"`stratified({labels[0]}, seed = {seed})`"
-            if labels
-            else "declare a field of type `label[K]`",
-        )
-    return method, by, seed

@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from fml.dsl import ast
 from fml.dsl.elaborate import calls, optimizers, signatures
 from fml.dsl.elaborate.arithmetic import to_dim
-from fml.dsl.elaborate.session import Attempts, Failed, PlanState, Session
+from fml.dsl.elaborate.session import Attempts, PlanState, Session
 from fml.dsl.elaborate.statics import simplest
-from fml.dsl.modules import Module
+from fml.dsl.modules import Module, parameters_of, repeated
 from fml.dsl.scope import Entry, Scope
 from fml.dsl.values import POISON, Any_, Instance, LayerFactory, Poison, Tensor, Unknown
 from fml.engine.ir.diagnostics import did_you_mean
@@ -25,18 +25,15 @@ def ensure_checked(
         return
     s.checked.add(id(declaration))
     before = len(s.diagnostics)
-    with _on_its_own(s):
-        try:
-            _attributes_are_static(s, declaration)
-            match declaration:
-                case ast.Function():
-                    _check_function(s, declaration, module)
-                case ast.Layer():
-                    _check_layer(s, declaration, module)
-                case ast.Optimizer():
-                    optimizers.check(s, declaration, module)
-        except Failed:
-            pass
+    with _on_its_own(s), Attempts():
+        _attributes_are_static(s, declaration)
+        match declaration:
+            case ast.Function():
+                _check_function(s, declaration, module)
+            case ast.Layer():
+                _check_layer(s, declaration, module)
+            case ast.Optimizer():
+                optimizers.check(s, declaration, module)
     if len(s.diagnostics) > before:
         s.broken.add(id(declaration))
 
@@ -49,17 +46,14 @@ def _attributes_are_static(
         written = declaration.attributes
     elif isinstance(declaration, ast.Optimizer):
         written = declaration.parameters
-    attempts = Attempts()
     for parameter in written:
-        with attempts:
-            if parameter.type is not None and not signatures.is_static(parameter.type):
-                text = parameter.type.span.text
-                listed = f"an attribute is a {', '.join(signatures.STATIC_TYPES)}, or has no type"
-                raise s.report(
-                    "E0326", f"`{text}` is not the type of a static value", [parameter.type],
-                    help=did_you_mean(text, signatures.STATIC_TYPES) or listed,
-                )  # fmt: skip
-    attempts.settle()
+        if parameter.type is not None and not signatures.is_static(parameter.type):
+            text = parameter.type.span.text
+            listed = f"an attribute is a {', '.join(signatures.STATIC_TYPES)}, or has no type"
+            s.report(
+                "E0326", f"`{text}` is not the type of a static value", [parameter.type],
+                help=did_you_mean(text, signatures.STATIC_TYPES) or listed,
+            )  # fmt: skip
 
 
 @contextmanager
@@ -76,24 +70,26 @@ def _on_its_own(s: Session) -> Generator[None]:
 
 
 def _check_function(s: Session, f: ast.Function, module: Module) -> None:
-    matched = _rigid(s, f.parameters, signatures.Matched(Scope(module, None)))
-    _result_is_known(s, f.result, matched)
+    matched = _rigid(s, f, signatures.Matched(Scope(module, None)))
+    is_known = _result_is_known(s, f.result, matched)
     scope = Scope(module, None, None, dict(matched.names), _places(f.parameters))
     result = calls.body(s, f.body, scope)
-    signatures.check_result(s, f.result, result, matched, f, f)
+    if is_known:
+        signatures.check_result(s, f.result, result, matched, f, f)
 
 
 def _check_layer(s: Session, layer: ast.Layer, module: Module) -> None:
     attributes: dict[str, Any_] = {p.name: _rigid_static(p) for p in layer.attributes}
     entries: dict[str, Entry] = {**attributes}
     start = signatures.Matched(Scope(module, None, None, entries), dict(entries))
-    matched = _rigid(s, layer.parameters, start)
-    _result_is_known(s, layer.result, matched)
+    matched = _rigid(s, layer, start)
+    is_known = _result_is_known(s, layer.result, matched)
     owner = Instance(LayerFactory(layer, module), attributes, None, layer.name)
     taken = _places((*layer.attributes, *layer.parameters))
     scope = Scope(module, owner, None, dict(matched.names), taken)
     result = calls.body(s, layer.body, scope)
-    signatures.check_result(s, layer.result, result, matched, layer, layer)
+    if is_known:
+        signatures.check_result(s, layer.result, result, matched, layer, layer)
 
 
 def _places(parameters: Sequence[ast.Parameter]) -> dict[str, Span]:
@@ -109,16 +105,16 @@ def _rigid_static(parameter: ast.Parameter) -> Any_:
 
 
 def _rigid(
-    s: Session, parameters: Sequence[ast.Parameter], matched: signatures.Matched
+    s: Session, declaration: ast.Function | ast.Layer, matched: signatures.Matched
 ) -> signatures.Matched:
     """Make an argument of each parameter, of just the type that is written."""
-    for parameter in parameters:
+    for parameter in declaration.parameters:
         _bind_names(parameter.type, matched)
-    attempts = Attempts()
-    for parameter in parameters:
-        with attempts:
+    for parameter in declaration.parameters:
+        matched.names.setdefault(parameter.name, POISON)  # stays where its type has a fault
+        with Attempts():
             _rigid_argument(s, parameter, matched)
-    attempts.settle()
+    matched.names |= dict.fromkeys(repeated(parameters_of(declaration)), POISON)
     for name, dim in matched.dims.items():
         matched.names.setdefault(name, simplest(dim))
     return matched
@@ -157,22 +153,31 @@ def _bind_names(type: ast.Type | None, matched: signatures.Matched) -> None:
             matched.sources[axis.name] = axis
 
 
-def _result_is_known(s: Session, result: ast.Type | None, matched: signatures.Matched) -> None:
-    """Refuse a dimension that only the result mentions."""
+def _result_is_known(s: Session, result: ast.Type | None, matched: signatures.Matched) -> bool:
+    """Refuse dimensions that only the result mentions; whether there are none."""
     if result is None or signatures.is_static(result):
-        return
+        return True
     scope = matched.with_dims()
+    attempts = Attempts()
     for axis in result.axes or ():
-        if isinstance(axis, ast.Name) and not scope.find(axis.name):
-            if axis.name in scope.module.names:
-                continue
+        with attempts:
+            _axis_is_known(s, axis, scope, matched)
+    return not attempts.failed
+
+
+def _axis_is_known(
+    s: Session, axis: ast.Expression | ast.Dots, scope: Scope, matched: signatures.Matched
+) -> None:
+    if isinstance(axis, ast.Dots):
+        if matched.run is None:
+            raise s.report("E0325", "`...` is mentioned by the result only", [axis])
+    elif isinstance(axis, ast.Name) and not scope.find(axis.name):
+        if axis.name not in scope.module.names:
             raise s.report(
                 "E0325", f"the dimension `{axis.name}` is mentioned by the result only", [axis],
                 help="name it in a parameter's type, or make it an attribute",
             )  # fmt: skip
-        if isinstance(axis, ast.Dots) and matched.run is None:
-            raise s.report("E0325", "`...` is mentioned by the result only", [axis])
-        if not isinstance(axis, ast.Dots):
-            value = signatures.dimension(s, axis, scope)
-            if not isinstance(value, Poison):
-                to_dim(s, value, axis)
+    else:
+        value = signatures.dimension(s, axis, scope)
+        if not isinstance(value, Poison):
+            to_dim(s, value, axis)

@@ -6,7 +6,7 @@ from typing import TypeAlias, cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import arithmetic, calls, members, names
-from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.elaborate.session import Attempts, Failed, Session
 from fml.dsl.scope import Scope
 from fml.dsl.values import (
     POISON,
@@ -97,11 +97,15 @@ def _list(s: Session, e: ast.ListOf, scope: Scope) -> Any_:
 
 
 def _range(s: Session, e: ast.Range, scope: Scope) -> Any_:
-    low = evaluate_static(s, e.low, scope, "a number")
-    high = evaluate_static(s, e.high, scope, "a number")
-    if isinstance(low, Unknown) or isinstance(high, Unknown):
-        return Unknown()
-    return RangeOf(_end_of_range(s, low, e.low), _end_of_range(s, high, e.high))
+    ends: list[int | float] = []
+    attempts = Attempts()
+    for written in (e.low, e.high):
+        with attempts:
+            value = evaluate_static(s, written, scope, "a number")
+            if not isinstance(value, Unknown):
+                ends.append(_end_of_range(s, value, written))
+    attempts.settle()
+    return RangeOf(*ends) if len(ends) == 2 else Unknown()
 
 
 def _end_of_range(s: Session, value: Any_, at: ast.Expression) -> int | float:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import calls, declarations, expressions, places, signatures
-from fml.dsl.elaborate.session import Session
+from fml.dsl.elaborate.session import Attempts, Session
 from fml.dsl.elaborate.syntax import walk
 from fml.dsl.scope import Entry, ParamEntry, Scope
 from fml.dsl.values import POISON, Any_, Instance, LayerFactory, Place, Poison, Stack
@@ -39,12 +39,15 @@ def make(
         s, declaration.attributes, given, declaration.name, e, Scope(factory.module, None)
     )
     attributes: dict[str, Any_] = {}
+    attempts = Attempts()
     for parameter in declaration.attributes:
         value = bound[parameter.name].value
-        if signatures.is_static(parameter.type):
-            at = bound[parameter.name].at
-            value = signatures.static_argument(s, parameter, value, at, declaration.name)
-        attributes[parameter.name] = value
+        with attempts:
+            if signatures.is_static(parameter.type):
+                at = bound[parameter.name].at
+                value = signatures.static_argument(s, parameter, value, at, declaration.name)
+            attributes[parameter.name] = value
+    attempts.settle()
     name = _name(s, owner, declaration.name, e, turn)
     span = s.user_span(e.span)
     instance = Instance(factory, attributes, owner, name, span, mapped=_is_mapped(s, owner))

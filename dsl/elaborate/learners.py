@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from fml.dsl import ast
 from fml.dsl.elaborate import calls, expressions, places
-from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.elaborate.session import Attempts, Failed, Session
 from fml.dsl.elaborate.syntax import names_in, walk
 from fml.dsl.scope import Scope
 from fml.dsl.values import Closure, Poison, StrategyFactory, Tensor, describe
@@ -34,14 +34,18 @@ def block(
     """Take the statements of the block once: they are every learner's."""
     if work.learners is not None:
         first = work.learners.span
-        raise s.report(
+        s.report(
             "E0606",
             "a plan has at most one block `learners`",
             [written, *([first] if first else [])],
         )
-    settings = _settings(s, written, scope)
+    count, staleness = None, 0
+    with Attempts():
+        count = _count(s, written, scope)
+    with Attempts():
+        staleness = _staleness(s, written, scope)
     devices = written.on.span.text if written.on is not None else None
-    work.learners = Learners(_count(s, written, scope), devices, settings, written.span)
+    work.learners = Learners(count, devices, staleness, written.span)
     inner = scope.inner()
     s.plan.learners = inner
     with s.marked(mapped=True):
@@ -59,15 +63,14 @@ def _count(s: Session, written: ast.Learners, scope: Scope) -> int | None:
     return value
 
 
-def _settings(s: Session, written: ast.Learners, scope: Scope) -> int | None:
-    """The staleness: 0 by default, None for `unbounded`."""
+def _staleness(s: Session, written: ast.Learners, scope: Scope) -> int | None:
+    """The one setting: 0 by default, None for `unbounded`."""
     staleness: int | None = 0
     for setting in written.settings:
         if setting.name != "staleness":
             near = did_you_mean(setting.name or "", ["staleness"])
-            raise s.report(
-                "E0205", f"the block `learners` has no `{setting.name}`", [setting], help=near
-            )
+            s.report("E0205", f"the block `learners` has no `{setting.name}`", [setting], help=near)
+            continue
         if isinstance(setting.value, ast.Name) and setting.value.name == "unbounded":
             staleness = None
             continue
@@ -186,6 +189,8 @@ def use(
     e = written.strategy
     factory = expressions.evaluate(s, e.function if isinstance(e, ast.Call) else e, scope)
     if isinstance(factory, Poison):
+        for argument in e.arguments if isinstance(e, ast.Call) else ():
+            expressions.evaluate(s, argument.value, scope)
         raise Failed
     if not isinstance(factory, StrategyFactory):
         raise s.report("E0404", f"`use` takes a strategy, found {describe(factory)}", [e])
@@ -194,18 +199,21 @@ def use(
     names = [p.name for p in declaration.parameters]
     free = list(names)
     declared = calls.signature_text(declaration.name, declaration.parameters)
+    attempts = Attempts()
     for argument in e.arguments if isinstance(e, ast.Call) else ():
         key = argument.name or (free[0] if free else "")
-        if key not in free:
-            raise s.report(
-                "E0205",
-                f"`{declaration.name}` does not take this argument",
-                [argument],
-                notes=[f"it is declared as {declared}"],
-                help=did_you_mean(key, names),
-            )
-        free.remove(key)
-        inner.names[key] = Closure(argument.value, scope)
+        with attempts:
+            if key not in free:
+                raise s.report(
+                    "E0205",
+                    f"`{declaration.name}` does not take this argument",
+                    [argument],
+                    notes=[f"it is declared as {declared}"],
+                    help=did_you_mean(key, names),
+                )
+            free.remove(key)
+            inner.names[key] = Closure(argument.value, scope)
+    attempts.settle()
     for parameter in declaration.parameters:
         if parameter.name in free:
             if parameter.default is None:

@@ -3,9 +3,9 @@
 from typing import cast
 
 from fml.dsl import ast
-from fml.dsl.elaborate import datasets, expressions, names, shapes
+from fml.dsl.elaborate import datasets, expressions, names, shapes, splits
 from fml.dsl.elaborate.arithmetic import as_tensor, no_parameters, read, to_dim
-from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.elaborate.session import Attempts, Failed, Session
 from fml.dsl.scope import Scope
 from fml.dsl.values import (
     POISON,
@@ -101,9 +101,10 @@ def series(s: Session, of: SeriesOf, e: ast.Attribute) -> Tensor:
 
 
 def _split(s: Session, e: ast.Attribute, value: DataValue) -> SplitValue:
-    known = datasets.split_names(value.declaration)
+    """A split; also after a fault in its name, as its fields are those of any other."""
+    known = splits.names_of(value.declaration)
     if known is not None and e.name not in known:
-        raise _no_member(s, e, f"the data set `{value.declaration.name}`", dict.fromkeys(known))
+        _no_member(s, e, f"the data set `{value.declaration.name}`", dict.fromkeys(known))
     return SplitValue(value, e.name)
 
 
@@ -195,24 +196,27 @@ def _slice(s: Session, e: ast.Index, value: Tensor, scope: Scope) -> Any_:
     """Cut axis by axis; a number takes its axis away, tensors of indices then gather."""
     starts, stops, dropped = list[Dim](), list[Dim](), list[int]()
     chosen: dict[int, Tensor] = {}
+    attempts = Attempts()
     for axis, (item, size) in enumerate(
         zip(_every_axis(s, e, value), value.type.shape, strict=True)
     ):
         low, high = Dim.of(0), size
-        if isinstance(item, ast.Slice):
-            low = _end(s, item.low, size, scope, low)
-            high = _end(s, item.high, size, scope, high)
-        elif not isinstance(item, ast.All):
-            found = read(s, expressions.evaluate(s, item, scope))
-            if isinstance(found, Tensor | tuple):
-                chosen[axis - len(dropped)] = as_tensor(s, found, item, Element.I32)
-            else:
-                low = _end(s, item, size, scope, low)
-                _require_inside(s, low, axis, value, item)
-                high = low + 1
-                dropped.append(axis)
+        with attempts:
+            if isinstance(item, ast.Slice):
+                low = _end(s, item.low, size, scope, low)
+                high = _end(s, item.high, size, scope, high)
+            elif not isinstance(item, ast.All):
+                found = read(s, expressions.evaluate(s, item, scope))
+                if isinstance(found, Tensor | tuple):
+                    chosen[axis - len(dropped)] = as_tensor(s, found, item, Element.I32)
+                else:
+                    low = _end(s, item, size, scope, low)
+                    _require_inside(s, low, axis, value, item)
+                    high = low + 1
+                    dropped.append(axis)
         starts.append(low)
         stops.append(high)
+    attempts.settle()
     cut = value
     if tuple(stops) != value.type.shape or any(low != Dim.of(0) for low in starts):
         cut = s.op("slice", (value.value,), (e,), starts=tuple(starts), stops=tuple(stops))

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from fml.dsl import ast
 from fml.dsl.elaborate import expressions, gradients, layers, names, optimizers
 from fml.dsl.elaborate.arithmetic import as_tensor, no_parameters, read
-from fml.dsl.elaborate.session import Failed, Session
+from fml.dsl.elaborate.session import Attempts, Failed, Session
 from fml.dsl.scope import Bound, Scope
 from fml.dsl.values import (
     Any_,
@@ -47,10 +47,11 @@ def minimize(s: Session, work: "PlanWork", written: ast.Minimize, scope: Scope) 
     made = Minimized(written, written.name or "loss", None, Closure(written.value, scope), [])
     try:
         _name(s, work, made, value, scope)
+        wanted = expressions.evaluate(s, written.over, scope) if written.over else None
         if isinstance(value, Poison | Unknown):
             raise Failed
         made.loss = gradients.scalar_loss(s, value, written.value)
-        made.trained = _trained(s, made.loss, written, scope)
+        made.trained = _trained(s, made.loss, written, wanted)
     except Failed:
         made.used = True  # an error was reported: its `using` is not to blame
     work.minimized.append(made)
@@ -64,11 +65,10 @@ def _name(s: Session, work: "PlanWork", made: Minimized, value: Any_, scope: Sco
         raise s.report("E0202", f"two `minimize` are called `{made.name}`", [made.written])
 
 
-def _trained(s: Session, loss: Value, written: ast.Minimize, scope: Scope) -> list[Place]:
+def _trained(s: Session, loss: Value, written: ast.Minimize, wanted: Any_ | None) -> list[Place]:
     """The parameters that the loss reaches, or those of them that `over` names."""
     trained = gradients.reached(s, loss)
-    if written.over is not None:
-        wanted = expressions.evaluate(s, written.over, scope)
+    if written.over is not None and wanted is not None:
         trained = _only(s, wanted, trained, written.over)
     if not trained:
         raise s.report(
@@ -96,8 +96,7 @@ def _only(s: Session, wanted: Any_, trained: list[Place], at: ast.Syntax) -> lis
 def using(s: Session, work: "PlanWork", written: ast.Using, scope: Scope) -> None:
     """Take `using OPT`, for the `minimize` above it."""
     open_ = [m for m in work.minimized if not m.used]
-    names.require_optimizer(s, written.optimizer, scope)
-    optimizer = expressions.evaluate(s, written.optimizer, scope)
+    optimizer = _optimizer(s, written.optimizer, scope)
     if not work.minimized:
         raise s.report(
             "E0603", "`using` belongs to the `minimize` above it, and there is none", [written]
@@ -111,6 +110,13 @@ def using(s: Session, work: "PlanWork", written: ast.Using, scope: Scope) -> Non
     if last.loss is None:
         raise Failed
     update_with(s, optimizer, written.optimizer, last.loss, last.trained, None, written)
+
+
+def _optimizer(s: Session, written: ast.Expression, scope: Scope) -> Any_:
+    """Evaluate what stands behind `using`, its arguments also where its name has a fault."""
+    with Attempts():
+        names.require_optimizer(s, written, scope)
+    return expressions.evaluate(s, written, scope)
 
 
 def update_with(
@@ -129,8 +135,8 @@ def update_with(
 
 def must_be_used(s: Session, work: "PlanWork", waiting: Minimized) -> None:
     """A `minimize` without `using` is fine where the plan updates the parameters itself."""
-    if waiting.used or s.diagnostics:
-        return  # the update may be what failed
+    if waiting.used or work.has_lost_update:
+        return
     names = {p.name for p in waiting.trained}
     replicas = {p.variable.replica_of for p in waiting.trained}
     if not any(v in s.region.versions for v in names | replicas):
@@ -144,8 +150,7 @@ def descend(s: Session, work: "PlanWork", written: ast.Descend, scope: Scope) ->
     """Take `descend P along T using OPT`."""
     target = expressions.evaluate(s, written.place, scope)
     along = read(s, expressions.evaluate(s, written.along, scope))
-    names.require_optimizer(s, written.optimizer, scope)
-    optimizer = expressions.evaluate(s, written.optimizer, scope)
+    optimizer = _optimizer(s, written.optimizer, scope)
     if isinstance(target, Poison) or isinstance(along, Poison):
         raise Failed
     if isinstance(target, Place):

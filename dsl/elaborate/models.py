@@ -3,12 +3,13 @@
 from typing import TYPE_CHECKING
 
 from fml.dsl import ast
-from fml.dsl.elaborate import calls, layers, watching
+from fml.dsl.elaborate import calls, layers, measuring
 from fml.dsl.elaborate.arithmetic import as_tensor, read
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.values import Instance, Poison, Tensor
-from fml.engine.ir.training import Model
-from fml.engine.ir.types import TensorType
+from fml.engine.ir.dims import Dim
+from fml.engine.ir.training import Field, Model
+from fml.engine.ir.types import Label, TensorType
 from fml.engine.ops.build import Value
 
 if TYPE_CHECKING:
@@ -47,7 +48,7 @@ def _model(s: Session, work: "PlanWork", instance: Instance) -> Model:
         if isinstance(result, Poison):
             raise Failed
         tensor = as_tensor(s, result, declaration)
-        graph = watching.finish(s, {"result": tensor})
+        graph = measuring.finish(s, {"result": tensor})
     inputs: dict[str, TensorType] = {n: v.type for n, v in zip(names, values, strict=True)}
     fed = {n: f for n, v in zip(names, values, strict=True) if (f := _field_of(v)) is not None}
     variables = tuple(place.name for place in instance.all_places())
@@ -82,7 +83,17 @@ def _label_field(work: "PlanWork", result: TensorType) -> str | None:
         return None
     for feed in work.feeds:
         fields = tuple(f for f in work.datasets[feed.data].fields if f.name in feed.fields)
-        found = watching.label_of(fields, result.shape[-1])
+        found = _label_of(fields, result.shape[-1])
         if found:
             return found
     return None
+
+
+def _label_of(fields: tuple[Field, ...], classes: Dim) -> str | None:
+    """The label field with so many classes, whose names a prediction can use."""
+    names = [
+        f.name
+        for f in fields
+        if isinstance(f.type.element, Label) and f.type.element.classes == classes
+    ]
+    return names[0] if len(names) == 1 else None

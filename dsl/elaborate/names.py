@@ -175,6 +175,8 @@ def is_fed(s: Session, value: Any_) -> bool:
 
 def global_value(s: Session, module: Module, name: str, e: ast.Syntax) -> Any_ | None:
     """Return what a file, its imports, `std` or the primitives declare under the name at `e`."""
+    if name in module.unsure:
+        return POISON
     if name in module.names:
         return _declared(s, module, name, e)
     if name in module.imports:
@@ -190,8 +192,8 @@ def global_value(s: Session, module: Module, name: str, e: ast.Syntax) -> Any_ |
 
 def is_global(module: Module, name: str) -> bool:
     """Whether a file, its imports, `std` or the primitives give a name a meaning."""
-    known = name in module.names or name in module.imports or name in builtins.BUILTINS
-    return known or name in std_index() or name in ELEMENTS
+    known = name in module.names or name in module.imports or name in module.unsure
+    return known or name in builtins.BUILTINS or name in std_index() or name in ELEMENTS
 
 
 def _declared(s: Session, module: Module, name: str, e: ast.Syntax) -> Any_:

@@ -14,8 +14,8 @@ from fml.dsl.elaborate import (
     signatures,
 )  # fmt: skip
 from fml.dsl.elaborate.arithmetic import as_tensor, read
-from fml.dsl.elaborate.session import Failed, Session
-from fml.dsl.modules import Module
+from fml.dsl.elaborate.session import Attempts, Failed, Session
+from fml.dsl.modules import Module, repeated
 from fml.dsl.scope import Entry, ParamEntry, Scope
 from fml.dsl.values import (
     POISON,
@@ -49,12 +49,15 @@ def make(
     bound = calls.bind(
         s, declaration.parameters, given, declaration.name, e, Scope(factory.module, None)
     )
+    attempts = Attempts()
     for parameter in declaration.parameters:
-        if signatures.is_static(parameter.type):
-            at = bound[parameter.name]
-            signatures.static_argument(s, parameter, at.value, at.at, declaration.name)
-        else:
-            _require_scalar(s, parameter, bound[parameter.name], declaration.name)
+        with attempts:
+            if signatures.is_static(parameter.type):
+                at = bound[parameter.name]
+                signatures.static_argument(s, parameter, at.value, at.at, declaration.name)
+            else:
+                _require_scalar(s, parameter, bound[parameter.name], declaration.name)
+    attempts.settle()
     return OptimizerValue(factory, calls.values_of(bound))
 
 
@@ -140,15 +143,19 @@ def _each(
             "E0202", f"`{each.gradient.name}` is bound twice", [each.gradient, each.parameter],
             help="a parameter and its gradient have two names: `each w, g`",
         )  # fmt: skip
-    if each.at is not None:
-        _ahead(s, each, scope, loss, trained, cells, path)
+    attempts = Attempts()
+    with attempts:
+        if each.at is not None:
+            _ahead(s, each, scope, loss, trained, cells, path)
     for place in trained:
         inner = scope.inner({each.parameter.name: place, each.gradient.name: cells[place.name]})
         for statement in each.body:
-            if isinstance(statement, ast.State):
-                _slot(s, statement, inner, path, place)
-            else:
-                layers.statement(s, statement, inner)
+            with attempts:
+                if isinstance(statement, ast.State):
+                    _slot(s, statement, inner, path, place)
+                else:
+                    layers.statement(s, statement, inner)
+        attempts.settle()
         value = cells[place.name].value
         if isinstance(value, Poison | Unknown):
             raise Failed
@@ -217,14 +224,16 @@ def check(s: Session, declaration: ast.Optimizer, module: Module) -> None:
     place = Place(Variable("w", type, Role.PARAM, trained=True, span=declaration.span))
     cell = Cell(Tensor(s.builder.add("argument", type, (), {"name": "g"})))
     arguments: dict[str, Any_] = {p.name: _rigid(s, p) for p in declaration.parameters}
+    arguments |= dict.fromkeys(repeated(declaration.parameters), POISON)
     scope = Scope(module, None, None, {**arguments})
     loss = s.builder.add("argument", type.with_shape(()), (), {"name": "loss"})
     scope.names["params"] = Tree({"w": s.read(place)})
     scope.names["grads"] = Tree({"w": _tensor(s, cell, declaration)})
     for statement in declaration.body:
-        if isinstance(statement, ast.Each):
-            _each(s, statement, scope, loss, [place], {"w": cell}, declaration.name)
-        elif isinstance(statement, ast.State):
-            _slot(s, statement, scope, declaration.name, None)
-        else:
-            layers.statement(s, statement, scope)
+        with Attempts():
+            if isinstance(statement, ast.Each):
+                _each(s, statement, scope, loss, [place], {"w": cell}, declaration.name)
+            elif isinstance(statement, ast.State):
+                _slot(s, statement, scope, declaration.name, None)
+            else:
+                layers.statement(s, statement, scope)

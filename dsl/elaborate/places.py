@@ -6,8 +6,9 @@ from fml.dsl import ast
 from fml.dsl.elaborate import calls, expressions, signatures
 from fml.dsl.elaborate.arithmetic import as_tensor, no_parameters, parameters, read
 from fml.dsl.elaborate.session import Failed, Origin, Session
-from fml.dsl.scope import Scope
+from fml.dsl.scope import Scope, declared
 from fml.dsl.values import (
+    POISON,
     Any_,
     Cell,
     Closure,
@@ -27,7 +28,21 @@ from fml.engine.ops.build import Value
 
 
 def declared_type(s: Session, written: ast.Param | ast.State, scope: Scope) -> TensorType:
-    """Evaluate the type of a `param` or `state`; no dimension of the batch may be in it."""
+    """Evaluate the type of a `param` or `state`; no dimension of the batch may be in it.
+
+    Where it has a fault, those of the first value and of the constraint are reported, too.
+    """
+    try:
+        return _type(s, written, scope)
+    except Failed:
+        where = written.where if isinstance(written, ast.Param) else None
+        for e in (written.initial, *([where] if where else [])):
+            if not (e is where and declared(e) == "frozen"):
+                calls.pipe_into(s, POISON, e, e, scope)
+        raise
+
+
+def _type(s: Session, written: ast.Param | ast.State, scope: Scope) -> TensorType:
     if not isinstance(written.type, ast.Type):
         raise s.report(
             "E0326",
@@ -119,8 +134,9 @@ def assign(s: Session, written: ast.Assign, scope: Scope) -> None:
     with s.marked(phase=Phase.UPDATE, span=s.user_span(written.span)):
         target = expressions.evaluate(s, written.place, scope)
         value = read(s, expressions.evaluate(s, written.value, scope))
-        if not isinstance(target, Poison) and not isinstance(value, Poison):
-            store(s, target, value, written)
+        if isinstance(target, Poison) or isinstance(value, Poison):
+            raise Failed
+        store(s, target, value, written)
 
 
 def store(s: Session, target: Any_, value: Any_, written: ast.Assign) -> None:

@@ -6,18 +6,19 @@ from typing import cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import (
-    builtins,
     datasets,
     expressions,
     layers,
     learners,
+    measuring,
     minimizing,
     names,
     places,
+    splits,
     watching,
 )  # fmt: skip
 from fml.dsl.elaborate.arithmetic import as_tensor, read
-from fml.dsl.elaborate.session import Failed, Region, Session
+from fml.dsl.elaborate.session import Attempts, Failed, Region, Session
 from fml.dsl.modules import Module
 from fml.dsl.scope import Bound, FedField, ParamEntry, Scope
 from fml.dsl.values import (
@@ -65,6 +66,7 @@ class PlanWork:
     watched: list[tuple[ast.Statement, Scope]] = field(
         default_factory=list[tuple[ast.Statement, Scope]]
     )
+    has_lost_update: bool = False  # by a fault that was reported
     unmeasured: set[str] = field(default_factory=set[str])  # figures whose error was reported
     figures: dict[tuple[object, ...], Graph] = field(  # the graphs of `measure`, by what they take
         default_factory=dict[tuple[object, ...], Graph]
@@ -105,7 +107,7 @@ def statements(s: Session, work: PlanWork, body: tuple[ast.Statement, ...], scop
             with s.marked(span=s.user_span(statement.span)):
                 _TAKE[type(statement)](s, work, statement, scope)
         except Failed:
-            continue
+            work.has_lost_update |= isinstance(statement, ast.Assign | ast.Descend | ast.Learners)
 
 
 def _bind(s: Session, work: PlanWork, written: ast.Bind, scope: Scope) -> None:
@@ -160,51 +162,55 @@ def _feed(s: Session, work: PlanWork, written: ast.FeedFrom, scope: Scope) -> No
             scope.names.setdefault(name.name, source)
         return
     if isinstance(source, DataValue):
-        source = builtins.one_split(s, source, written.source)
+        source = splits.one_split(s, source, written.source)
     if not isinstance(source, SplitValue):
         raise s.report(
             "E0604", f"a feed draws from a split, found {describe(source)}", [written.source]
         )
-    try:
-        dataset = dataset_of(s, work, source.data)
-    except Failed:
-        for field in written.names:
-            scope.names.setdefault(field.name, POISON)
-        raise
-    name = dataset.name
-    dim = "N" if not work.feeds else f"N_{name}"
-    fields = {f.name: f for f in dataset.fields}
+    dataset = dataset_of(s, work, source.data)
+    dim = "N" if not work.feeds else f"N_{dataset.name}"
     for wanted in written.names:
-        if wanted.name not in fields:
-            raise s.report(
-                "E0604", f"`{name}` has no field `{wanted.name}`", [wanted],
-                help=did_you_mean(wanted.name, fields) or f"its fields are {', '.join(fields)}",
-            )  # fmt: skip
-        layers.claim(s, wanted, scope)
-        type = fields[wanted.name].type
-        batch = type.with_shape((Dim.of(dim), *type.shape))
-        attributes = {"data": name, "split": source.split, "field": wanted.name}
-        with s.marked(phase=Phase.DATA, scope=name):
-            fed = Tensor(s.builder.add("feed", batch, (), attributes))
-        watching.note_field(s, fed, fields[wanted.name])
-        s.region.fed[name, wanted.name] = fed
-        scope.names[wanted.name] = FedField(name, wanted.name)
+        with Attempts():
+            _feed_field(s, wanted, source, dataset, dim, scope)
     names = tuple(n.name for n in written.names)
+    if not {f.name for f in dataset.fields} & set(names):
+        return  # nothing of it is there to be measured either
     work.feeds.append(
-        Feed(name, source.split, names, source.batch, source.shuffle, dim, written.span)
+        Feed(dataset.name, source.split, names, source.batch, source.shuffle, dim, written.span)
     )
+
+
+def _feed_field(
+    s: Session, wanted: ast.Name, source: SplitValue, dataset: Dataset, dim: str, scope: Scope
+) -> None:
+    """Bind the batch of one field."""
+    name = dataset.name
+    fields = {f.name: f for f in dataset.fields}
+    if wanted.name not in fields:
+        scope.names.setdefault(wanted.name, POISON)
+        declared = [f.name for f in source.data.declaration.fields]
+        if wanted.name in declared:
+            raise Failed  # its type is not known, and that was reported
+        raise s.report(
+            "E0604", f"`{name}` has no field `{wanted.name}`", [wanted],
+            help=did_you_mean(wanted.name, declared) or f"its fields are {', '.join(declared)}",
+        )  # fmt: skip
+    layers.claim(s, wanted, scope)
+    type = fields[wanted.name].type
+    batch = type.with_shape((Dim.of(dim), *type.shape))
+    attributes = {"data": name, "split": source.split, "field": wanted.name}
+    with s.marked(phase=Phase.DATA, scope=name):
+        fed = Tensor(s.builder.add("feed", batch, (), attributes))
+    measuring.note_field(s, fed, fields[wanted.name])
+    s.region.fed[name, wanted.name] = fed
+    scope.names[wanted.name] = FedField(name, wanted.name)
 
 
 def dataset_of(s: Session, work: PlanWork, value: DataValue) -> Dataset:
     """Return a data set, lowered once."""
     name = value.declaration.name
     if name not in work.datasets:
-        key = f"data {name}"
-        if key in s.failed:
-            raise Failed
-        s.failed.add(key)
         work.datasets[name] = datasets.lower(s, value)
-        s.failed.discard(key)
     return work.datasets[name]
 
 
@@ -220,23 +226,24 @@ def _later(s: Session, work: PlanWork, written: ast.Statement, scope: Scope) -> 
 
 
 def _guarded(s: Session, work: PlanWork, written: ast.Statement, scope: Scope) -> None:
-    try:
-        with s.marked(span=s.user_span(written.span)):
-            match written:
-                case ast.Every():
-                    guard = _fires(s, written, scope)
-                    _under(s, work, guard, written.body, scope)
-                case ast.When():
-                    _under(s, work, _condition(s, written, scope), written.body, scope)
-                case ast.Use():
-                    learners.use(s, work, written, scope, statements)
-                case _:
-                    pass
-    except Failed:
-        return
+    attempts = Attempts()
+    with attempts, s.marked(span=s.user_span(written.span)):
+        match written:
+            case ast.Every() | ast.When():
+                guard = s.builder.constant(False, SCALAR.with_element(BOOL))  # after a fault
+                with Attempts():
+                    guard = _guard(s, written, scope)
+                _under(s, work, guard, written.body, scope)
+            case ast.Use():
+                learners.use(s, work, written, scope, statements)
+            case _:
+                pass
+    work.has_lost_update |= attempts.failed
 
 
-def _fires(s: Session, written: ast.Every, scope: Scope) -> Value:
+def _guard(s: Session, written: ast.Every | ast.When, scope: Scope) -> Value:
+    if isinstance(written, ast.When):
+        return _condition(s, written, scope)
     duration = duration_of(s, written.duration, scope)
     attributes = {"amount": duration.amount, "unit": duration.unit.value}
     return s.builder.add("fires", SCALAR.with_element(BOOL), (), attributes)

@@ -147,7 +147,6 @@ class Session:
         self.pending: list[str] = []
         self.checked: set[int] = set()
         self.broken: set[int] = set()
-        self.failed: set[str] = set()
         self.naming: tuple[int, str] | None = None
         self.plan = PlanState()
         self._moments = 0

@@ -9,8 +9,8 @@ from fml.engine.ir.training import Role
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from fml.dsl.elaborate.measuring import Watched
     from fml.dsl.elaborate.plan import PlanWork
-    from fml.dsl.elaborate.watching import Watched
 
 
 def warn(s: Session, work: "PlanWork", graph: Graph, measured: "Sequence[Watched]") -> None:
@@ -23,7 +23,7 @@ def warn(s: Session, work: "PlanWork", graph: Graph, measured: "Sequence[Watched
     step = work.step.builder.nodes.nodes
     assigned = {str(node.attributes["name"]) for node in step if node.op == "assign"}
     trained = {n for n, v in s.plan.variables.items() if v.role is Role.PARAM and v.trained}
-    if not trained & assigned:
+    if not trained & assigned or work.has_lost_update:
         return
     for one in measured:
         if one.name not in graph.outputs:

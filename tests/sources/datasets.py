@@ -21,7 +21,7 @@ EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
 def dataset(text: str) -> Dataset:
     """Lower the first data set of a text."""
-    module, _ = load_module(Source("test.fml", text), Path())
+    module = load_module(Source("test.fml", text), Path()).module
     declaration = next(d for d in module.file.declarations if isinstance(d, ast.Data))
     session = Session(module, {})
     made = lower_dataset(session, DataValue(declaration, module))

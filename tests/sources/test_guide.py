@@ -57,7 +57,7 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 @pytest.mark.parametrize("text", SNIPPETS, ids=lambda text: text.split("\n")[0])
 def test_an_example_loads(folder: Path, text: str) -> None:
-    module, _ = load_module(Source("data.md", text), folder)
+    module = load_module(Source("data.md", text), folder).module
     for declaration in module.file.declarations:
         assert isinstance(declaration, ast.Data)
         dataset = lower_dataset(Session(module, {}), DataValue(declaration, module))
