@@ -153,5 +153,3 @@ def _pieces(way: _Way) -> tuple[float, ...]:
         digits -= piece << below
         found.append(float(Fraction(piece, 1 << (last - below))))
     return tuple(found)
-
-

@@ -183,7 +183,7 @@ PRIMITIVES: Mapping[str, int] = {
     **dict.fromkeys(("and", "or", "xor", "shift_left", "shift_right"), 2),  # zeros come in
     **dict.fromkeys(("equal", "not_equal", "less", "less_equal", "greater", "greater_equal"), 2),
     **dict.fromkeys(("negate", "not", "abs", "sqrt", "floor", "ceil", "round", "truncate"), 1),
-    "fma": 3,  # a b + c, rounded once (of f64 twice where the machine has no instruction for it)
+    "fma": 3,  # a b + c, rounded once
     "multiply_add": 3,  # a b + c, rounded once or twice, whichever is faster
     "select": 3,
     "high_word": 2,  # of the product of two i32 taken as unsigned
@@ -234,6 +234,11 @@ def binary(function: str, a: Operand, b: Operand) -> Expr:
 def unary(function: str, a: Expr) -> Expr:
     """Apply a primitive whose result has the element of its operand."""
     return Apply(function, (a,), a.type)
+
+
+def apply(function: str, a: Expr, *others: Expr) -> Expr:
+    """Apply a primitive whose result has the element of its operands."""
+    return binary(function, a, others[0]) if others else unary(function, a)
 
 
 def compare(function: str, a: Expr, b: Operand) -> Expr:

@@ -98,6 +98,11 @@ def with_sign_of(size: Expr, x: Expr) -> Expr:
     return bits(bits(size, whole) | sign, x.type)
 
 
+def _is_tiny(x: Expr) -> Expr:
+    """Whether it is small beside an ulp of 1: its own logarithm of 1 + x; 0 keeps its sign."""
+    return magnitude(x) < 2.0 ** -(FORMATS[x.type].fraction + 2)
+
+
 # --- exp ------------------------------------------------------------------------------------------
 
 
@@ -159,7 +164,8 @@ def expm1(x: Expr) -> Expr:
     # Half of it, since 2^n may be too large where the result is not.
     half = power_of_two(n - 1, x.type)
     found = fma(less_one, half, half - 0.5) * 2.0
-    return select(n.equals(0), less_one, found)
+    found = select(n.equals(0), less_one, found)
+    return select(_is_tiny(x), x, found)
 
 
 def _share(part: Expr, total: Expr, lost: Expr) -> tuple[Expr, Expr]:
@@ -247,9 +253,7 @@ def log1p(x: Expr) -> Expr:
     # The larger of both is taken away first, which is exact.
     lost = select(magnitude(x) < 1.0, x - (u - 1.0), 1.0 - (u - x))
     found = _log_of(u, lost / u)
-    # 0 keeps its sign, and what is small beside 1 is its own logarithm.
-    tiny = magnitude(x) < 2.0 ** -(FORMATS[x.type].fraction + 2)
-    return select(tiny, x, _at_edges(found, x, -1.0))
+    return select(_is_tiny(x), x, _at_edges(found, x, -1.0))
 
 
 def softplus(x: Expr) -> Expr:
@@ -278,5 +282,3 @@ def sign(x: Expr) -> Expr:
         return found
     found = select(x < 0, constant(-1, x.type), found)
     return select(is_nan(x), x, found) if x.type.is_float else found
-
-

@@ -6,6 +6,7 @@ expression of one nest where another reads it is what fusion does.
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from fml.engine.ir.types import Element, Label, TensorType
 from fml.engine.kernels import expr
@@ -111,6 +112,39 @@ def inputs_of(types: Sequence[TensorType]) -> tuple[Input, ...]:
 def stored_as(type: TensorType) -> Element:
     """The element that a type's entries are in memory: labels are whole numbers there."""
     return Element.I32 if isinstance(type.element, Label) else type.element
+
+
+Indices: TypeAlias = Sequence[Var]
+
+
+def computed_as(type: TensorType) -> Element:
+    """The element that a type's entries are computed in."""
+    return wide(stored_as(type))
+
+
+def pull(inputs: Sequence[TensorType], result: TensorType, value: Callable[..., Expr]) -> Nest:
+    """The nest of which `value` tells an entry, given its indices and then the inputs."""
+    given, axes = inputs_of(inputs), axes_of(result.sizes)
+    return Nest(given, stored_as(result), axes, value([axis.var for axis in axes], *given))
+
+
+def fold(
+    inputs: Sequence[TensorType],
+    result: TensorType,
+    sizes: Sequence[int],
+    value: Callable[..., Expr],
+    combine: str = "add",
+    finish: Callable[[Expr], Expr] | None = None,
+) -> Nest:
+    """The nest that folds `value` over further axes of these sizes.
+
+    `value` is given the indices of the result, those of the further axes, and then the inputs;
+    `finish` what all came to.
+    """
+    given, axes, over = inputs_of(inputs), axes_of(result.sizes), axes_of(sizes, "r")
+    term = value([axis.var for axis in axes], [axis.var for axis in over], *given)
+    ended = None if finish is None else finish(Total(term.type))
+    return Nest(given, stored_as(result), axes, term, over, combine, ended)
 
 
 def axes_of(sizes: Sequence[int], prefix: str = "i") -> tuple[Axis, ...]:

@@ -1,4 +1,4 @@
-"""numpy under its usual name, imported when something of it is first asked for.
+"""numpy and the forms of kernels, imported when something of them is first asked for.
 
 The language asks operations for types alone, and `fml check` does not wait for numpy. What stands
 at the top of a file of this folder must not ask: annotations are quoted, or `Array` and
@@ -21,7 +21,12 @@ class _Later(ModuleType):
 
 if TYPE_CHECKING:
     import numpy as np
+
+    from fml.engine.kernels import nest as nests
+    from fml.engine.ops import lowering
 else:
     np = _Later("numpy")
+    nests = _Later("fml.engine.kernels.nest")
+    lowering = _Later("fml.engine.ops.lowering")
 
-__all__ = ["np"]
+__all__ = ["lowering", "nests", "np"]

@@ -14,6 +14,8 @@ from fml.engine.ir.types import TensorType
 from fml.engine.ops.scalar import Array, Generator, Scalar
 
 if TYPE_CHECKING:
+    from fml.engine.kernels.loops import Kernel
+    from fml.engine.kernels.nest import Nest
     from fml.engine.ops.build import Value
 
 
@@ -30,6 +32,7 @@ Infer: TypeAlias = Callable[[Sequence[TensorType], Attributes], TensorType]
 Gradient: TypeAlias = Callable[["Value", Call], Sequence["Value | None"]]
 Compute: TypeAlias = Callable[[Sequence[Array], Attributes, TensorType], Array]
 BySample: TypeAlias = Callable[[Sequence[TensorType], Attributes, TensorType, frozenset[int]], bool]
+NestOf: TypeAlias = Callable[[Sequence[TensorType], Attributes, TensorType], "Nest | Kernel"]
 Flops: TypeAlias = Callable[[Sequence[TensorType], Attributes, TensorType], int]
 
 
@@ -65,6 +68,8 @@ class Op:
             and more: `precision.computed` calls it and rounds. Must not write to its inputs; its
             result may be a view of one.
         scalar: what an elementwise operation does to one entry.
+        nest: given definite types, what one entry of the result is, from which kernels are made;
+            or, where entries cannot be told one by one, the kernel (buffers `in0`, ..., `out`).
         reference: dotted name of an independent function of the inputs (`scipy.special.expit`),
             imported by the tests only.
         flops: floating-point operations of one call with definite types.
@@ -90,6 +95,7 @@ class Op:
     gradient: Gradient | None = None
     undifferentiable: str = ""
     scalar: Scalar | None = None
+    nest: NestOf | None = None
     reference: str = ""
     flops: Flops = lambda inputs, attributes, result: 0
     by_sample: BySample | None = None

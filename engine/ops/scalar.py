@@ -83,6 +83,15 @@ class Apply(Scalar):
     operands: tuple[Scalar, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class Named(Scalar):
+    """An expression that has a name: numpy computes it as it stands, an emitter may know better."""
+
+    name: str
+    definition: Scalar
+    operand: Scalar
+
+
 def _power(a: Any, b: Any) -> Any:
     """Whole numbers to negative powers lose their fraction: 1 and -1 stay, all else is 0."""
     if np.result_type(a, b).kind == "f" or np.all(np.greater_equal(b, 0)):
@@ -172,6 +181,8 @@ def _value(e: Scalar, inputs: Sequence[Array], known: dict[int, Any]) -> Any:
             case Apply(function, operands):
                 parts = [_value(operand, inputs, known) for operand in operands]
                 known[id(e)] = functions()[function](*parts)
+            case Named(_, definition):
+                known[id(e)] = _value(definition, inputs, known)
             case _:
                 raise TypeError(f"not an expression: {e!r}")
     return known[id(e)]
@@ -196,4 +207,5 @@ def _parts(expression: Scalar) -> Sequence[Scalar]:
         if id(e) not in found:
             found[id(e)] = e
             stack.extend(e.operands if isinstance(e, Apply) else ())
+            stack.extend((e.definition,) if isinstance(e, Named) else ())
     return list(found.values())

@@ -9,10 +9,21 @@ from typing import TYPE_CHECKING
 
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import BOOL, TensorType
+from fml.engine.kernels.erfcx import ERFCX
 from fml.engine.ops import rules
+from fml.engine.ops.later import lowering, nests
 from fml.engine.ops.record import Array, Call, Generator, Gradient, Op, Sample
 from fml.engine.ops.samples import SHAPES, coin, draw, sample
-from fml.engine.ops.scalar import FIRST, Scalar, applications, apply, arity, evaluate, polynomial
+from fml.engine.ops.scalar import (
+    FIRST,
+    Named,
+    Scalar,
+    applications,
+    apply,
+    arity,
+    evaluate,
+    polynomial,
+)
 
 if TYPE_CHECKING:
     from fml.engine.ops.build import Value
@@ -45,6 +56,15 @@ def elementwise(
     def compute(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
         return evaluate(scalar, inputs, result.dtype)
 
+    def nest(
+        inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+    ) -> "nests.Nest":
+        def value(at: "nests.Indices", *xs: "nests.Input") -> "nests.Expr":
+            entries = [x.broadcast(at) for x in xs]
+            return lowering.lower(scalar, entries, nests.computed_as(result))
+
+        return nests.pull(inputs, result, value)
+
     return Op(
         name=name,
         doc=doc,
@@ -55,6 +75,7 @@ def elementwise(
         gradient=gradient,
         undifferentiable=undifferentiable,
         scalar=scalar,
+        nest=nest,
         reference=reference,
         flops=lambda inputs, attributes, result: cost * rules.entries(result),
         in_place=tuple(range(count)),
@@ -121,25 +142,6 @@ def _erf(x: Scalar) -> Scalar:
     tail = 1 - apply("exp", -(size * size)) * polynomial(t, ERFCX)
     return apply("where", size < 1, near, apply("where", x < 0, -tail, tail))
 
-
-# Powers of t; largest relative error 5e-15, which erf does not feel: 1 - erf(1) = 0.16.
-ERFCX = (
-    0.22142954022993203,
-    0.16189356804102553,
-    0.03856057042517777,
-    0.005588816281823699,
-    0.00019713917780410646,
-    -8.079220411702788e-05,
-    -7.340518471984624e-06,
-    1.9795611892406075e-06,
-    1.6350140585168667e-07,
-    -7.005179579946243e-08,
-    -5.930357287401513e-10,
-    2.6224533350938063e-09,
-    -2.6322487023176456e-10,
-    -7.294473712689449e-11,
-    1.858587527412167e-11,
-)
 
 _TWO_OVER_ROOT_PI = 2 / math.sqrt(math.pi)
 
@@ -219,7 +221,7 @@ SQRT = _unary(
 RSQRT = _unary(
     "rsqrt",
     "1 / sqrt(x).",
-    lambda x: 1 / apply("sqrt", x),
+    lambda x: Named("rsqrt", 1 / apply("sqrt", x), x),
     lambda g, x, y: -0.5 * g * y * y * y,
     domain=(0.1, 5.0),
 )
@@ -268,7 +270,7 @@ ROUND = _unary(
 SIGMOID = _unary(
     "sigmoid",
     "Logistic function 1 / (1 + exp(-x)).",
-    lambda x: 1 / (1 + apply("exp", -x)),
+    lambda x: Named("sigmoid", 1 / (1 + apply("exp", -x)), x),
     lambda g, x, y: g * y * (1 - y),
     domain=(-8.0, 8.0),
     reference="scipy.special.expit",
@@ -276,7 +278,7 @@ SIGMOID = _unary(
 SOFTPLUS = _unary(
     "softplus",
     "log(1 + exp(x)) without overflow.",
-    _softplus,
+    lambda x: Named("softplus", _softplus(x), x),
     lambda g, x, y: g * x.call("sigmoid"),
     domain=(-8.0, 8.0),
     reference="scipy.special.softplus",
@@ -284,7 +286,7 @@ SOFTPLUS = _unary(
 ERF = _unary(
     "erf",
     "Error function.",
-    _erf,
+    lambda x: Named("erf", _erf(x), x),
     lambda g, x, y: g * _TWO_OVER_ROOT_PI * (-(x * x)).call("exp"),
     domain=(-7.0, 7.0),
     reference="scipy.special.erf",

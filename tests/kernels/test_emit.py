@@ -100,8 +100,7 @@ def takes(function: str, element: Element) -> bool:
 
 def rounds_twice(function: str, element: Element, host: Host) -> bool:
     """Whether a product and a sum are rounded each, for want of an instruction for both."""
-    exact = host.fuses or (function == "fma" and element is F32)
-    return function in {"fma", "multiply_add"} and not exact
+    return function == "multiply_add" and element.is_float and not host.fuses
 
 
 @HOST

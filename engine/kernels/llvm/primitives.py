@@ -164,12 +164,40 @@ def _fma(w: Writer, operands: Sequence[Value], element: Element) -> str:
     if w.host.fuses:
         return _intrinsic(w, "fma", *operands)
     if element is Element.F64:
-        return _multiply_add(w, operands, element)
+        return _fma_in_parts(w, operands)
     double = vector("double", operands[0].lanes)
     a, b, c = (w.put(f"fpext {x.typed} to {double}") for x in operands)
     product = w.put(f"fmul {double} {a}, {b}")
     total = w.put(f"fadd {double} {product}, {c}")
     return w.put(f"fptrunc {double} {total} to {operands[0].type}")
+
+
+def _fma_in_parts(w: Writer, operands: Sequence[Value]) -> str:
+    """a b + c from a product and a sum with what rounding took from them (Dekker 1971)."""
+    a, b, c = operands
+
+    def put(word: str, x: str, y: str) -> str:
+        return w.put(f"{word} {a.type} {x}, {y}")
+
+    def halves(x: str) -> tuple[str, str]:
+        splitter = w.spread(number(2.0**27 + 1, Element.F64), a.lanes).text
+        large = put("fmul", splitter, x)
+        high = put("fsub", large, put("fsub", large, x))
+        return high, put("fsub", x, high)
+
+    product = put("fmul", a.text, b.text)
+    (ah, al), (bh, bl) = halves(a.text), halves(b.text)
+    lost = put("fsub", put("fmul", ah, bh), product)
+    for x, y in ((ah, bl), (al, bh), (al, bl)):
+        lost = put("fadd", lost, put("fmul", x, y))
+    total = put("fadd", product, c.text)
+    back = put("fsub", total, product)
+    from_product = put("fsub", product, put("fsub", total, back))
+    from_sum = put("fadd", from_product, put("fsub", c.text, back))
+    found = put("fadd", total, put("fadd", from_sum, lost))
+    # Halves of what is too large are no numbers.
+    odd = put("fcmp uno", found, found)
+    return w.put(f"select {vector('i1', a.lanes)} {odd}, {a.type} {total}, {a.type} {found}")
 
 
 def _multiply_add(w: Writer, operands: Sequence[Value], element: Element) -> str:
