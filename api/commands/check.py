@@ -1,5 +1,6 @@
 """`fml check`: all errors of files, in one of three formats."""
 
+import gc
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -8,6 +9,10 @@ import click
 
 if TYPE_CHECKING:
     from fml.engine.ir.diagnostics import Diagnostic
+
+# A large file leaves 150,000 objects, and they go with the process: passes over all of them for the
+# garbage among them are for those who check many files.
+_OBJECTS = 500_000
 
 
 @click.command("check", short_help="Report all errors of files.")
@@ -27,6 +32,7 @@ def command(ctx: click.Context, files: Sequence[Path], form: str) -> None:
     Data that are there are compared with their declarations: small files whole, of large tables
     the first lines. The exit status is 2 if there is an error in any of the files or their data.
     """
+    gc.set_threshold(_OBJECTS)
     found: list[Diagnostic] = []
     left_out: list[str] = []
     for file in files:

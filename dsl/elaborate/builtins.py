@@ -5,6 +5,7 @@ Most are one operation of the graph; the rest say how arguments become operation
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from math import prod
 from typing import TYPE_CHECKING
 
@@ -65,8 +66,8 @@ class Primitive:
 def _bind(
     s: Session, primitive: Primitive, given: "Sequence[Given]", e: ast.Expression
 ) -> dict[str, "Given"]:
-    names = [p.rstrip("?") for p in primitive.parameters]
     _require_list(s, primitive, given)
+    names = _names(primitive.parameters)
     free = list(names)
     bound: dict[str, Given] = {}
     attempts = Attempts()
@@ -87,10 +88,16 @@ def _bind(
         if key is None:
             break  # one argument too many says it for all of them
     attempts.settle()
-    missing = [p for p in primitive.parameters if not p.endswith("?") and p not in bound]
+    missing = [p for p in free if p in primitive.parameters]
     if missing:
         raise s.report("E0205", f"`{primitive.name}` needs `{missing[0]}`", [e])
     return bound
+
+
+@cache
+def _names(parameters: tuple[str, ...]) -> tuple[str, ...]:
+    """The names of parameters, whether or not they may be left out."""
+    return tuple(parameter.rstrip("?") for parameter in parameters)
 
 
 # Arguments of other languages: how they are called here.

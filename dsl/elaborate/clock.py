@@ -62,16 +62,17 @@ def common_element(values: Sequence[Any_]) -> ElementType:
     found = [v for v in values if isinstance(v, Tensor)]
     if not found:
         return F32
-    first = found[0].type.element
-    if all(v.type.element == first for v in found):
-        return first
-    return next((v.type.element for v in found if not is_of_clock(v.value)), first)
+    elements = [v.type.element for v in found]
+    if elements.count(elements[0]) == len(elements):
+        return elements[0]
+    return next((v.type.element for v in found if not is_of_clock(v.value)), elements[0])
 
 
 def in_element(s: Session, tensor: Tensor, element: ElementType) -> Tensor:
     """Return a scalar of the clock as this floating-point element; any other tensor as it is."""
-    fits = not isinstance(element, Element) or not element.is_float
-    if fits or tensor.type.element == element or not is_of_clock(tensor.value):
+    if tensor.type.element == element or not isinstance(element, Element):
+        return tensor
+    if not element.is_float or not is_of_clock(tensor.value):
         return tensor
     return Tensor(tensor.value.call("cast", element=element))  # pyright: ignore[reportArgumentType]
 

@@ -34,8 +34,8 @@ _UNITS: dict[str, tuple[float, Unit]] = {
 
 def evaluate(s: Session, e: ast.Expression, scope: Scope) -> Any_:
     """Return an expression's value; `POISON` where an error was reported."""
-    builder = s.builder
-    outer, builder.span = builder.span, s.user_span(e.span)
+    builder, span = s.region.builder, e.span
+    outer, builder.span = builder.span, s.user_span(span) if span.source.is_std else span
     try:
         return _evaluators()[type(e)](s, e, scope)
     except Failed:

@@ -89,10 +89,12 @@ def _wanted(left: ElementType, right: ElementType) -> ElementType:
 
 def broadcast_shapes(op: str, inputs: Sequence[TensorType]) -> Dims:
     """Join shapes as NumPy does, but stretch only a literal 1 or missing axes (E0302)."""
-    first = inputs[0].shape
-    if all(type.shape == first for type in inputs[1:]):
-        return first
-    rank = max(type.rank for type in inputs)
+    shapes = [type.shape for type in inputs if type.shape]  # scalars go with every shape
+    if not shapes:
+        return ()
+    if shapes.count(shapes[0]) == len(shapes):
+        return shapes[0]
+    rank = max(map(len, shapes))
     joined: list[Dim] = [ONE] * rank
     owner = [0] * rank
     for place, type in enumerate(inputs):
