@@ -31,7 +31,9 @@ class Summary:
     """What a plan costs, printed as a table: its layers in order, and what a whole step takes.
 
     `sizes` are the numbers of samples that the costs are for, by dimension name. `step_flops`
-    counts one iteration: forward, backward and update, without the blocks under a condition.
+    counts one iteration, `operations` what it computes: forward, backward (with a second forward
+    pass where an optimizer takes the gradient elsewhere) and update, without the blocks under a
+    condition.
     `variables_nbytes` is what outlives a step (parameters, slots, states), `peak_nbytes` the most
     that lives at once within one, by the plan that will be run.
     """
@@ -43,7 +45,7 @@ class Summary:
     trained: int
     forward_flops: int
     step_flops: int
-    nodes: int
+    operations: int
     variables_nbytes: int
     peak_nbytes: int
 
@@ -79,6 +81,7 @@ def summarise(training: Training, split_sizes: Mapping[tuple[str, str], int] = {
     plan = make_plan(optimise(training.step, {**_ONCE, **sizes}), layout)
     layers = _layers(training, step, sizes)
     parameters = _parameters(training)
+    computed = [node for node in step if node.guard is None and _is_computed(node)]
     return Summary(
         training.name,
         layers,
@@ -86,8 +89,8 @@ def summarise(training: Training, split_sizes: Mapping[tuple[str, str], int] = {
         sum(_count(v) for v in parameters),
         sum(_count(v) for v in parameters if v.trained),
         sum(layer.flops for layer in layers),
-        sum(_flops(step, node, sizes) for node in step if node.guard is None),
-        len(step),
+        sum(_flops(step, node, sizes) for node in computed),
+        len(computed),
         layout.nbytes,
         plan.peak,
     )
@@ -101,7 +104,7 @@ def _layers(training: Training, step: Graph, sizes: Mapping[str, int]) -> tuple[
     made: dict[str, list[Node]] = {}
     for node in step:
         if node.phase is Phase.FORWARD:
-            made.setdefault(node.scope, []).extend([node] * (not OPS[node.op].runtime))
+            made.setdefault(node.scope, []).extend([node] * _is_computed(node))
     made |= {scope: [] for scope in counts if scope not in made}
     if "" in made:
         made[""] = made.pop("")  # the plan's own operations, the loss, come after its layers
@@ -111,11 +114,16 @@ def _layers(training: Training, step: Graph, sizes: Mapping[str, int]) -> tuple[
             _last(step, nodes),
             counts.get(scope, 0),
             sum(_flops(step, node, sizes) for node in nodes),
-            sum(_sized(node.type, sizes).nbytes for node in nodes if node.op != "constant"),
+            sum(_sized(node.type, sizes).nbytes for node in nodes),
         )
         for scope, nodes in made.items()
         if nodes or scope in counts
     )
+
+
+def _is_computed(node: Node) -> bool:
+    """Whether a step has anything to do for it."""
+    return not OPS[node.op].runtime and node.op != "constant"
 
 
 def _last(step: Graph, nodes: list[Node]) -> TensorType | None:
@@ -190,13 +198,14 @@ def _totals(summary: Summary) -> list[str]:
     at = f" at {sizes}" if sizes else ""
     frozen = summary.parameters - summary.trained
     parameters = f"{summary.parameters:,} parameter{'' if summary.parameters == 1 else 's'}"
+    step = quantity(summary.step_flops, 1000, "flop")
     variables, peak = (
         quantity(n, 1024, "B") for n in (summary.variables_nbytes, summary.peak_nbytes)
     )
     return [
         parameters + (f", {frozen:,} of them frozen" if frozen else ""),
         f"one forward pass (the table): {quantity(summary.forward_flops, 1000, 'flop')}{at}",
-        f"one step: {quantity(summary.step_flops, 1000, 'flop')} in {summary.nodes:,} operations",
+        f"one step: {step} in {summary.operations:,} operations",
         f"memory of a run: {variables} of parameters, optimizer slots and states,",
         f"  and at most {peak} of values at once within a step",
     ]

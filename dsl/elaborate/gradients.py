@@ -84,7 +84,10 @@ def at_shifted(
 
 
 def _copy(s: Session, root: Value, renamed: dict[int, Value]) -> Value:
-    """Copy what depends on the renamed nodes; random draws keep their keys and stay the same."""
+    """Copy what depends on the renamed nodes; random draws keep their keys and stay the same.
+
+    The copy is computed for its gradient alone, so it is no part of the forward pass.
+    """
     nodes = s.builder.nodes
     needed = sorted(s.builder.nodes.ancestors([root.id]))
     for number in needed:
@@ -92,7 +95,9 @@ def _copy(s: Session, root: Value, renamed: dict[int, Value]) -> Value:
         if number in renamed or not any(i in renamed for i in node.inputs):
             continue
         inputs = tuple(renamed[i].id if i in renamed else i for i in node.inputs)
-        renamed[number] = s.builder.value(nodes.keep(replace(node, inputs=inputs)))
+        phase = Phase.BACKWARD if node.phase is Phase.FORWARD else node.phase
+        copied = replace(node, inputs=inputs, phase=phase)
+        renamed[number] = s.builder.value(nodes.keep(copied))
     return renamed.get(root.id, root)
 
 

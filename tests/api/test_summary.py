@@ -31,6 +31,41 @@ def test_a_dense_network_by_hand() -> None:
     assert summary.variables_nbytes >= 4 * summary.parameters
 
 
+def test_a_gradient_that_is_taken_elsewhere_is_no_forward_pass() -> None:
+    text = """
+        data d = given {{ x: f32[4]; y: f32[3] }}
+        model linear(x: f32[N, D]) -> f32[N, 3] {{ param W: f32[D, 3] ~ zeros; x @ W }}
+        train {{ net = linear(); feed x, y from d.train |> batch(2)
+          minimize loss = sum((net(x) - y)^2); using {}(0.1); stop after 1 epoch }}
+    """
+    plain = fml.loads(text.format("momentum")).summary()
+    ahead = fml.loads(text.format("nesterov")).summary()
+    # A product of [2, 4] and [4, 3]; then differences, squares and their sum, 6 of each.
+    assert ahead.layers == plain.layers
+    assert [layer.flops for layer in ahead.layers] == [2 * 2 * 4 * 3, 6 + 6 + 6]
+    assert [layer.nbytes for layer in ahead.layers] == [4 * 6, 4 * (6 + 6 + 1)]
+    assert ahead.parameters == 4 * 3
+    assert ahead.forward_flops == plain.forward_flops == 48 + 18
+    # Ahead, at w - βm, which is 12 more differences, the product and the differences come again.
+    assert ahead.step_flops == plain.step_flops + 12 + 48 + 6
+    assert ahead.operations == plain.operations + 3
+
+
+def test_a_step_by_hand() -> None:
+    text = """
+        data d = given { x: f32[4]; y: f32[3] }
+        model linear(x: f32[N, D]) -> f32[N, 3] { param W: f32[D, 3] ~ zeros; x @ W }
+        train { net = linear(); feed x, y from d.train |> batch(2)
+          minimize loss = sum((net(x) - y) * stop_gradient(y)); using sgd(0.1); stop after 1 epoch }
+    """
+    summary = fml.loads(text).summary()
+    # Forward: a product of [2, 4] and [4, 3], differences, products, their sum. Backward: 1 at
+    # every place times y, and the product with x transposed, [4, 2] and [2, 3]. Update: rate * g,
+    # and W less it, which is assigned.
+    assert summary.step_flops == (48 + 6 + 6 + 6) + (6 + 2 * 4 * 2 * 3) + (12 + 12)
+    assert summary.operations == 4 + 4 + 3
+
+
 def test_shared_parameters_count_once_and_their_work_twice() -> None:
     text = """
         data d = given { x: f32[4]; y: f32[4] }
