@@ -81,6 +81,10 @@ class VariableStore:
         """Copies of all variables."""
         return {name: self[name] for name in self._views}
 
+    def model(self) -> dict[str, Array]:
+        """Copies of the parameters and the states of layers: what `keep` keeps."""
+        return {name: self[name] for name in self._views if self._variables[name].is_of_model}
+
     def restore(self, values: Mapping[str, Array]) -> None:
         """Set the variables that are given."""
         for name, value in values.items():

@@ -49,9 +49,10 @@ def footprint(
         for name, region in store.layout.regions.items()
         if training.variables[name].is_of_model
     )
-    kept = every if training.keep else 0
-    # A checkpoint is the variables, what is kept, and both as one file before it is written.
-    written = 2 * every + kept if writes_checkpoints else model
+    kept = model if training.keep else 0
+    # A checkpoint is the variables, what is kept, and both as one file before it is written; the
+    # end is a copy of the variables.
+    written = 2 * every + kept if writes_checkpoints else every
     sections = list(sections)
     return Footprint(
         every,

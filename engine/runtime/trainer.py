@@ -228,7 +228,7 @@ class Trainer:
                 figures[log.series.name] = self._logged(log)
         if figures:
             points = tuple(self._point(name, value) for name, value in figures.items())
-            self.record.note(points, self._passed, self.store.snapshot)
+            self.record.note(points, self._passed, self.store.model)
             self.listener.measured(points)
         why = self._stop_reason()
         if ends_epoch:
@@ -317,7 +317,7 @@ class Trainer:
     def _finish(self, why: str, interrupted: bool) -> Outcome:
         if self.checkpoint:
             self._save(self.checkpoint)
-        self.store.restore(_model_part(self.training, self.record.kept))
+        self.store.restore(self.record.kept)
         figures: dict[str, float] = {}
         for measurement in self.measurements:
             figures |= measurement.take(self.moment)
@@ -371,12 +371,9 @@ class Trainer:
                     help="resume with the file, the options, the data and the seed of that run",
                 )
         self.store.restore(checkpoint.variables)
-        self.record.resume(state["record"], checkpoint.kept)
+        # Checkpoints were once written with all variables as those that are kept.
+        kept = {n: v for n, v in checkpoint.kept.items() if self.training.variables[n].is_of_model}
+        self.record.resume(state["record"], kept)
         self.moment = replace(self.moment, step=state["step"])
         self._began = time.monotonic() - state["seconds"]
         self._seconds_before, self._looked = state["seconds_before"], state["looked"]
-
-
-def _model_part(training: Training, values: Mapping[str, Array]) -> dict[str, Array]:
-    """What `keep` keeps: parameters and the states of layers."""
-    return {n: v for n, v in values.items() if training.variables[n].is_of_model}

@@ -114,9 +114,9 @@ class Mean:
 class Record:
     """All that was measured, and what the rules that look back make of it.
 
-    `best` belongs to `keep`, and `kept` are the variables it keeps; `patience` are the rules
-    `stops falling` and `stops rising` with the best value of each. `of_step` are the values that
-    the latest step gave to logs.
+    `best` belongs to `keep`, and `kept` are the parameters and states it keeps; `patience` are the
+    rules `stops falling` and `stops rising` with the best value of each. `of_step` are the values
+    that the latest step gave to logs.
     """
 
     def __init__(self, training: Training) -> None:
@@ -143,9 +143,9 @@ class Record:
         self,
         points: Sequence[Point],
         passed: Callable[[Duration], float],
-        variables: Callable[[], dict[str, Array]],
+        model: Callable[[], dict[str, Array]],
     ) -> None:
-        """Take figures; `passed` says how much of a unit has passed, `variables` copies them."""
+        """Take figures; `passed` says how much of a unit has passed, `model` copies the model."""
         self.history += points
         for point in points:
             self.latest[point.series] = point.value
@@ -154,7 +154,7 @@ class Record:
                     best.offer(point.value, passed(rule.within))
             watched = self.keep is not None and point.series == self.keep.series
             if watched and self.best.offer(point.value, point.step):
-                self.kept = variables()
+                self.kept = model()
 
     def stalled(self, passed: Callable[[Duration], float]) -> StopPatience | None:
         """Return a rule whose series has not become better for as long as it says."""

@@ -79,6 +79,30 @@ def test_a_run_grows_by_what_was_said(model: str, shape: tuple[int, ...], tmp_pa
     assert grown <= 1.05 * said + 16 * MIB
 
 
+def test_what_is_kept_is_the_model_without_its_slots() -> None:
+    text = """
+data points = given { x: f32[3]; y: f32 }
+model net(x: f32[N, D]) -> f32[N] { param w: f32[D] ~ ones; x @ w }
+train {
+  net = net()
+  feed x, y from points.train |> batch(6)
+  minimize loss = mse(net(x), y)
+  using adam(0.1)
+  keep lowest train.loss
+  stop after 3 epochs
+}"""
+    data = {"points": {"train": points(20)}}
+    copies: list[int] = []
+    for plan in (text, text.replace("keep lowest train.loss", "")):
+        trainer = Trainer(lowered(plan), data, NullBackend(), 0)
+        copies.append(trainer.footprint().copies)
+        variables = trainer.footprint().variables
+    assert copies[0] - copies[1] == 4 * 3
+    # Adam's count and two slots; the places of variables begin at multiples of 64 bytes.
+    assert variables == 4 * 64
+    assert copies[1] == 3 * variables  # two steps back, and the end
+
+
 def test_what_is_said_is_what_is_allocated() -> None:
     """Every byte that a backend hands out during a run is in the sum."""
     handed: list[int] = []

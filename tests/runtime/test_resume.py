@@ -99,6 +99,26 @@ def test_a_resumed_run_goes_on_by_the_clock(
     assert resumed.progress.seconds == whole.progress.seconds == 13
 
 
+def test_what_a_checkpoint_keeps_is_the_model(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    run(7, checkpoint=path)
+    written = read_checkpoint(path)
+    model = {name for name, v in lowered(TEXT.format(steps=7)).variables.items() if v.is_of_model}
+    assert written.kept.keys() == model
+    assert model < written.variables.keys()
+
+
+def test_a_checkpoint_that_keeps_the_slots_goes_on_alike(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    run(7, checkpoint=path)
+    written = read_checkpoint(path)
+    spoilt = {name: np.full_like(value, 7) for name, value in written.variables.items()}
+    older = Checkpoint(written.variables, {**spoilt, **written.kept}, written.state)
+    once, now = run(14, resume=older), run(14, resume=written)
+    for name, value in now.variables.items():
+        np.testing.assert_array_equal(once.variables[name], value, err_msg=name)
+
+
 def test_a_checkpoint_reads_back(tmp_path: Path) -> None:
     path = tmp_path / "a" / "c.safetensors"
     variables = {"net.w": np.arange(3, dtype=np.float32), "n": np.asarray(7, np.int32)}
