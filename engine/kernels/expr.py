@@ -207,6 +207,12 @@ def index(value: int) -> Const:
     return Const(value, INDEX)
 
 
+def limits(element: Element) -> tuple[int, int]:
+    """The least and the largest number of an integer element."""
+    width = {Element.U8: 8, Element.I32: 32, INDEX: 64}[element]
+    return (0, 255) if element is Element.U8 else (-(1 << (width - 1)), (1 << (width - 1)) - 1)
+
+
 def lifted(operand: Operand, like: Expr) -> Expr:
     """An operand; a number becomes a constant of the element of the other."""
     return operand if isinstance(operand, Expr) else Const(operand, like.type)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fml.engine.ir.types import Element
-from fml.engine.kernels.expr import INDEX, Buffer, Expr, Local, Operand, Var, index
+from fml.engine.kernels.expr import INDEX, Buffer, Expr, Local, Operand, Var, index, limits
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,8 +124,4 @@ def identity(combine: str, element: Element) -> float:
     value = IDENTITIES[combine]
     if element.is_float or abs(value) <= 1:
         return value
-    limits = {Element.I32: 31, INDEX: 63}
-    if element is Element.U8:
-        return 255 if value > 0 else 0
-    reach = 1 << limits[element]
-    return reach - 1 if value > 0 else -reach
+    return limits(element)[value > 0]

@@ -5,12 +5,12 @@ expression of one nest where another reads it is what fusion does.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TypeAlias
 
 from fml.engine.ir.types import Element, Label, TensorType
 from fml.engine.kernels import expr
-from fml.engine.kernels.expr import INDEX, Apply, Expr, Load, Var, index, wide
+from fml.engine.kernels.expr import INDEX, Apply, Buffer, Expr, Load, Var, index, wide
 
 
 @dataclass(frozen=True, slots=True)
@@ -122,29 +122,58 @@ def computed_as(type: TensorType) -> Element:
     return wide(stored_as(type))
 
 
-def pull(inputs: Sequence[TensorType], result: TensorType, value: Callable[..., Expr]) -> Nest:
-    """The nest of which `value` tells an entry, given its indices and then the inputs."""
-    given, axes = inputs_of(inputs), axes_of(result.sizes)
+def pull(
+    inputs: Sequence[TensorType],
+    result: TensorType,
+    value: Callable[..., Expr],
+    sizes: Sequence[int] | None = None,
+) -> Nest:
+    """The nest of which `value` tells an entry, given its indices and then the inputs.
+
+    `sizes`, where given, are the result's with an axis taken apart.
+    """
+    given, axes = inputs_of(inputs), axes_of(result.sizes if sizes is None else sizes)
     return Nest(given, stored_as(result), axes, value([axis.var for axis in axes], *given))
 
 
 def fold(
     inputs: Sequence[TensorType],
     result: TensorType,
-    sizes: Sequence[int],
+    reach: Sequence[int],
     value: Callable[..., Expr],
     combine: str = "add",
     finish: Callable[[Expr], Expr] | None = None,
+    sizes: Sequence[int] | None = None,
 ) -> Nest:
-    """The nest that folds `value` over further axes of these sizes.
+    """The nest that folds `value` over further axes, of the sizes `reach`.
 
     `value` is given the indices of the result, those of the further axes, and then the inputs;
-    `finish` what all came to.
+    `finish` what all came to. `sizes`, where given, are the result's with an axis taken apart.
     """
-    given, axes, over = inputs_of(inputs), axes_of(result.sizes), axes_of(sizes, "r")
-    term = value([axis.var for axis in axes], [axis.var for axis in over], *given)
-    ended = None if finish is None else finish(Total(term.type))
-    return Nest(given, stored_as(result), axes, term, over, combine, ended)
+    over = axes_of(reach, "r")
+    within = [axis.var for axis in over]
+    one = pull(inputs, result, lambda at, *xs: value(at, within, *xs), sizes)
+    ended = None if finish is None else finish(Total(one.value.type))
+    return replace(one, over=over, combine=combine, finish=ended)
+
+
+def rolled(inputs: Sequence[TensorType], result: TensorType, axis: int, shift: int) -> Nest:
+    """The entries along an axis, `shift` places further, those from the end at the beginning."""
+    size = result.sizes[axis]
+    back = shift % max(size, 1)
+
+    def value(at: Indices, x: Input) -> Expr:
+        i = at[axis]
+        before = expr.select(i < back, i + (size - back), i - back)
+        return x(*at[:axis], before, *at[axis + 1 :])
+
+    return pull(inputs, result, value)
+
+
+def buffers_for(inputs: Sequence[TensorType], result: TensorType) -> tuple[Buffer, ...]:
+    """The buffers of an operation's kernel: `in0`, `in1`, ..., `out`."""
+    given = (Buffer(f"in{n}", stored_as(type)) for n, type in enumerate(inputs))
+    return (*given, Buffer("out", stored_as(result)))
 
 
 def axes_of(sizes: Sequence[int], prefix: str = "i") -> tuple[Axis, ...]:
@@ -237,3 +266,16 @@ def parts_of(e: Expr) -> list[Expr]:
 
     rewritten(e, note)
     return list(found.values())
+
+
+def loads_for_reads(e: Expr, inputs: Sequence[Input], buffers: Sequence[Buffer]) -> Expr:
+    """An expression over entries of buffers instead of inputs."""
+
+    def lower(part: Expr) -> Expr | None:
+        if not isinstance(part, Read):
+            return None
+        at = part.flat or row_major(part.indices, inputs[part.place].sizes)
+        guard = None if part.guard is None else rewritten(part.guard, lower)
+        return Load(buffers[part.place], rewritten(at, lower), guard, part.otherwise)
+
+    return rewritten(e, lower)

@@ -26,7 +26,15 @@ from fml.engine.kernels.loops import (
     Statement,
     Store,
 )
-from fml.engine.kernels.nest import Axis, Nest, Read, Total, parts_of, rewritten, row_major
+from fml.engine.kernels.nest import (
+    Axis,
+    Nest,
+    Total,
+    loads_for_reads,
+    parts_of,
+    rewritten,
+    row_major,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +72,7 @@ def _innermost(nest: Nest, loops: _Loops, lanes: int) -> tuple[tuple[Statement, 
     body = folding(loops.over, (), (total,), lanes if along_rows else 1)
     made: Expr = total.local
     if nest.finish is not None:
-        finish = loads_for_reads(nest.finish, nest, loops.buffers)
+        finish = loads_for_reads(nest.finish, nest.inputs, loops.buffers)
         made = rewritten(finish, lambda part: total.local if isinstance(part, Total) else None)
     return (*body, Store(out, loops.out, made)), along_rows
 
@@ -80,22 +88,9 @@ def buffers_of(nest: Nest) -> tuple[Buffer, ...]:
 
 def _lowered(nest: Nest) -> _Loops:
     buffers = buffers_of(nest)
-    value = loads_for_reads(nest.value, nest, buffers)
+    value = loads_for_reads(nest.value, nest.inputs, buffers)
     out = row_major([axis.var for axis in nest.axes], nest.sizes)
     return _Loops(buffers, nest.axes, nest.over, out, value)
-
-
-def loads_for_reads(e: Expr, nest: Nest, buffers: Sequence[Buffer]) -> Expr:
-    """An expression over entries of buffers instead of inputs."""
-
-    def lower(part: Expr) -> Expr | None:
-        if not isinstance(part, Read):
-            return None
-        at = part.flat or row_major(part.indices, nest.inputs[part.place].sizes)
-        guard = None if part.guard is None else rewritten(part.guard, lower)
-        return Load(buffers[part.place], rewritten(at, lower), guard, part.otherwise)
-
-    return rewritten(e, lower)
 
 
 def _collapsed(loops: _Loops) -> _Loops:

@@ -10,7 +10,7 @@ from fml.engine.ir.graph import Attribute, Attributes
 from fml.engine.ir.types import ElementType, TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.geometry import NO_PADDING, Geometry
-from fml.engine.ops.later import np
+from fml.engine.ops.later import nests, np
 from fml.engine.ops.record import Array, Call, Generator, Op, OpTypeError, Sample
 from fml.engine.ops.samples import draw, sample
 
@@ -186,6 +186,74 @@ def _groups(channels: int, units: int, attributes: Attributes) -> Iterator[tuple
         )
 
 
+# --- nests ---------------------------------------------------------------------------------------
+#
+# Channels and units are taken apart into group and number within it, so that no index is a quotient.
+
+
+def _conv_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    geometry, (*window, each, _) = _window(attributes, inputs[1])
+    groups, units = _grouped(attributes, result.sizes[3])
+
+    def value(
+        at: "nests.Indices", over: "nests.Indices", x: "nests.Input", w: "nests.Input"
+    ) -> "nests.Expr":
+        (*place, group, unit), (i, j, channel) = at, over
+        met = geometry.met(x, (*place, group * each + channel), (i, j))
+        return met * w(i, j, channel, group * units + unit)
+
+    sizes = (*result.sizes[:3], groups, units)
+    return nests.fold(inputs, result, (*window, each), value, sizes=sizes)
+
+
+def _input_gradient_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    geometry, (*window, each, _) = _window(attributes, inputs[1])
+    groups, units = _grouped(attributes, inputs[1].sizes[3])
+    places = inputs[0].sizes[1:3]
+
+    def value(
+        at: "nests.Indices", over: "nests.Indices", g: "nests.Input", w: "nests.Input"
+    ) -> "nests.Expr":
+        (*pixel, group, channel), (i, j, number) = at, over
+        place, there_is = geometry.meeting(places, pixel, (i, j))
+        unit = group * units + number
+        return g(pixel[0], *place, unit, guard=there_is) * w(i, j, channel, unit)
+
+    sizes = (*result.sizes[:3], groups, each)
+    return nests.fold(inputs, result, (*window, units), value, sizes=sizes)
+
+
+def _weight_gradient_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    geometry, (*window, each, _) = _window(attributes, result)
+    groups, units = _grouped(attributes, result.sizes[3])
+
+    def value(
+        at: "nests.Indices", over: "nests.Indices", x: "nests.Input", g: "nests.Input"
+    ) -> "nests.Expr":
+        i, j, channel, group, number = at
+        met = geometry.met(x, (*over, group * each + channel), (i, j))
+        return met * g(*over, group * units + number)
+
+    sizes = (*window, each, groups, units)
+    return nests.fold(inputs, result, inputs[1].sizes[:3], value, sizes=sizes)
+
+
+def _window(attributes: Attributes, kernel: TensorType) -> tuple[Geometry, tuple[int, ...]]:
+    return Geometry.of(attributes, kernel.sizes[:2]), kernel.sizes
+
+
+def _grouped(attributes: Attributes, units: int) -> tuple[int, int]:
+    """How many groups there are, and how many units in each."""
+    groups = rules.as_int(attributes["groups"])
+    return groups, units // groups
+
+
 # --- gradients -----------------------------------------------------------------------------------
 
 
@@ -267,6 +335,7 @@ CONV = Op(
     "groups) -> float[N, H', W', F]",
     infer=_infer_conv,
     compute=_conv,
+    nest=_conv_nest,
     samples=_conv_samples,
     gradient=_conv_gradient,
     by_sample=rules.by_first(0),
@@ -282,6 +351,7 @@ CONV_INPUT_GRADIENT = Op(
     "groups, shape) -> float[N, H, W, C]",
     infer=_infer_input_gradient,
     compute=_input_gradient,
+    nest=_input_gradient_nest,
     samples=_input_gradient_samples,
     gradient=_input_gradient_gradient,
     by_sample=rules.by_first(0),
@@ -296,6 +366,7 @@ CONV_WEIGHT_GRADIENT = Op(
     "shape) -> float[kh, kw, C/groups, F]",
     infer=_infer_weight_gradient,
     compute=_weight_gradient,
+    nest=_weight_gradient_nest,
     samples=_weight_gradient_samples,
     gradient=_weight_gradient_gradient,
     flops=lambda inputs, attributes, result: (

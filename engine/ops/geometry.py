@@ -7,7 +7,7 @@ from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import TensorType
 from fml.engine.ops import rules
-from fml.engine.ops.later import np
+from fml.engine.ops.later import expr, nests, np
 from fml.engine.ops.record import Array, OpTypeError
 
 NO_PADDING = ((0, 0), (0, 0))
@@ -89,3 +89,80 @@ class Geometry:
     def _met(self, axis: int, tap: int, places: Sequence[int]) -> slice:
         start, stride = tap * self.dilation[axis], self.stride[axis]
         return slice(start, start + (places[axis] - 1) * stride + 1, stride)
+
+    # --- in nests -------------------------------------------------------------------------------
+
+    def met(
+        self,
+        image: "nests.Input",
+        at: "Sequence[nests.Expr]",
+        tap: "Sequence[nests.Expr]",
+        otherwise: float = 0.0,
+        when: "nests.Expr | None" = None,
+    ) -> "nests.Read":
+        """What entry `tap` of the window at a place [n, y, x, channel] meets of an image.
+
+        `otherwise` in the padding, and where the condition `when` does not hold.
+        """
+        number, *places, channel = at
+        found: list[nests.Expr] = []
+        asked = [] if when is None else [when]
+        for axis, (place, entry) in enumerate(zip(places, tap, strict=True)):
+            before, after = rules.as_ints(self.padding[axis])
+            i = place * self.stride[axis] + entry * self.dilation[axis] - before
+            asked += [i >= 0] if before else []
+            asked += [i < image.sizes[axis + 1]] if after else []
+            found.append(i)
+        return image(number, *found, channel, guard=expr.every(asked), otherwise=otherwise)
+
+    def meeting(
+        self,
+        places: Sequence[int],
+        at: "Sequence[nests.Expr]",
+        tap: "Sequence[nests.Expr]",
+    ) -> "tuple[list[nests.Expr], nests.Expr | None]":
+        """The place [y, x] whose window meets pixel [n, y, x, channel] with entry `tap`.
+
+        The condition says whether there is one among so many places.
+        """
+        found: list[nests.Expr] = []
+        asked: list[nests.Expr] = []
+        for axis, (pixel, entry) in enumerate(zip(at[1:3], tap, strict=True)):
+            stride = self.stride[axis]
+            reached = pixel + rules.as_int(self.padding[axis][0]) - entry * self.dilation[axis]
+            asked += [reached >= 0, reached < places[axis] * stride]
+            asked += [(reached % stride).equals(0)] if stride > 1 else []
+            found.append(reached // stride)
+        return found, expr.every(asked)
+
+    @property
+    def covers(self) -> tuple[int, ...]:
+        """How many windows meet a pixel at most, along height and width; without dilation."""
+        return tuple(
+            -(-rules.as_int(size) // stride)
+            for size, stride in zip(self.size, self.stride, strict=True)
+        )
+
+    def covering(
+        self,
+        places: Sequence[int],
+        images: Sequence[int],
+        at: "Sequence[nests.Expr]",
+        number: "Sequence[nests.Expr]",
+    ) -> "tuple[list[nests.Expr], nests.Expr | None]":
+        """The place [y, x] of one of the windows that meet pixel [n, y, x, channel], by number.
+
+        The condition says whether there is one; sizes are those of the places and of the images.
+        """
+        found: list[nests.Expr] = []
+        asked: list[nests.Expr] = []
+        for axis, (pixel, back) in enumerate(zip(at[1:3], number, strict=True)):
+            size, stride = rules.as_int(self.size[axis]), self.stride[axis]
+            reached = pixel + rules.as_int(self.padding[axis][0])
+            place = reached // stride - back
+            most = (images[axis] - 1 + rules.as_int(self.padding[axis][0])) // stride
+            asked += [place >= 0] if self.covers[axis] > 1 else []
+            asked += [place < places[axis]] if most >= places[axis] else []
+            asked += [reached - place * stride < size] if size % stride else []
+            found.append(place)
+        return found, expr.every(asked)

@@ -1,5 +1,6 @@
 """Choosing entries by number: take and what undoes it, one-hot vectors, the largest entries."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,8 @@ from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import F32, Element, Label, TensorType
 from fml.engine.ops import rules
-from fml.engine.ops.later import np
+from fml.engine.ops.later import along, expr, loops, nests, np
+from fml.engine.ops.precision import NARROW
 from fml.engine.ops.record import Array, Call, Generator, Op, OpTypeError, Sample
 from fml.engine.ops.samples import draw, labels, sample, whole
 
@@ -32,6 +34,27 @@ def _take(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -
     if x.shape[axis] == 0:
         return np.zeros(result.sizes, result.dtype)
     return np.asarray(np.take(x, indices, axis, mode="clip"))
+
+
+def _take_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    axis = rules.as_int(attributes["axis"])
+    end = axis + inputs[1].rank
+    size = inputs[0].sizes[axis]
+
+    def value(at: "nests.Indices", x: "nests.Input", indices: "nests.Input") -> "nests.Expr":
+        if size == 0:
+            return expr.constant(0, nests.computed_as(result))
+        return x(*at[:axis], _inside(indices(*at[axis:end]), size), *at[end:])
+
+    return nests.pull(inputs, result, value)
+
+
+def _inside(number: "nests.Expr", size: int) -> "nests.Expr":
+    """The place of an entry that a number chooses: the nearest inside."""
+    place = expr.convert(number, expr.INDEX)
+    return expr.minimum(expr.maximum(place, 0), size - 1)
 
 
 def _taken_by_sample(
@@ -72,6 +95,43 @@ def _take_adjoint(inputs: Sequence[Array], attributes: Attributes, result: Tenso
     return total.reshape(sizes)
 
 
+def _take_adjoint_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest | loops.Kernel":
+    axis, indices = rules.as_int(attributes["axis"]), inputs[1]
+    if result.element in NARROW:
+        # Sums must not be rounded in between, and so each entry looks for what belongs to it.
+        def value(
+            at: "nests.Indices", over: "nests.Indices", g: "nests.Input", indices: "nests.Input"
+        ) -> "nests.Expr":
+            here = _inside(indices(*over), result.sizes[axis]).equals(at[axis])
+            return g(*at[:axis], *over, *at[axis + 1 :], guard=here)
+
+        return nests.fold(inputs, result, indices.sizes, value)
+    return _added_up(inputs, axis, result)
+
+
+def _added_up(inputs: Sequence[TensorType], axis: int, result: TensorType) -> "loops.Kernel":
+    """The entries of g added to zeros, one index after another."""
+    g, indices, out = nests.buffers_for(inputs, result)
+    sizes, count = result.sizes, rules.entries(inputs[1])
+    before, size, inner = math.prod(sizes[:axis]), sizes[axis], math.prod(sizes[axis + 1 :])
+    o, k, i, chosen = (expr.Var(name) for name in ("o", "k", "i", "chosen"))
+    to = (o * size + chosen) * inner + i
+    total = expr.Load(out, to) + expr.Load(g, (o * count + k) * inner + i)
+    zeros = loops.loop(
+        "i", size * inner,
+        [loops.Store(out, o * (size * inner) + i, expr.constant(0, nests.computed_as(result)))],
+        i, along.LANES,
+    )  # fmt: skip
+    one = (
+        loops.Let(chosen, _inside(expr.Load(indices, k), size)),
+        loops.loop("i", inner, [loops.Store(out, to, total)], i, along.LANES if inner > 1 else 1),
+    )
+    body = (zeros, loops.loop("k", count, one, k))
+    return loops.Kernel("take_adjoint", (g, indices, out), (loops.loop("o", before, body, o),))
+
+
 def _take_adjoint_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
     return g.call("take", call.inputs[1], axis=call.attributes["axis"]), None
 
@@ -88,6 +148,16 @@ def _infer_one_hot(inputs: Sequence[TensorType], attributes: Attributes) -> Tens
 def _one_hot(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
     classes = np.arange(result.sizes[-1])
     return np.equal(inputs[0][..., np.newaxis], classes).astype(result.dtype)
+
+
+def _one_hot_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    def value(at: "nests.Indices", x: "nests.Input") -> "nests.Expr":
+        hit = x(*at[:-1]).equals(expr.convert(at[-1], Element.I32))
+        return expr.convert(hit, nests.computed_as(result))
+
+    return nests.pull(inputs, result, value)
 
 
 def _take_samples(rng: Generator) -> Sequence[Sample]:
@@ -139,6 +209,13 @@ def _top_k(inputs: Sequence[Array], attributes: Attributes, result: TensorType) 
     return np.take(downwards, np.arange(k), axis).astype(result.dtype)
 
 
+def _top_k_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "loops.Kernel":
+    axis, k = rules.as_int(attributes["axis"]), rules.as_int(attributes["k"])
+    return along.largest(inputs[0], axis, k, result)
+
+
 def _top_k_samples(rng: Generator) -> Sequence[Sample]:
     cases = (((5,), 0, 2), ((3, 5), 1, 5), ((4, 3), 0, 1), ((0, 3), 1, 2), ((3, 2), 1, 0))
     return [sample([draw(rng, sizes)], {"axis": axis, "k": Dim.of(k)}) for sizes, axis, k in cases]
@@ -150,6 +227,7 @@ TAKE = Op(
     signature="(x: any[...], indices: index[...], axis) -> any[...]",
     infer=_infer_take,
     compute=_take,
+    nest=_take_nest,
     samples=_take_samples,
     gradient=_take_gradient,
     by_sample=_taken_by_sample,
@@ -160,6 +238,7 @@ TAKE_ADJOINT = Op(
     signature="(g: number[...], indices: index[...], axis, size) -> number[...]",
     infer=_infer_take_adjoint,
     compute=_take_adjoint,
+    nest=_take_adjoint_nest,
     samples=_take_adjoint_samples,
     gradient=_take_adjoint_gradient,
     flops=lambda inputs, attributes, result: rules.entries(inputs[0]),
@@ -170,6 +249,7 @@ ONE_HOT = Op(
     signature="(y: label[K][...], element) -> element[..., K]",
     infer=_infer_one_hot,
     compute=_one_hot,
+    nest=_one_hot_nest,
     samples=_one_hot_samples,
     undifferentiable="its input is a class number",
     by_sample=rules.by_first(0),
@@ -181,6 +261,7 @@ TOP_K = Op(
     signature="(x: number[..., K], axis, k) -> label[K][..., k]",
     infer=_infer_top_k,
     compute=_top_k,
+    nest=_top_k_nest,
     samples=_top_k_samples,
     undifferentiable="its result is a class number",
     by_sample=rules.by_other_axes,

@@ -22,11 +22,19 @@ class _Later(ModuleType):
 if TYPE_CHECKING:
     import numpy as np
 
+    from fml.engine.kernels import along, expr, loops
     from fml.engine.kernels import nest as nests
-    from fml.engine.ops import lowering
+    from fml.engine.ops import lowering, max_pool_nests, philox_nest
 else:
     np = _Later("numpy")
+    along = _Later("fml.engine.kernels.along")
+    expr = _Later("fml.engine.kernels.expr")
+    loops = _Later("fml.engine.kernels.loops")
     nests = _Later("fml.engine.kernels.nest")
     lowering = _Later("fml.engine.ops.lowering")
+    max_pool_nests = _Later("fml.engine.ops.max_pool_nests")
+    philox_nest = _Later("fml.engine.ops.philox_nest")
 
-__all__ = ["lowering", "nests", "np"]
+__all__ = [
+    "along", "expr", "loops", "lowering", "max_pool_nests", "nests", "np", "philox_nest",
+]  # fmt: skip

@@ -12,14 +12,15 @@ from fml.engine.ir.training import LEARNERS
 from fml.engine.ir.types import Element, TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.adjoint import chosen, size_of
-from fml.engine.ops.later import np
+from fml.engine.ops.later import nests, np
 from fml.engine.ops.record import Array, Call, Generator, Op, Sample
 from fml.engine.ops.samples import draw
 
 if TYPE_CHECKING:
     from fml.engine.ops.build import Value
 
-_KINDS = ("sum", "mean", "min", "max")  # as numpy calls them
+# As numpy calls them, and what they fold by.
+_KINDS = {"sum": "add", "mean": "add", "min": "minimum", "max": "maximum"}
 
 
 def _infer_reduce(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
@@ -38,6 +39,20 @@ def _reduce(inputs: Sequence[Array], attributes: Attributes, result: TensorType)
     return np.asarray(reduce(inputs[0], axis=0), result.dtype)
 
 
+def _reduce_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    kind, learners = rules.text(attributes, "kind"), inputs[0].sizes[0]
+    return nests.fold(
+        inputs,
+        result,
+        (learners,),
+        lambda at, over, x: x(*over, *at),
+        _KINDS[kind],
+        finish=(lambda total: total / float(learners)) if kind == "mean" else None,
+    )
+
+
 def _reduce_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
     """The same for every learner; of an extreme, shared by those who attain it."""
     (x,), kind = call.inputs, rules.text(call.attributes, "kind")
@@ -51,6 +66,12 @@ def _reduce_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
 
 def _roll(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
     return np.roll(inputs[0], rules.as_int(attributes["shift"]), axis=0)
+
+
+def _roll_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    return nests.rolled(inputs, result, 0, rules.as_int(attributes["shift"]))
 
 
 def _roll_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
@@ -73,6 +94,7 @@ LEARNERS_REDUCE = Op(
     signature="(x: number[...], kind) -> number[...]",
     infer=_infer_reduce,
     compute=_reduce,
+    nest=_reduce_nest,
     samples=lambda rng: [s for kind in _KINDS for s in _stacked(rng, {"kind": kind})],
     gradient=_reduce_gradient,
     flops=lambda inputs, attributes, result: rules.entries(result),
@@ -85,6 +107,7 @@ LEARNERS_ROLL = Op(
     signature="(x: any[...], shift) -> any[...]",
     infer=lambda inputs, attributes: inputs[0],
     compute=_roll,
+    nest=_roll_nest,
     samples=lambda rng: [s for shift in (0, 1, -2) for s in _stacked(rng, {"shift": shift})],
     gradient=_roll_gradient,
     across_learners=True,

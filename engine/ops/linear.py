@@ -7,7 +7,7 @@ from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.adjoint import reshaped
-from fml.engine.ops.later import np
+from fml.engine.ops.later import nests, np
 from fml.engine.ops.record import Array, Call, Generator, Op, OpTypeError, Sample
 from fml.engine.ops.rules import ONE
 from fml.engine.ops.samples import draw, sample
@@ -43,6 +43,22 @@ def _matmul(inputs: Sequence[Array], attributes: Attributes, result: TensorType)
             product = np.matmul(a.reshape(-1, a.shape[-1]), b)
             return np.asarray(product, result.dtype).reshape(result.sizes)
         return np.asarray(np.matmul(a, b), result.dtype)
+
+
+def _matmul_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    a, b = inputs
+
+    def value(
+        at: "nests.Indices", over: "nests.Indices", x: "nests.Input", y: "nests.Input"
+    ) -> "nests.Expr":
+        if b.rank == 1:
+            return x(*at, *over) * y(*over)
+        *row, column = at
+        return x(*row, *over) * y(*row[: b.rank - 2], *over, column)
+
+    return nests.fold(inputs, result, a.sizes[-1:], value)
 
 
 def _swap(x: "Value") -> "Value":
@@ -100,6 +116,7 @@ MATMUL = Op(
     signature="(a: number[..., M, K], b: number[..., K, N]) -> number[..., M, N]",
     infer=_infer_matmul,
     compute=_matmul,
+    nest=_matmul_nest,
     samples=_samples,
     gradient=_matmul_gradient,
     reference="numpy.matmul",

@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 else:
     Words = Any  # as `Array` in `scalar.py`
 
-_MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
-_WEYL = (0x9E3779B9, 0xBB67AE85)
+MULTIPLIERS = (0xD2511F53, 0xCD9E8D57)
+WEYL = (0x9E3779B9, 0xBB67AE85)
 _MASK = 0xFFFFFFFF
-_ROUNDS = 10
+ROUNDS = 10
 
 
 def philox(counter: Words, key: tuple[int, int]) -> Words:
     """Scramble counters [..., 4] under a key of two 32-bit words."""
     c0, c1, c2, c3 = (counter[..., i].astype(np.uint32) for i in range(4))
     k0, k1 = key
-    for _ in range(_ROUNDS):
-        high0, low0 = _multiply(_MULTIPLIERS[0], c0)
-        high1, low1 = _multiply(_MULTIPLIERS[1], c2)
+    for _ in range(ROUNDS):
+        high0, low0 = _multiply(MULTIPLIERS[0], c0)
+        high1, low1 = _multiply(MULTIPLIERS[1], c2)
         c0, c1, c2, c3 = high1 ^ c1 ^ np.uint32(k0), low1, high0 ^ c3 ^ np.uint32(k1), low0
-        k0, k1 = (k0 + _WEYL[0]) & _MASK, (k1 + _WEYL[1]) & _MASK
+        k0, k1 = (k0 + WEYL[0]) & _MASK, (k1 + WEYL[1]) & _MASK
     return np.stack((c0, c1, c2, c3), axis=-1)
 
 

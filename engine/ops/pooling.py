@@ -1,5 +1,6 @@
 """Pooling of images (channels last): sums and maxima of windows, with gradients to any order."""
 
+import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
@@ -7,8 +8,8 @@ from fml.engine.ir.graph import Attribute, Attributes
 from fml.engine.ir.types import TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.geometry import NO_PADDING, Geometry
-from fml.engine.ops.later import np
-from fml.engine.ops.record import Array, Call, Generator, Infer, Op, OpTypeError, Sample
+from fml.engine.ops.later import max_pool_nests, nests, np
+from fml.engine.ops.record import Array, Call, Generator, Infer, NestOf, Op, OpTypeError, Sample
 from fml.engine.ops.samples import draw, sample
 
 if TYPE_CHECKING:
@@ -46,6 +47,22 @@ def _require(op: str, wanted: TensorType, found: TensorType, place: int) -> None
         raise OpTypeError("E0308", message, (place,), "give what the pooling gave")
 
 
+def _over_windows(combine: str, otherwise: float) -> NestOf:
+    """Fold the entries of every window; padding counts as `otherwise`."""
+
+    def nest(
+        inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+    ) -> "nests.Nest":
+        geometry, size = _geometry(attributes), rules.as_ints(attributes["size"])
+
+        def value(at: "nests.Indices", tap: "nests.Indices", x: "nests.Input") -> "nests.Expr":
+            return geometry.met(x, at, tap, otherwise)
+
+        return nests.fold(inputs, result, size, value, combine)
+
+    return nest
+
+
 # --- sums ----------------------------------------------------------------------------------------
 
 
@@ -76,6 +93,18 @@ def _adjoint(inputs: Sequence[Array], attributes: Attributes, result: TensorType
     for _, _, met in geometry.taps(g.shape[1:3]):
         room[met] += g
     return room[geometry.inside(result.sizes)]
+
+
+def _adjoint_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    geometry, places, images = _geometry(attributes), inputs[0].sizes[1:3], result.sizes[1:3]
+
+    def value(at: "nests.Indices", number: "nests.Indices", g: "nests.Input") -> "nests.Expr":
+        place, there_is = geometry.covering(places, images, at, number)
+        return g(at[0], *place, at[3], guard=there_is)
+
+    return nests.fold(inputs, result, geometry.covers, value)
 
 
 def _adjoint_gradient(h: "Value", call: Call) -> Gradients:
@@ -210,6 +239,7 @@ WINDOW_SUM = Op(
     signature="(x: float[N, H, W, C], size, stride, padding) -> float[N, H', W', C]",
     infer=_infer_pool("window_sum"),
     compute=_window_sum,
+    nest=_over_windows("add", 0.0),
     samples=_samples,
     gradient=_window_sum_gradient,
     by_sample=rules.by_first(0),
@@ -221,6 +251,7 @@ WINDOW_SUM_ADJOINT = Op(
     signature="(g: float[N, H', W', C], size, stride, padding, shape) -> float[N, H, W, C]",
     infer=_infer_adjoint,
     compute=_adjoint,
+    nest=_adjoint_nest,
     samples=_adjoint_samples,
     gradient=_adjoint_gradient,
     by_sample=rules.by_first(0),
@@ -232,6 +263,7 @@ MAX_POOL = Op(
     signature="(x: float[N, H, W, C], size, stride, padding) -> float[N, H', W', C]",
     infer=_infer_pool("max_pool"),
     compute=_max_pool,
+    nest=_over_windows("maximum", -math.inf),
     samples=_samples,
     gradient=_max_pool_gradient,
     by_sample=rules.by_first(0),
@@ -244,6 +276,7 @@ MAX_POOL_GRADIENT = Op(
     "stride, padding) -> float[N, H, W, C]",
     infer=_infer_gradient,
     compute=_gradient,
+    nest=lambda *given: max_pool_nests.gradient(*given),
     samples=lambda rng: _with_maxima(rng, picks=False),
     gradient=_gradient_gradient,
     by_sample=rules.by_first(0, 1, 2),
@@ -256,6 +289,7 @@ MAX_POOL_PICK = Op(
     "stride, padding) -> float[N, H', W', C]",
     infer=_infer_pick,
     compute=_pick,
+    nest=lambda *given: max_pool_nests.pick(*given),
     samples=lambda rng: _with_maxima(rng, picks=True),
     gradient=_pick_gradient,
     by_sample=rules.by_first(0, 1, 2),

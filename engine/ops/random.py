@@ -1,14 +1,18 @@
 """Random draws: a function of seed, learner, step and place in the text, and of nothing else."""
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import F32, Element, TensorType, tensor
 from fml.engine.ops import rules
-from fml.engine.ops.later import np
+from fml.engine.ops.later import np, philox_nest
 from fml.engine.ops.philox import random_words
 from fml.engine.ops.record import Array, Generator, Op, OpTypeError, Sample
+
+if TYPE_CHECKING:
+    from fml.engine.kernels import loops
 
 KEY = tensor(Element.I64, 3)
 # Bits of a draw: as many as the element holds exactly below 1.
@@ -44,6 +48,12 @@ def _uniform(inputs: Sequence[Array], attributes: Attributes, result: TensorType
     return numbers.astype(result.dtype).reshape(result.sizes)
 
 
+def _uniform_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "loops.Kernel":
+    return philox_nest.uniform(rules.text(attributes, "path"), _BITS.get(result.element, 0), result)
+
+
 def _uniform_samples(rng: Generator) -> Sequence[Sample]:
     keys = [np.asarray(key, np.int64) for key in ((0, 0, 0), (-1, 3, 1 << 40), (7, 0, 5))]
     shapes = ((), (7,), (0, 3), (4, 5))
@@ -75,6 +85,7 @@ RANDOM_UNIFORM = Op(
     signature="(key: i64[3], path, shape, element) -> element[shape]",
     infer=_infer_uniform,
     compute=_uniform,
+    nest=_uniform_nest,
     samples=_uniform_samples,
     undifferentiable="it does not depend on numbers",
 )

@@ -8,11 +8,12 @@ from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import BOOL, F32, Element, Label, TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.adjoint import chosen, expand, kept, reshaped
-from fml.engine.ops.later import np
-from fml.engine.ops.record import Array, Call, Generator, Op, OpTypeError, Sample
+from fml.engine.ops.later import along, expr, nests, np
+from fml.engine.ops.record import Array, Call, Generator, NestOf, Op, OpTypeError, Sample
 from fml.engine.ops.samples import coin, draw, sample, whole
 
 if TYPE_CHECKING:
+    from fml.engine.kernels import loops
     from fml.engine.ops.build import Value
 
 Gradients = Sequence["Value | None"]
@@ -83,6 +84,31 @@ def _reduce(name: str) -> Callable[..., Array]:
     return compute
 
 
+def _fold(combine: str) -> NestOf:
+    """Reduce by what `loops.Fold` calls so."""
+
+    def nest(
+        inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+    ) -> "nests.Nest":
+        over_axes = sorted(rules.as_ints(attributes["axes"]))
+
+        def value(at: "nests.Indices", over: "nests.Indices", x: "nests.Input") -> "nests.Expr":
+            folded = dict(zip(over_axes, over, strict=True))
+            rest = iter(at)
+            kept_places = attributes["keep"]
+            places = [
+                folded[axis] if axis in folded and not kept_places else next(rest)
+                for axis in range(len(x.sizes))
+            ]
+            found = [folded.get(axis, i) for axis, i in enumerate(places)]
+            return expr.convert(x(*found), nests.computed_as(result))
+
+        reach = [inputs[0].sizes[axis] for axis in over_axes]
+        return nests.fold(inputs, result, reach, value, combine)
+
+    return nest
+
+
 def _sum_gradient(g: "Value", call: Call) -> Gradients:
     x = call.inputs[0].type
     if not x.is_float:
@@ -146,6 +172,17 @@ def _position(name: str) -> Callable[..., Array]:
     return compute
 
 
+def _position_nest(beats: str) -> NestOf:
+    """Find the first entry that no other beats."""
+
+    def nest(
+        inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+    ) -> "loops.Kernel":
+        return along.first(inputs[0], rules.as_int(attributes["axis"]), beats, result)
+
+    return nest
+
+
 def _infer_cumsum(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
     rules.numbers("cumsum", inputs)
     rules.require_axis("cumsum", inputs[0], rules.as_int(attributes["axis"]))
@@ -154,6 +191,12 @@ def _infer_cumsum(inputs: Sequence[TensorType], attributes: Attributes) -> Tenso
 
 def _cumsum(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
     return np.cumsum(inputs[0], rules.as_int(attributes["axis"]), dtype=result.dtype)
+
+
+def _cumsum_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "loops.Kernel":
+    return along.running_sums(inputs[0], rules.as_int(attributes["axis"]), result)
 
 
 def _cumsum_gradient(g: "Value", call: Call) -> Gradients:
@@ -195,6 +238,7 @@ SUM = Op(
     signature="(x: number[...], axes, keep) -> number[...]",
     infer=_infer_sum,
     compute=_reduce("sum"),
+    nest=_fold("add"),
     samples=_numbers_and_others,
     gradient=_sum_gradient,
     by_sample=rules.by_other_axes,
@@ -206,6 +250,7 @@ PRODUCT = Op(
     signature="(x: number[...], axes, keep) -> number[...]",
     infer=_infer_numbers("product", nonempty=False),
     compute=_reduce("prod"),
+    nest=_fold("multiply"),
     samples=_numbers,
     gradient=_product_gradient,
     by_sample=rules.by_other_axes,
@@ -217,6 +262,7 @@ MAX = Op(
     signature="(x: number[...], axes, keep) -> number[...]",
     infer=_infer_numbers("max", nonempty=True),
     compute=_reduce("max"),
+    nest=_fold("maximum"),
     samples=_numbers,
     gradient=_extreme_gradient,
     by_sample=rules.by_other_axes,
@@ -228,6 +274,7 @@ MIN = Op(
     signature="(x: number[...], axes, keep) -> number[...]",
     infer=_infer_numbers("min", nonempty=True),
     compute=_reduce("min"),
+    nest=_fold("minimum"),
     samples=_numbers,
     gradient=_extreme_gradient,
     by_sample=rules.by_other_axes,
@@ -239,6 +286,7 @@ ANY = Op(
     signature="(x: bool[...], axes, keep) -> bool[...]",
     infer=_infer_booleans("any"),
     compute=_reduce("any"),
+    nest=_fold("or"),
     samples=_coins,
     undifferentiable="its result is a boolean",
     by_sample=rules.by_other_axes,
@@ -250,6 +298,7 @@ ALL = Op(
     signature="(x: bool[...], axes, keep) -> bool[...]",
     infer=_infer_booleans("all"),
     compute=_reduce("all"),
+    nest=_fold("and"),
     samples=_coins,
     undifferentiable="its result is a boolean",
     by_sample=rules.by_other_axes,
@@ -261,6 +310,7 @@ ARGMAX = Op(
     signature="(x: number[..., K], axis) -> label[K][...]",
     infer=_infer_position("argmax"),
     compute=_position("argmax"),
+    nest=_position_nest("greater"),
     samples=_along,
     undifferentiable="its result is a class number",
     by_sample=rules.by_other_axes,
@@ -272,6 +322,7 @@ ARGMIN = Op(
     signature="(x: number[..., K], axis) -> label[K][...]",
     infer=_infer_position("argmin"),
     compute=_position("argmin"),
+    nest=_position_nest("less"),
     samples=_along,
     undifferentiable="its result is a class number",
     by_sample=rules.by_other_axes,
@@ -283,6 +334,7 @@ CUMSUM = Op(
     signature="(x: number[...], axis) -> number[...]",
     infer=_infer_cumsum,
     compute=_cumsum,
+    nest=_cumsum_nest,
     samples=_along,
     gradient=_cumsum_gradient,
     by_sample=rules.by_other_axes,

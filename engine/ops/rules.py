@@ -165,6 +165,13 @@ def as_ints(value: Attribute) -> tuple[int, ...]:
     return tuple(as_int(part) for part in as_tuple(value))
 
 
+def as_number(value: Attribute) -> float:
+    """An attribute that is a number; TypeError otherwise."""
+    if not isinstance(value, int | float):
+        raise TypeError(f"a number is needed, found {value!r}")
+    return value
+
+
 def as_dim(value: Attribute) -> Dim:
     """An attribute that is a dimension or a whole number."""
     if isinstance(value, Dim):

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import BOOL, SCALAR, Element, TensorType
 from fml.engine.ops import rules
+from fml.engine.ops.later import nests
 from fml.engine.ops.record import Generator, Infer, Op, OpTypeError, Sample, given_type
 from fml.engine.ops.samples import draw, sample
 
@@ -49,6 +50,12 @@ def _infer_gradient(inputs: Sequence[TensorType], attributes: Attributes) -> Ten
     return x
 
 
+def _assign_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    return nests.pull(inputs, result, lambda at, old, new: new(*at))
+
+
 def _assign_samples(rng: Generator) -> Sequence[Sample]:
     name = {"name": "net.W"}
     return [
@@ -79,6 +86,7 @@ ASSIGN = Op(
     signature="(old: any[...], new: any[...], name) -> any[...]",
     infer=_infer_assign,
     compute=lambda inputs, attributes, result: inputs[1],
+    nest=_assign_nest,
     samples=_assign_samples,
     gradient=lambda g, call: (None, None),
     effect=True,

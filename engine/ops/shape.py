@@ -8,7 +8,7 @@ from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.adjoint import sum_to
-from fml.engine.ops.later import np
+from fml.engine.ops.later import expr, nests, np
 from fml.engine.ops.record import Array, Call, Generator, Op, OpTypeError, Sample
 from fml.engine.ops.samples import draw, labels, sample, whole
 
@@ -50,6 +50,12 @@ def _same_rank(
     return result.rank == inputs[0].rank
 
 
+def _reshape_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    return nests.pull(inputs, result, lambda at, x: x.flat(nests.row_major(at, result.sizes)))
+
+
 def _reshape_gradient(g: "Value", call: Call) -> Gradients:
     return (g.call("reshape", shape=call.inputs[0].type.shape),)
 
@@ -65,6 +71,14 @@ def _infer_transpose(inputs: Sequence[TensorType], attributes: Attributes) -> Te
 
 def _transpose(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
     return np.transpose(inputs[0], rules.as_ints(attributes["order"]))
+
+
+def _transpose_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    order = rules.as_ints(attributes["order"])
+    places = [order.index(axis) for axis in range(len(order))]
+    return nests.pull(inputs, result, lambda at, x: x(*(at[place] for place in places)))
 
 
 def _transpose_gradient(g: "Value", call: Call) -> Gradients:
@@ -88,6 +102,12 @@ def _broadcast(inputs: Sequence[Array], attributes: Attributes, result: TensorTy
     return np.broadcast_to(inputs[0], result.sizes)
 
 
+def _broadcast_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    return nests.pull(inputs, result, lambda at, x: x.broadcast(at))
+
+
 def _infer_concat(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
     rules.same_element("concat", inputs)
     first = inputs[0]
@@ -108,6 +128,35 @@ def _infer_concat(inputs: Sequence[TensorType], attributes: Attributes) -> Tenso
 
 def _concat(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
     return np.concatenate(inputs, rules.as_int(attributes["axis"]))
+
+
+def _concat_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    axis = rules.as_int(attributes["axis"])
+
+    def value(at: "nests.Indices", *xs: "nests.Input") -> "nests.Expr":
+        end = 0
+        found: nests.Expr | None = None
+        for x in xs:
+            begin, end = end, end + x.sizes[axis]
+            here = _moved(at, axis, lambda i, begin=begin: i - begin)
+            if found is None:
+                found = x(*here, guard=at[axis] < end)
+                continue
+            inside = x(*here, guard=expr.every([at[axis] >= begin, at[axis] < end]))
+            found = expr.select(at[axis] < begin, found, inside)
+        assert found is not None
+        return found
+
+    return nests.pull(inputs, result, value)
+
+
+def _moved(
+    at: "nests.Indices", axis: int, move: "Callable[[nests.Expr], nests.Expr]"
+) -> "list[nests.Expr]":
+    """Indices with that of one axis changed."""
+    return [move(i) if place == axis else i for place, i in enumerate(at)]
 
 
 def _concat_gradient(g: "Value", call: Call) -> Gradients:
@@ -154,6 +203,15 @@ def _slice(inputs: Sequence[Array], attributes: Attributes, result: TensorType) 
     return inputs[0][tuple(map(slice, starts, stops))]
 
 
+def _slice_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    starts = rules.as_ints(attributes["starts"])
+    return nests.pull(
+        inputs, result, lambda at, x: x(*(i + start for i, start in zip(at, starts, strict=True)))
+    )
+
+
 def _slice_gradient(g: "Value", call: Call) -> Gradients:
     starts, stops = (rules.as_dims(call.attributes[name]) for name in ("starts", "stops"))
     after = tuple(d - s for d, s in zip(call.inputs[0].type.shape, stops, strict=True))
@@ -180,6 +238,22 @@ def _pad(inputs: Sequence[Array], attributes: Attributes, result: TensorType) ->
     return padded
 
 
+def _pad_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    widths = [rules.as_ints(attributes[name]) for name in ("before", "after")]
+
+    def value(at: "nests.Indices", x: "nests.Input") -> "nests.Expr":
+        asked: list[nests.Expr] = []
+        for i, size, before, after in zip(at, x.sizes, *widths, strict=True):
+            asked += [i >= before] if before else []
+            asked += [i < before + size] if after else []
+        inside = (i - before for i, before in zip(at, widths[0], strict=True))
+        return x(*inside, guard=expr.every(asked), otherwise=rules.as_number(attributes["value"]))
+
+    return nests.pull(inputs, result, value)
+
+
 def _pad_gradient(g: "Value", call: Call) -> Gradients:
     before = rules.as_dims(call.attributes["before"])
     stops = tuple(b + d for b, d in zip(before, call.inputs[0].type.shape, strict=True))
@@ -193,6 +267,14 @@ def _infer_flip(inputs: Sequence[TensorType], attributes: Attributes) -> TensorT
 
 def _flip(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
     return np.flip(inputs[0], rules.as_int(attributes["axis"]))
+
+
+def _flip_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    axis = rules.as_int(attributes["axis"])
+    last = nests.index(result.sizes[axis] - 1)
+    return nests.pull(inputs, result, lambda at, x: x(*_moved(at, axis, lambda i: last - i)))
 
 
 def _flip_gradient(g: "Value", call: Call) -> Gradients:
@@ -210,6 +292,13 @@ def _roll(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -
     return np.roll(inputs[0], shift, axis)
 
 
+def _roll_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    shift, axis = (rules.as_int(attributes[name]) for name in ("shift", "axis"))
+    return nests.rolled(inputs, result, axis, shift)
+
+
 def _roll_gradient(g: "Value", call: Call) -> Gradients:
     shift = -rules.as_int(call.attributes["shift"])
     return (g.call("roll", axis=call.attributes["axis"], shift=shift),)
@@ -221,6 +310,7 @@ RESHAPE = Op(
     signature="(x: any[...], shape) -> any[shape]",
     infer=_infer_reshape,
     compute=lambda inputs, attributes, result: inputs[0].reshape(result.sizes),
+    nest=_reshape_nest,
     samples=_one([
         ((3, 4), {"shape": _dims(2, 6)}), ((), {"shape": _dims(1, 1)}), ((1, 1), {"shape": ()}),
         ((0, 3), {"shape": _dims(5, 0)}), ((2, 6), {"shape": _dims(2, 3, 2)}),
@@ -235,6 +325,7 @@ TRANSPOSE = Op(
     signature="(x: any[...], order) -> any[...]",
     infer=_infer_transpose,
     compute=_transpose,
+    nest=_transpose_nest,
     samples=_one([
         ((3, 5), {"order": (1, 0)}), ((2, 3, 4), {"order": (1, 2, 0)}), ((), {"order": ()}),
         ((0, 4), {"order": (1, 0)}), ((2, 3, 4), {"order": (0, 2, 1)}),
@@ -248,6 +339,7 @@ BROADCAST = Op(
     signature="(x: any[...], shape) -> any[shape]",
     infer=_infer_broadcast,
     compute=_broadcast,
+    nest=_broadcast_nest,
     samples=_one([
         ((), {"shape": _dims(3)}), ((3, 1), {"shape": _dims(2, 3, 5)}), ((4,), {"shape": _dims(4)}),
         ((1, 2), {"shape": _dims(0, 2)}), ((0, 1), {"shape": _dims(2, 0, 3)}),
@@ -261,6 +353,7 @@ CONCAT = Op(
     signature="(*xs: any[...], axis) -> any[...]",
     infer=_infer_concat,
     compute=_concat,
+    nest=_concat_nest,
     samples=_concat_samples,
     gradient=_concat_gradient,
     by_sample=rules.by_other_axes,
@@ -271,6 +364,7 @@ SLICE = Op(
     signature="(x: any[...], starts, stops) -> any[...]",
     infer=_infer_slice,
     compute=_slice,
+    nest=_slice_nest,
     samples=_one([
         ((5,), {"starts": (1,), "stops": (4,)}), ((3, 5), {"starts": (0, 2), "stops": (3, 2)}),
         ((4, 3), {"starts": _dims(1, 0), "stops": _dims(4, 3)}), ((), {"starts": (), "stops": ()}),
@@ -285,6 +379,7 @@ PAD = Op(
     signature="(x: any[...], before, after, value) -> any[...]",
     infer=_infer_pad,
     compute=_pad,
+    nest=_pad_nest,
     samples=_one([
         ((5,), {"before": (1,), "after": (2,), "value": 0.0}),
         ((2, 3), {"before": (0, 2), "after": (1, 0), "value": -1.5}),
@@ -301,6 +396,7 @@ FLIP = Op(
     signature="(x: any[...], axis) -> any[...]",
     infer=_infer_flip,
     compute=_flip,
+    nest=_flip_nest,
     samples=_one([((5,), {"axis": 0}), ((2, 3), {"axis": 1}), ((3, 0), {"axis": 0})]),
     gradient=_flip_gradient,
     by_sample=rules.by_other_axes,
@@ -311,6 +407,7 @@ ROLL = Op(
     signature="(x: any[...], axis, shift) -> any[...]",
     infer=_infer_roll,
     compute=_roll,
+    nest=_roll_nest,
     samples=_one([
         ((5,), {"axis": 0, "shift": 2}), ((2, 3), {"axis": 1, "shift": -4}),
         ((3, 0), {"axis": 1, "shift": 1}),

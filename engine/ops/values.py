@@ -7,7 +7,7 @@ from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import BOOL, F32, Element, TensorType
 from fml.engine.ops import rules
-from fml.engine.ops.later import np
+from fml.engine.ops.later import expr, loops, nests, np
 from fml.engine.ops.record import Array, Call, Generator, Op, Sample, given_type
 from fml.engine.ops.samples import SHAPES, coin, draw, labels, sample, whole
 
@@ -39,6 +39,28 @@ def _whole(x: Array, dtype: "np.dtype[Any]") -> Array:
     return np.where(high, dtype.type(most), np.where(low, dtype.type(least), inside))
 
 
+def _cast_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    element = nests.computed_as(result)
+
+    def value(at: "nests.Indices", x: "nests.Input") -> "nests.Expr":
+        entry = x(*at)
+        saturates = element.is_integer and entry.type.is_float
+        return _whole_entry(entry, element) if saturates else expr.convert(entry, element)
+
+    return nests.pull(inputs, result, value)
+
+
+def _whole_entry(x: "nests.Expr", element: Element) -> "nests.Expr":
+    """What `_whole` makes of one entry."""
+    least, most = expr.limits(element)
+    high, low = x >= float(most + 1), x < float(least)
+    inside = expr.select(high | low | x.differs(x), 0, x)
+    made = expr.select(high, most, expr.convert(inside, element))
+    return expr.select(low, least, made)
+
+
 def _cast_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
     (x,) = call.inputs
     if not isinstance(x.type.element, Element) or not x.type.is_float:
@@ -65,11 +87,32 @@ def _infer_same(inputs: Sequence[TensorType], attributes: Attributes) -> TensorT
     return inputs[0]
 
 
+def _same_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    return nests.pull(inputs, result, lambda at, x: x(*at))
+
+
 def _constant(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
     # A number fills the type; nested tuples have its shape.
     filled = np.empty(result.sizes, result.dtype)
     filled[...] = np.asarray(attributes["value"], result.dtype)
     return filled
+
+
+def _constant_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest | loops.Kernel":
+    value, element = attributes["value"], nests.computed_as(result)
+    if isinstance(value, int | float):
+        return nests.pull(inputs, result, lambda at: expr.constant(value, element))
+    (out,) = nests.buffers_for(inputs, result)
+    entries = _constant(inputs, attributes, result).reshape(-1).tolist()
+    stores = (
+        loops.Store(out, expr.index(place), expr.constant(entry, element))
+        for place, entry in enumerate(entries)
+    )
+    return loops.Kernel("constant", (out,), tuple(stores))
 
 
 def _constant_samples(rng: Generator) -> Sequence[Sample]:
@@ -85,6 +128,13 @@ def _dim_value(inputs: Sequence[Array], attributes: Attributes, result: TensorTy
     return np.asarray(rules.as_int(attributes["dim"]), result.dtype)
 
 
+def _dim_value_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    size = rules.as_int(attributes["dim"])
+    return nests.pull(inputs, result, lambda at: expr.constant(size, nests.computed_as(result)))
+
+
 def _infer_iota(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
     size, element = rules.as_dim(attributes["size"]), rules.as_element(attributes["element"])
     return TensorType(element, (size,))
@@ -94,6 +144,13 @@ def _iota(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -
     return np.arange(result.sizes[0]).astype(result.dtype)
 
 
+def _iota_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    element = nests.computed_as(result)
+    return nests.pull(inputs, result, lambda at: expr.convert(at[0], element))
+
+
 CAST = Op(
     name="cast",
     doc="The same numbers as another element; towards integers the fraction is dropped, what lies "
@@ -101,6 +158,7 @@ CAST = Op(
     signature="(x: any[...], element) -> element[...]",
     infer=_infer_cast,
     compute=_cast,
+    nest=_cast_nest,
     samples=_cast_samples,
     gradient=_cast_gradient,
     by_sample=rules.by_first(0),
@@ -113,6 +171,7 @@ STOP_GRADIENT = Op(
     signature="(x: any[...]) -> any[...]",
     infer=_infer_same,
     compute=lambda inputs, attributes, result: inputs[0],
+    nest=_same_nest,
     samples=lambda rng: [
         sample([whole(rng, (3, 5))]), sample([whole(rng, (4,), 0, 3)], elements=[labels(3)]),
         sample([draw(rng, (0, 3))], smooth=False),
@@ -127,6 +186,7 @@ CONSTANT = Op(
     signature="(value) -> any[...]",
     infer=given_type,
     compute=_constant,
+    nest=_constant_nest,
     samples=_constant_samples,
     undifferentiable="it has no inputs",
 )
@@ -136,6 +196,7 @@ DIM_VALUE = Op(
     signature="(dim, element) -> element",
     infer=_infer_dim_value,
     compute=_dim_value,
+    nest=_dim_value_nest,
     samples=lambda rng: [
         Sample((), (), {"dim": Dim.of(7)}),
         Sample((), (), {"dim": Dim.of(1 << 40), "element": Element.I64}),
@@ -148,6 +209,7 @@ IOTA = Op(
     signature="(size, element) -> element[size]",
     infer=_infer_iota,
     compute=_iota,
+    nest=_iota_nest,
     samples=lambda rng: [
         Sample((), (), {"size": Dim.of(size), "element": element})
         for size in (0, 1, 7)
