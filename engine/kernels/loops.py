@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fml.engine.ir.types import Element
-from fml.engine.kernels.expr import INDEX, Buffer, Expr, Local, Operand, Var, index, limits
+from fml.engine.kernels.expr import Buffer, Expr, Local, Operand, Var, index, limits
 
 
 @dataclass(frozen=True, slots=True)

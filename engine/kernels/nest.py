@@ -125,49 +125,53 @@ def computed_as(type: TensorType) -> Element:
 def pull(
     inputs: Sequence[TensorType],
     result: TensorType,
-    value: Callable[..., Expr],
+    value: Callable[[Indices], Expr],
     sizes: Sequence[int] | None = None,
 ) -> Nest:
-    """The nest of which `value` tells an entry, given its indices and then the inputs.
+    """The nest of which `value` tells an entry, given its indices.
 
     `sizes`, where given, are the result's with an axis taken apart.
     """
     given, axes = inputs_of(inputs), axes_of(result.sizes if sizes is None else sizes)
-    return Nest(given, stored_as(result), axes, value([axis.var for axis in axes], *given))
+    return Nest(given, stored_as(result), axes, value([axis.var for axis in axes]))
 
 
 def fold(
     inputs: Sequence[TensorType],
     result: TensorType,
     reach: Sequence[int],
-    value: Callable[..., Expr],
+    value: Callable[[Indices, Indices], Expr],
     combine: str = "add",
     finish: Callable[[Expr], Expr] | None = None,
     sizes: Sequence[int] | None = None,
 ) -> Nest:
     """The nest that folds `value` over further axes, of the sizes `reach`.
 
-    `value` is given the indices of the result, those of the further axes, and then the inputs;
-    `finish` what all came to. `sizes`, where given, are the result's with an axis taken apart.
+    `value` is given the indices of the result and those of the further axes, `finish` what all
+    came to. `sizes`, where given, are the result's with an axis taken apart.
     """
     over = axes_of(reach, "r")
     within = [axis.var for axis in over]
-    one = pull(inputs, result, lambda at, *xs: value(at, within, *xs), sizes)
+    one = pull(inputs, result, lambda at: value(at, within), sizes)
     ended = None if finish is None else finish(Total(one.value.type))
     return replace(one, over=over, combine=combine, finish=ended)
+
+
+def moved(at: Indices, axis: int, move: Callable[[Expr], Expr]) -> list[Expr]:
+    """Indices with that of one axis changed."""
+    return [move(i) if place == axis else i for place, i in enumerate(at)]
 
 
 def rolled(inputs: Sequence[TensorType], result: TensorType, axis: int, shift: int) -> Nest:
     """The entries along an axis, `shift` places further, those from the end at the beginning."""
     size = result.sizes[axis]
     back = shift % max(size, 1)
+    (x,) = inputs_of(inputs)
 
-    def value(at: Indices, x: Input) -> Expr:
-        i = at[axis]
-        before = expr.select(i < back, i + (size - back), i - back)
-        return x(*at[:axis], before, *at[axis + 1 :])
+    def before(i: Expr) -> Expr:
+        return expr.select(i < back, i + (size - back), i - back)
 
-    return pull(inputs, result, value)
+    return pull(inputs, result, lambda at: x(*moved(at, axis, before)))
 
 
 def buffers_for(inputs: Sequence[TensorType], result: TensorType) -> tuple[Buffer, ...]:

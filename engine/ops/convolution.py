@@ -188,7 +188,7 @@ def _groups(channels: int, units: int, attributes: Attributes) -> Iterator[tuple
 
 # --- nests ---------------------------------------------------------------------------------------
 #
-# Channels and units are taken apart into group and number within it, so that no index is a quotient.
+# Channels and units are taken apart into group and number in it, so that no index is a quotient.
 
 
 def _conv_nest(
@@ -197,9 +197,9 @@ def _conv_nest(
     geometry, (*window, each, _) = _window(attributes, inputs[1])
     groups, units = _grouped(attributes, result.sizes[3])
 
-    def value(
-        at: "nests.Indices", over: "nests.Indices", x: "nests.Input", w: "nests.Input"
-    ) -> "nests.Expr":
+    x, w = nests.inputs_of(inputs)
+
+    def value(at: "nests.Indices", over: "nests.Indices") -> "nests.Expr":
         (*place, group, unit), (i, j, channel) = at, over
         met = geometry.met(x, (*place, group * each + channel), (i, j))
         return met * w(i, j, channel, group * units + unit)
@@ -215,9 +215,9 @@ def _input_gradient_nest(
     groups, units = _grouped(attributes, inputs[1].sizes[3])
     places = inputs[0].sizes[1:3]
 
-    def value(
-        at: "nests.Indices", over: "nests.Indices", g: "nests.Input", w: "nests.Input"
-    ) -> "nests.Expr":
+    g, w = nests.inputs_of(inputs)
+
+    def value(at: "nests.Indices", over: "nests.Indices") -> "nests.Expr":
         (*pixel, group, channel), (i, j, number) = at, over
         place, there_is = geometry.meeting(places, pixel, (i, j))
         unit = group * units + number
@@ -233,9 +233,9 @@ def _weight_gradient_nest(
     geometry, (*window, each, _) = _window(attributes, result)
     groups, units = _grouped(attributes, result.sizes[3])
 
-    def value(
-        at: "nests.Indices", over: "nests.Indices", x: "nests.Input", g: "nests.Input"
-    ) -> "nests.Expr":
+    x, g = nests.inputs_of(inputs)
+
+    def value(at: "nests.Indices", over: "nests.Indices") -> "nests.Expr":
         i, j, channel, group, number = at
         met = geometry.met(x, (*over, group * each + channel), (i, j))
         return met * g(*over, group * units + number)

@@ -43,7 +43,9 @@ def _take_nest(
     end = axis + inputs[1].rank
     size = inputs[0].sizes[axis]
 
-    def value(at: "nests.Indices", x: "nests.Input", indices: "nests.Input") -> "nests.Expr":
+    x, indices = nests.inputs_of(inputs)
+
+    def value(at: "nests.Indices") -> "nests.Expr":
         if size == 0:
             return expr.constant(0, nests.computed_as(result))
         return x(*at[:axis], _inside(indices(*at[axis:end]), size), *at[end:])
@@ -101,9 +103,9 @@ def _take_adjoint_nest(
     axis, indices = rules.as_int(attributes["axis"]), inputs[1]
     if result.element in NARROW:
         # Sums must not be rounded in between, and so each entry looks for what belongs to it.
-        def value(
-            at: "nests.Indices", over: "nests.Indices", g: "nests.Input", indices: "nests.Input"
-        ) -> "nests.Expr":
+        g, indices = nests.inputs_of(inputs)
+
+        def value(at: "nests.Indices", over: "nests.Indices") -> "nests.Expr":
             here = _inside(indices(*over), result.sizes[axis]).equals(at[axis])
             return g(*at[:axis], *over, *at[axis + 1 :], guard=here)
 
@@ -153,7 +155,9 @@ def _one_hot(inputs: Sequence[Array], attributes: Attributes, result: TensorType
 def _one_hot_nest(
     inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
 ) -> "nests.Nest":
-    def value(at: "nests.Indices", x: "nests.Input") -> "nests.Expr":
+    (x,) = nests.inputs_of(inputs)
+
+    def value(at: "nests.Indices") -> "nests.Expr":
         hit = x(*at[:-1]).equals(expr.convert(at[-1], Element.I32))
         return expr.convert(hit, nests.computed_as(result))
 

@@ -43,11 +43,12 @@ def _reduce_nest(
     inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
 ) -> "nests.Nest":
     kind, learners = rules.text(attributes, "kind"), inputs[0].sizes[0]
+    (x,) = nests.inputs_of(inputs)
     return nests.fold(
         inputs,
         result,
         (learners,),
-        lambda at, over, x: x(*over, *at),
+        lambda at, over: x(*over, *at),
         _KINDS[kind],
         finish=(lambda total: total / float(learners)) if kind == "mean" else None,
     )

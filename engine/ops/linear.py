@@ -50,9 +50,9 @@ def _matmul_nest(
 ) -> "nests.Nest":
     a, b = inputs
 
-    def value(
-        at: "nests.Indices", over: "nests.Indices", x: "nests.Input", y: "nests.Input"
-    ) -> "nests.Expr":
+    x, y = nests.inputs_of(inputs)
+
+    def value(at: "nests.Indices", over: "nests.Indices") -> "nests.Expr":
         if b.rank == 1:
             return x(*at, *over) * y(*over)
         *row, column = at

@@ -1,4 +1,4 @@
-"""The loops of the gradients of max pooling: who is the largest of a window, and how many share it."""
+"""The loops of the gradients of max pooling: which entries are largest, and how many share it."""
 
 import math
 from collections.abc import Sequence
@@ -7,11 +7,10 @@ from itertools import product
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import TensorType
 from fml.engine.kernels.along import LANES
-from fml.engine.kernels.expr import Expr, Load, Local, Var, constant, every, index, select
+from fml.engine.kernels.expr import Expr, Load, Local, Var, constant, index, select
 from fml.engine.kernels.loops import Declare, Fold, If, Kernel, Let, Statement, Store, loop
 from fml.engine.kernels.nest import (
     Indices,
-    Input,
     Nest,
     Read,
     buffers_for,
@@ -41,7 +40,9 @@ def gradient(
         return windows.given_out()
     places = inputs[0].sizes[1:3]
 
-    def value(at: Indices, number: Indices, g: Input, x: Input, y: Input) -> Expr:
+    g, x, y = inputs_of(inputs)
+
+    def value(at: Indices, number: Indices) -> Expr:
         place, there_is = geometry.covering(places, x.sizes[1:3], at, number)
         window = (at[0], *place, at[3])
         top = y(*window, guard=there_is, otherwise=math.nan)

@@ -13,6 +13,7 @@ from fml.engine.ops.record import Array, Call, Generator, Infer, NestOf, Op, OpT
 from fml.engine.ops.samples import draw, sample
 
 if TYPE_CHECKING:
+    from fml.engine.kernels.loops import Kernel
     from fml.engine.ops.build import Value
 
 Gradients = Sequence["Value | None"]
@@ -55,7 +56,9 @@ def _over_windows(combine: str, otherwise: float) -> NestOf:
     ) -> "nests.Nest":
         geometry, size = _geometry(attributes), rules.as_ints(attributes["size"])
 
-        def value(at: "nests.Indices", tap: "nests.Indices", x: "nests.Input") -> "nests.Expr":
+        (x,) = nests.inputs_of(inputs)
+
+        def value(at: "nests.Indices", tap: "nests.Indices") -> "nests.Expr":
             return geometry.met(x, at, tap, otherwise)
 
         return nests.fold(inputs, result, size, value, combine)
@@ -100,7 +103,9 @@ def _adjoint_nest(
 ) -> "nests.Nest":
     geometry, places, images = _geometry(attributes), inputs[0].sizes[1:3], result.sizes[1:3]
 
-    def value(at: "nests.Indices", number: "nests.Indices", g: "nests.Input") -> "nests.Expr":
+    (g,) = nests.inputs_of(inputs)
+
+    def value(at: "nests.Indices", number: "nests.Indices") -> "nests.Expr":
         place, there_is = geometry.covering(places, images, at, number)
         return g(at[0], *place, at[3], guard=there_is)
 
@@ -148,6 +153,12 @@ def _gradient(inputs: Sequence[Array], attributes: Attributes, result: TensorTyp
     return room[geometry.inside(x.shape)]
 
 
+def _maxima_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest | Kernel":
+    return max_pool_nests.gradient(inputs, attributes, result)
+
+
 def _hits(geometry: Geometry, x: Array, y: Array) -> Iterator[tuple[tuple[slice, ...], Array]]:
     """For each entry of the window, what it meets and where it is the largest."""
     room = geometry.room(x, -np.inf)
@@ -184,6 +195,12 @@ def _pick(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -
         for met, hit in hits:
             total += room[met] * hit
         return total / _count(hits, y)
+
+
+def _picked_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "Kernel":
+    return max_pool_nests.pick(inputs, attributes, result)
 
 
 def _pick_gradient(g: "Value", call: Call) -> Gradients:
@@ -276,7 +293,7 @@ MAX_POOL_GRADIENT = Op(
     "stride, padding) -> float[N, H, W, C]",
     infer=_infer_gradient,
     compute=_gradient,
-    nest=lambda *given: max_pool_nests.gradient(*given),
+    nest=_maxima_nest,
     samples=lambda rng: _with_maxima(rng, picks=False),
     gradient=_gradient_gradient,
     by_sample=rules.by_first(0, 1, 2),
@@ -289,7 +306,7 @@ MAX_POOL_PICK = Op(
     "stride, padding) -> float[N, H', W', C]",
     infer=_infer_pick,
     compute=_pick,
-    nest=lambda *given: max_pool_nests.pick(*given),
+    nest=_picked_nest,
     samples=lambda rng: _with_maxima(rng, picks=True),
     gradient=_pick_gradient,
     by_sample=rules.by_first(0, 1, 2),

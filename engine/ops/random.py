@@ -51,7 +51,11 @@ def _uniform(inputs: Sequence[Array], attributes: Attributes, result: TensorType
 def _uniform_nest(
     inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
 ) -> "loops.Kernel":
-    return philox_nest.uniform(rules.text(attributes, "path"), _BITS.get(result.element, 0), result)
+    return philox_nest.uniform(
+        rules.text(attributes, "path"),
+        _BITS.get(rules.as_element(attributes["element"]), 0),
+        result,
+    )
 
 
 def _uniform_samples(rng: Generator) -> Sequence[Sample]:

@@ -92,7 +92,9 @@ def _fold(combine: str) -> NestOf:
     ) -> "nests.Nest":
         over_axes = sorted(rules.as_ints(attributes["axes"]))
 
-        def value(at: "nests.Indices", over: "nests.Indices", x: "nests.Input") -> "nests.Expr":
+        (x,) = nests.inputs_of(inputs)
+
+        def value(at: "nests.Indices", over: "nests.Indices") -> "nests.Expr":
             folded = dict(zip(over_axes, over, strict=True))
             rest = iter(at)
             kept_places = attributes["keep"]

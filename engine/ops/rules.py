@@ -225,6 +225,13 @@ def by_first(*places: int) -> BySample:
     return lambda inputs, attributes, result, follow: follow == wanted
 
 
+def by_same_first(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType, follow: frozenset[int]
+) -> bool:
+    """Samples stay apart if entries keep their order and none of the first axis come or go."""
+    return result.shape[0] == inputs[0].shape[0]
+
+
 def by_other_axes(
     inputs: Sequence[TensorType], attributes: Attributes, result: TensorType, follow: frozenset[int]
 ) -> bool:

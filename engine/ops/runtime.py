@@ -53,7 +53,8 @@ def _infer_gradient(inputs: Sequence[TensorType], attributes: Attributes) -> Ten
 def _assign_nest(
     inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
 ) -> "nests.Nest":
-    return nests.pull(inputs, result, lambda at, old, new: new(*at))
+    _, new = nests.inputs_of(inputs)
+    return nests.pull(inputs, result, lambda at: new(*at))
 
 
 def _assign_samples(rng: Generator) -> Sequence[Sample]:

@@ -40,6 +40,16 @@ def coin(rng: Generator, sizes: Sizes) -> Array:
     return np.asarray(rng.integers(0, 2, sizes) > 0)
 
 
+def dims(*sizes: int) -> tuple[Dim, ...]:
+    """A shape as attributes have it."""
+    return tuple(map(Dim.of, sizes))
+
+
+def one_of(cases: Sequence[tuple[Sizes, Attributes]]) -> Sampler:
+    """Samples of one tensor of floats, each of its own shape and with attributes."""
+    return lambda rng: [sample([draw(rng, sizes)], attributes) for sizes, attributes in cases]
+
+
 def sample(
     arrays: Sequence[Array],
     attributes: Attributes = NO_ATTRIBUTES,

@@ -9,6 +9,7 @@ from fml.engine.ops import (
     indexing,
     learners,
     linear,
+    pieces,
     pooling,
     random,
     reductions,
@@ -30,7 +31,7 @@ def _by_name(*families: Iterable[Op]) -> Mapping[str, Op]:
 
 
 FAMILIES = (
-    unary, binary, values, shape, indexing, reductions, linear, convolution, pooling, random,
-    learners, runtime,
+    unary, binary, values, shape, pieces, indexing, reductions, linear, convolution, pooling,
+    random, learners, runtime,
 )  # fmt: skip
 OPS: Mapping[str, Op] = _by_name(*(family.OPS for family in FAMILIES))

@@ -59,7 +59,9 @@ def elementwise(
     def nest(
         inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
     ) -> "nests.Nest":
-        def value(at: "nests.Indices", *xs: "nests.Input") -> "nests.Expr":
+        xs = nests.inputs_of(inputs)
+
+        def value(at: "nests.Indices") -> "nests.Expr":
             entries = [x.broadcast(at) for x in xs]
             return lowering.lower(scalar, entries, nests.computed_as(result))
 

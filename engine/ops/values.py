@@ -44,7 +44,9 @@ def _cast_nest(
 ) -> "nests.Nest":
     element = nests.computed_as(result)
 
-    def value(at: "nests.Indices", x: "nests.Input") -> "nests.Expr":
+    (x,) = nests.inputs_of(inputs)
+
+    def value(at: "nests.Indices") -> "nests.Expr":
         entry = x(*at)
         saturates = element.is_integer and entry.type.is_float
         return _whole_entry(entry, element) if saturates else expr.convert(entry, element)
@@ -90,7 +92,8 @@ def _infer_same(inputs: Sequence[TensorType], attributes: Attributes) -> TensorT
 def _same_nest(
     inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
 ) -> "nests.Nest":
-    return nests.pull(inputs, result, lambda at, x: x(*at))
+    (x,) = nests.inputs_of(inputs)
+    return nests.pull(inputs, result, lambda at: x(*at))
 
 
 def _constant(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
@@ -107,7 +110,7 @@ def _constant_nest(
     if isinstance(value, int | float):
         return nests.pull(inputs, result, lambda at: expr.constant(value, element))
     (out,) = nests.buffers_for(inputs, result)
-    entries = _constant(inputs, attributes, result).reshape(-1).tolist()
+    entries = _constant((), attributes, result).reshape(-1).tolist()
     stores = (
         loops.Store(out, expr.index(place), expr.constant(entry, element))
         for place, entry in enumerate(entries)
