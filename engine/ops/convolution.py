@@ -221,7 +221,9 @@ def _input_gradient_nest(
         (*pixel, group, channel), (i, j, number) = at, over
         place, there_is = geometry.meeting(places, pixel, (i, j))
         unit = group * units + number
-        return g(pixel[0], *place, unit, guard=there_is) * w(i, j, channel, unit)
+        # Where there is no window nothing is added, even if the weight is not finite.
+        weight = w(i, j, channel, unit, guard=there_is)
+        return g(pixel[0], *place, unit, guard=there_is) * weight
 
     sizes = (*result.sizes[:3], groups, each)
     return nests.fold(inputs, result, (*window, units), value, sizes=sizes)

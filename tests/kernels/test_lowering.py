@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from build import HOSTS, built
+from compare import ULPS, steps
 from interpret import dtype_of
 
 from fml.engine.ir.types import BOOL, Element, Label, TensorType, tensor
@@ -17,8 +18,6 @@ ELEMENTWISE = [op for op in OPS.values() if op.scalar is not None]
 NUMBERS = [element for element in Element if element is not BOOL]
 ODD = (0.0, -0.0, 1.0, -1.0, 0.5, -2.5, 1e-40, 1e30, -1e30, np.inf, -np.inf, np.nan, 88.0, -104.0)
 COUNT = 500
-# Where the record's own expression is a few ulp away from the truth.
-ULPS = {"erf": 4, "sigmoid": 4}
 
 
 def odd_values(element: object, seed: int) -> Array:
@@ -58,17 +57,6 @@ CASES = [
     for element in NUMBERS
     if (types := typed(op, element)) is not None
 ]
-
-
-def steps(found: Array, wanted: Array, element: Element) -> Array:
-    """How many numbers of the element lie between, at most; 0 where both are no number."""
-    same = (found == wanted) | (np.isnan(found) & np.isnan(wanted))
-    digits = {Element.F16: 10, Element.BF16: 7, Element.F32: 23, Element.F64: 52}[element]
-    least = {Element.F16: -24, Element.BF16: -133, Element.F32: -149, Element.F64: -1074}[element]
-    with np.errstate(all="ignore"):
-        _, exponent = np.frexp(np.abs(wanted.astype(np.float64)))
-        one = np.ldexp(1.0, np.maximum(exponent - 1 - digits, least))
-        return np.where(same, 0, np.abs(found.astype(np.float64) - wanted) / one)
 
 
 @pytest.mark.parametrize("host", HOSTS.values(), ids=list(HOSTS))
