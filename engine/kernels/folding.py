@@ -28,12 +28,19 @@ class Folded:
         none = identity(self.combine, self.local.element)
         return Declare(self.local, constant(none, self.local.element))
 
+    @property
+    def fold(self) -> Fold:
+        """The statement."""
+        return Fold(self.local, self.combine, self.value)
+
 
 def folding(
     axes: Sequence[Axis], body: Sequence[Statement], terms: Sequence[Folded], lanes: int
 ) -> list[Statement]:
     """Begin the totals and loop over the axes; the last one has lanes."""
-    *outer, last = axes or (Axis(Var("once"), 1),)
+    if not axes:
+        return [*(term.begun for term in terms), *body, *(term.fold for term in terms)]
+    *outer, last = axes
     reach = CHUNK * lanes
     sums = any(term.combine == "add" for term in terms)
     is_long = last.size > reach and prod(axis.size for axis in axes) > reach
@@ -48,7 +55,7 @@ def folding(
 
 
 def _plain(axis: Axis, body: Sequence[Statement], terms: Sequence[Folded], lanes: int) -> Statement:
-    folds = (Fold(term.local, term.combine, term.value) for term in terms)
+    folds = (term.fold for term in terms)
     return For(axis.var, index(0), index(axis.size), (*body, *folds), lanes=lanes)
 
 
@@ -60,7 +67,7 @@ def _chunked(
         replace(term, local=Local(f"{term.local.name}p", term.local.element)) for term in terms
     ]
     stop = minimum(chunk * reach + reach, index(axis.size))
-    folds = (Fold(part.local, part.combine, part.value) for part in parts)
+    folds = (part.fold for part in parts)
     loop = For(axis.var, chunk * reach, stop, (*body, *folds), lanes=lanes)
     whole = (Fold(t.local, t.combine, p.local) for t, p in zip(terms, parts, strict=True))
     inside = (*(part.begun for part in parts), loop, *whole)

@@ -296,7 +296,8 @@ class _Composer:
                 made: Expr = Load(self._out(value), self._noted(place))
             else:
                 made = self._computed(value, place, scope)
-            scope.named[value] = made if isinstance(made, Const) else self._let(made, scope)
+            known = isinstance(made, Const | Var)
+            scope.named[value] = made if known else self._let(made, scope)
         return scope.named[value]
 
     def _computed(self, value: int, place: Expr, scope: _Scope) -> Expr:
