@@ -9,27 +9,25 @@ are folded; without folds there is one loop over all.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import combinations, product
 from math import prod
 
-from fml.engine.kernels.affine import Ranges, affine, simplified
+from fml.engine.kernels.affine import affine, simplified
 from fml.engine.kernels.expr import Buffer, Const, Expr, Load, Local, Var
 from fml.engine.kernels.folding import Folded, folding
 from fml.engine.kernels.lanes import lanes_for
 from fml.engine.kernels.loops import Kernel, Let, Statement, Store
 from fml.engine.kernels.nest import (
-    Axis,
     Input,
     Nest,
     Read,
     Total,
-    axes_of,
+    flat_place,
     parts_of,
     rewritten,
-    row_major,
     unflattened,
 )
 from fml.engine.kernels.schedule import around
+from fml.engine.kernels.spaces import Space, place_of, spaces_of_fold, spaces_of_map
 
 # An expression of more operations is kept in memory, if it is a result anyway, and read again by
 # later stages rather than computed again.
@@ -95,7 +93,7 @@ def compose(fusion: Fusion, name: str, vector_bytes: int) -> Kernel:
     Raises:
         NotFusable: it cannot be one.
     """
-    attempts = list(_spaces(fusion))
+    attempts = list(spaces_of(fusion))
     for attempt in attempts:
         composed = _Composer(fusion, attempt, vector_bytes)
         body = composed.body()
@@ -106,83 +104,14 @@ def compose(fusion: Fusion, name: str, vector_bytes: int) -> Kernel:
     raise AssertionError("there is always one space")
 
 
-# --- spaces --------------------------------------------------------------------------------------
-
-
-@dataclass(frozen=True, slots=True)
-class _Space:
-    """The loops: outer and inner axes, and the flat place of an entry that both together have."""
-
-    outer: tuple[Axis, ...]
-    inner: tuple[Axis, ...]
-    place: Expr
-    by_columns: bool
-
-    @property
-    def outer_count(self) -> int:
-        return prod(axis.size for axis in self.outer)
-
-    @property
-    def inner_count(self) -> int:
-        return prod(axis.size for axis in self.inner)
-
-    @property
-    def outer_place(self) -> Expr:
-        return _place(self.outer)
-
-    @property
-    def ranges(self) -> Ranges:
-        return {axis.var: axis.size for axis in (*self.outer, *self.inner)}
-
-
-def _place(axes: Sequence[Axis]) -> Expr:
-    return row_major([axis.var for axis in axes], [axis.size for axis in axes])
-
-
-def _spaces(fusion: Fusion) -> Iterator[_Space]:
+def spaces_of(fusion: Fusion) -> Iterator[Space]:
     """The ways to loop, from the fewest axes to the most."""
-    folds = [fusion.nest(v) for v in fusion.values if fusion.nest(v).over]
-    if not folds:
-        widest = max(
-            (fusion.nest(v).sizes for v in fusion.results), key=lambda s: (prod(s), len(s))
-        )
-        for sizes in _merges(widest):
-            inner = axes_of(sizes, "i")
-            yield _Space((), inner, _place(inner), False)
-        return
-    first = folds[0]
-    over = tuple(axis.size for axis in first.over)
-    by_columns = _is_by_columns(first)
-    for outer_sizes, inner_sizes in product(_merges(first.sizes), _merges(over)):
-        outer, inner = axes_of(outer_sizes, "o"), axes_of(inner_sizes, "i")
-        o, i = _place(outer), _place(inner)
-        place = i * prod(outer_sizes) + o if by_columns else o * prod(inner_sizes) + i
-        yield _Space(outer, inner, place, by_columns)
-
-
-def _merges(sizes: Sequence[int]) -> Iterator[tuple[int, ...]]:
-    """A shape with neighbouring axes put together, those with the fewest axes first."""
-    sizes = [size for size in sizes if size != 1]
-    cuts = range(max(len(sizes), 1))
-    for count in cuts:
-        for chosen in combinations(range(1, len(sizes)), count):
-            ends = [*chosen, len(sizes)]
-            begins = [0, *chosen]
-            yield tuple(prod(sizes[a:b]) for a, b in zip(begins, ends, strict=True) if a < b)
-
-
-def _is_by_columns(nest: Nest) -> bool:
-    """Whether the innermost axis in memory of what a fold reads is one of its result's."""
-    if not nest.axes:
-        return False
-    last, beside = nest.over[-1].var, nest.axes[-1].var
-    rows = columns = 0
-    for part in parts_of(nest.value):
-        if isinstance(part, Read) and part.indices:
-            at = affine(_flat(part, nest))
-            rows += at.stride(last) == 1
-            columns += at.stride(beside) == 1
-    return columns > rows
+    folds = (fusion.nest(v) for v in fusion.values if fusion.nest(v).over)
+    first = next(folds, None)
+    if first is not None:
+        return spaces_of_fold(first)
+    results = (fusion.nest(v).sizes for v in fusion.results)
+    return spaces_of_map(max(results, key=lambda sizes: (prod(sizes), len(sizes))))
 
 
 # --- composing -----------------------------------------------------------------------------------
@@ -199,7 +128,7 @@ class _Scope:
 class _Composer:
     """Writes the statements of one fusion in one space."""
 
-    def __init__(self, fusion: Fusion, space: _Space, vector_bytes: int) -> None:
+    def __init__(self, fusion: Fusion, space: Space, vector_bytes: int) -> None:
         self.fusion, self.space, self.vector_bytes = fusion, space, vector_bytes
         self.is_plain = True
         self._outer = _Scope()
@@ -268,7 +197,7 @@ class _Composer:
     def _term(self, value: int, nest: Nest, scope: _Scope) -> Expr:
         """What a fold adds up, at the place of the loops."""
         outer = self._indices(self.space.outer_place, nest.sizes)
-        inner = self._indices(_place(self.space.inner), [axis.size for axis in nest.over])
+        inner = self._indices(place_of(self.space.inner), [axis.size for axis in nest.over])
         where = {a.var: i for a, i in zip((*nest.axes, *nest.over), (*outer, *inner), strict=True)}
         return self._resolved(value, nest.value, where, scope)
 
@@ -322,7 +251,7 @@ class _Composer:
                 return None
             if place is not None and _is_same_place(part, nest):
                 return self._at(sources[part.place], place, scope)
-            at = rewritten(_flat(part, nest), put_in)
+            at = rewritten(flat_place(part, nest), put_in)
             if part.guard is None:
                 return self._at(sources[part.place], at, scope)
             return self._guarded(sources[part.place], at, rewritten(part.guard, put_in), part)
@@ -387,11 +316,6 @@ class _Composer:
 
     def _lanes(self, statements: Sequence[Statement], terms: Sequence[Folded] = ()) -> int:
         return lanes_for(statements, [term.value for term in terms], self.vector_bytes)
-
-
-def _flat(read: Read, nest: Nest) -> Expr:
-    """The place of a read, counted in row-major order."""
-    return read.flat or row_major(read.indices, nest.inputs[read.place].sizes)
 
 
 def _is_same_place(read: Read, nest: Nest) -> bool:

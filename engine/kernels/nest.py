@@ -10,6 +10,7 @@ from typing import TypeAlias
 
 from fml.engine.ir.types import Element, Label, TensorType
 from fml.engine.kernels import expr
+from fml.engine.kernels.affine import affine
 from fml.engine.kernels.expr import INDEX, Apply, Buffer, Expr, Load, Var, index, wide
 
 
@@ -204,6 +205,25 @@ def unflattened(at: Expr, sizes: Sequence[int]) -> tuple[Expr, ...]:
         found.append(whole % size if axis else whole)
         stride *= max(size, 1)
     return tuple(reversed(found))
+
+
+def flat_place(read: Read, nest: Nest) -> Expr:
+    """The place of a read of a nest, counted in row-major order."""
+    return read.flat or row_major(read.indices, nest.inputs[read.place].sizes)
+
+
+def is_by_columns(nest: Nest) -> bool:
+    """Whether the innermost axis in memory of what a fold reads is one of its result's."""
+    if not nest.axes:
+        return False
+    last, beside = nest.over[-1].var, nest.axes[-1].var
+    rows = columns = 0
+    for part in parts_of(nest.value):
+        if isinstance(part, Read) and part.indices:
+            at = affine(flat_place(part, nest))
+            rows += at.stride(last) == 1
+            columns += at.stride(beside) == 1
+    return columns > rows
 
 
 # --- rewriting ------------------------------------------------------------------------------------

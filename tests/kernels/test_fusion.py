@@ -28,7 +28,8 @@ def f32(*sizes: int) -> TensorType:
 
 def mapped(value: Callable[..., Expr], result: Sequence[int], *types: TensorType) -> Nest:
     """Entry by entry, with numpy's broadcasting."""
-    return pull(types, f32(*result), lambda at, *xs: value(*(x.broadcast(at) for x in xs)))
+    xs = inputs_of(types)
+    return pull(types, f32(*result), lambda at: value(*(x.broadcast(at) for x in xs)))
 
 
 def folded(
@@ -36,10 +37,11 @@ def folded(
     finish: Callable[[Expr], Expr] | None = None,
 ) -> Nest:  # fmt: skip
     """Over axes, which are left out."""
+    (x,) = inputs_of([type])
     kept = [axis for axis in range(len(type.sizes)) if axis not in axes]
     result = f32(*(type.sizes[axis] for axis in kept))
 
-    def value(at: Sequence[Expr], over: Sequence[Expr], x: Callable[..., Expr]) -> Expr:
+    def value(at: Sequence[Expr], over: Sequence[Expr]) -> Expr:
         place = dict(zip(kept, at, strict=True)) | dict(zip(axes, over, strict=True))
         return x(*(place[axis] for axis in range(len(type.sizes))))
 
@@ -47,7 +49,8 @@ def folded(
 
 
 def reshaped(type: TensorType, sizes: Sequence[int]) -> Nest:
-    return pull([type], f32(*sizes), lambda at, x: x.flat(row_major(at, sizes)))
+    (x,) = inputs_of([type])
+    return pull([type], f32(*sizes), lambda at: x.flat(row_major(at, sizes)))
 
 
 def numbers(*sizes: int, seed: int = 0) -> Array:
@@ -155,7 +158,8 @@ def test_long_sums_keep_their_precision(host: Host) -> None:
 def test_a_fold_read_at_another_place_cannot_be_fused() -> None:
     """Rows in reverse order: the total of another row is not known yet."""
     type, each = f32(6, 5), f32(6)
-    turned = pull([each], each, lambda at, x: x(5 - at[0]))
+    (x,) = inputs_of([each])
+    turned = pull([each], each, lambda at: x(at[0] * -1 + 5))
     members = Member(folded(type, [1], "add"), (0,)), Member(turned, (1,))
     with pytest.raises(NotFusable, match="read at another place"):
         compose(Fusion(inputs_of([type]), members, (2,)), "turned", 64)

@@ -1,0 +1,261 @@
+"""Which nodes of a graph one kernel computes.
+
+Nodes are taken in their order. Each joins the cluster of the latest of those that it reads, if the
+loops of that cluster are its own; so a cluster can run as soon as the latest of the clusters that
+it reads has run, and none waits for itself. What reads nothing that is computed, and is read once,
+waits for its reader (`0.9 m` in an update rule).
+"""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from math import prod
+
+from fml.engine.ir.graph import Graph, Node
+from fml.engine.kernels.fusion import Fusion, Member, NotFusable
+from fml.engine.kernels.nest import Nest, inputs_of
+from fml.engine.kernels.spaces import Home, reads_at_home
+from fml.engine.kernels.unroll import unrolled
+from fml.engine.ops.table import OPS
+from fml.engine.plan.order import sequence
+
+# More nodes than this make one kernel's registers run out.
+_MOST = 48
+
+
+@dataclass(frozen=True, slots=True)
+class Cluster:
+    """Nodes that one kernel computes, in an order in which each reads those before it.
+
+    `inputs` are read and come from elsewhere; `results` are read elsewhere, or are outputs of the
+    graph, or have an effect.
+    """
+
+    nodes: tuple[int, ...]
+    inputs: tuple[int, ...]
+    results: tuple[int, ...]
+
+
+def clusters(graph: Graph) -> tuple[Cluster, ...]:
+    """Return the clusters of a graph of definite sizes, in an order in which they can run."""
+    return _Clustering(graph).result()
+
+
+def fusion_of(graph: Graph, cluster: Cluster) -> Fusion:
+    """A cluster as nests that read each other.
+
+    Raises:
+        NotFusable: an operation's entries cannot be told one by one.
+    """
+    numbers = {node: n for n, node in enumerate((*cluster.inputs, *cluster.nodes))}
+    members: list[Member] = []
+    for number in cluster.nodes:
+        nest = nest_of(graph, graph[number])
+        if nest is None:
+            raise NotFusable(f"`{graph[number].op}` has no nest")
+        members.append(Member(nest, tuple(numbers[value] for value in graph[number].inputs)))
+    given = inputs_of([graph[value].type for value in cluster.inputs])
+    shared = tuple(
+        (numbers[graph[value].inputs[0]], place)
+        for place, value in enumerate(cluster.results)
+        if graph[value].op == "assign" and graph[value].inputs[0] in cluster.inputs
+    )
+    results = tuple(numbers[value] for value in cluster.results)
+    return Fusion(given, tuple(members), results, shared)
+
+
+def nest_of(graph: Graph, node: Node) -> Nest | None:
+    """The nest of a node, if its operation has one."""
+    op = OPS[node.op]
+    if op.nest is None or node.guard is not None:
+        return None
+    made = op.nest([graph[value].type for value in node.inputs], node.attributes, node.type)
+    return unrolled(made) if isinstance(made, Nest) else None
+
+
+@dataclass(slots=True)
+class _Open:
+    """A cluster that may still grow; its loops, once a fold has told them, and its nodes."""
+
+    nodes: list[int] = field(default_factory=list[int])
+    count: int = 0
+    outer: int | None = None
+    first_fold: Nest | None = None
+    is_closed: bool = False
+
+    def has_room_for(self, nest: Nest) -> bool:
+        """Whether a nest's loops are those of the cluster."""
+        if self.is_closed or len(self.nodes) >= _MOST:
+            return False
+        rows = prod(nest.sizes)
+        if nest.over:
+            whole = rows * prod(axis.size for axis in nest.over)
+            return whole == self.count and self.outer in {None, rows}
+        return rows in {self.count, self.outer}
+
+    def add(self, node: int, nest: Nest | None) -> None:
+        self.nodes.append(node)
+        if nest is None:
+            self.is_closed = True
+        elif nest.over:
+            self.first_fold = self.first_fold or nest
+            self.outer = prod(nest.sizes)
+            self.count = self.outer * prod(axis.size for axis in nest.over)
+        elif not self.count:
+            self.count = prod(nest.sizes)
+
+
+class _Clustering:
+    """Puts the nodes of one graph into clusters."""
+
+    def __init__(self, graph: Graph) -> None:
+        self.graph = graph
+        self.order = sequence(graph)
+        self._open: list[_Open] = []
+        self._place: dict[int, int] = {}  # node -> cluster
+        self._waiting: dict[int, Nest] = {}
+        self._nests: dict[int, Nest | None] = {}
+        self._readers = {node.id: list(graph.users(node.id)) for node in graph}
+
+    def result(self) -> tuple[Cluster, ...]:
+        """Take the nodes one by one."""
+        for node in self.graph:
+            if not OPS[node.op].runtime:
+                self._take(node)
+        for node in list(self._waiting):
+            self._begin(node)
+        return tuple(self._closed(c.nodes) for c in self._open)
+
+    # --- one node -------------------------------------------------------------------------------
+
+    def _take(self, node: Node) -> None:
+        nest = self._nests[node.id] = nest_of(self.graph, node)
+        if node.op == "constant":
+            return  # a number is written where it is read, and a table is there before all
+        if self._can_wait(node, nest):
+            assert nest is not None
+            self._waiting[node.id] = nest
+            return
+        self._settle_readers_of_variable(node)
+        latest = self._latest(node)
+        if nest is None or latest is None or not self._joins(node, nest, latest):
+            self._begin(node.id)
+
+    def _can_wait(self, node: Node, nest: Nest | None) -> bool:
+        """Whether a node reads nothing that is computed and has one reader to wait for."""
+        if nest is None or nest.over or OPS[node.op].effect or node.id in self._outputs:
+            return False
+        readers = self._readers[node.id]
+        computed = (v for v in node.inputs if v in self._place)
+        return len(readers) == 1 and not any(computed) and next(computed, None) is None
+
+    @property
+    def _outputs(self) -> set[int]:
+        return set(self.graph.outputs.values())
+
+    def _latest(self, node: Node) -> int | None:
+        """The latest cluster that a node reads, through those that wait."""
+        places = (self._place[v] for v in self._needed(node.id) if v in self._place)
+        return max(places, default=None)
+
+    def _needed(self, number: int) -> Iterable[int]:
+        """What a node reads, and what those read that wait for it."""
+        for value in self.graph[number].inputs:
+            yield value
+            if value in self._waiting:
+                yield from self._needed(value)
+
+    def _joins(self, node: Node, nest: Nest, place: int) -> bool:
+        """Put a node into a cluster, with those that wait for it, if it can be."""
+        cluster = self._open[place]
+        if not cluster.has_room_for(nest) or not self._may_write(node, place):
+            return False
+        pulled = self._pulled(node.id)
+        if not all(self._fits(v, nest, cluster) for v in pulled):
+            return False
+        if not all(self._is_at_home(v, cluster, nest) for v in (*pulled, node.id)):
+            return False
+        for value in (*pulled, node.id):
+            self._put(value, place)
+        return True
+
+    def _fits(self, value: int, nest: Nest, cluster: _Open | None = None) -> bool:
+        """Whether a node that waits can be computed in the loops of its reader's cluster."""
+        count, rows = prod(self.graph[value].type.sizes), prod(nest.sizes)
+        if cluster is not None:
+            return count in {cluster.count, cluster.outer}
+        return count in {rows, rows * prod(axis.size for axis in nest.over)}
+
+    def _is_at_home(self, number: int, cluster: _Open, reader: Nest) -> bool:
+        """Whether a node reads values of a cluster at the places where they are at hand."""
+        fold = cluster.first_fold or (reader if reader.over else None)
+        nest = self._waiting.get(number) or self._nests[number]
+        assert nest is not None
+        if fold is None:
+            return True
+        homes = [self._home(v, cluster, fold) for v in self.graph[number].inputs]
+        return reads_at_home(fold, nest, homes)
+
+    def _home(self, value: int, cluster: _Open, fold: Nest) -> Home | None:
+        if value not in cluster.nodes and value not in self._waiting:
+            return None
+        count = prod(self.graph[value].type.sizes)
+        return Home.OUTER if count == prod(fold.sizes) else Home.INNER
+
+    def _begin(self, number: int) -> None:
+        """A node in a cluster of its own, with those that wait for it and fit."""
+        nest = self._nests[number]
+        for value in self._pulled(number):
+            if value in self._waiting and (nest is None or not self._fits(value, nest)):
+                self._begin(value)
+        pulled = self._pulled(number)
+        self._open.append(_Open())
+        for value in (*pulled, number):
+            self._put(value, len(self._open) - 1)
+
+    def _pulled(self, number: int) -> list[int]:
+        """Those that wait for a node, in order."""
+        waiting = {v for v in self._needed(number) if v in self._waiting}
+        return sorted(waiting, key=list(self._waiting).index)
+
+    def _put(self, value: int, place: int) -> None:
+        nest = self._waiting.pop(value, None) or self._nests[value]
+        self._open[place].add(value, nest)
+        self._place[value] = place
+
+    # --- variables ------------------------------------------------------------------------------
+
+    def _settle_readers_of_variable(self, node: Node) -> None:
+        """Who reads a variable and still waits must not do so until it is overwritten."""
+        if node.op != "assign":
+            return
+        needed = set(self._needed(node.id))
+        for reader in self._readers[node.inputs[0]]:
+            if reader in self._waiting and reader not in needed:
+                self._begin(reader)
+
+    def _may_write(self, node: Node, place: int) -> bool:
+        """Whether all who read what a node overwrites have done so in a cluster's place."""
+        if node.op != "assign":
+            return True
+        variable = node.inputs[0]
+        if any(value == variable for _, value in self.order.aside):
+            return False
+        readers = (r for r in self._readers[variable] if r != node.id)
+        return all(self._place.get(r, place) <= place for r in readers)
+
+    # --- the end --------------------------------------------------------------------------------
+
+    def _closed(self, nodes: Sequence[int]) -> Cluster:
+        inside = set(nodes)
+        read = dict.fromkeys(v for n in nodes for v in self.graph[n].needs if v not in inside)
+        numbers = [v for v in read if self.graph[v].op == "constant" and self._nest(v)]
+        results = tuple(
+            n for n in nodes
+            if n in self._outputs or OPS[self.graph[n].op].effect
+            or any(reader not in inside for reader in self._readers[n])
+        )  # fmt: skip
+        given = tuple(v for v in read if v not in numbers)
+        return Cluster((*numbers, *nodes), given, results or (nodes[-1],))
+
+    def _nest(self, number: int) -> Nest | None:
+        return nest_of(self.graph, self.graph[number])
