@@ -102,6 +102,11 @@ class Kernel:
     It is called with the addresses of the buffers, in order, then with the sizes as i64. Buffers
     do not overlap, but for those in `shared`: pairs of places whose memory may be one, entry for
     entry.
+
+    Attributes:
+        scratch: entries of the last buffers, whose content matters to nobody but the kernel.
+        parts: where above 0, the last two sizes are `begin` and `end`: of so many parts of the
+            work, all independent of each other, those are done.
     """
 
     name: str
@@ -109,6 +114,8 @@ class Kernel:
     body: tuple[Statement, ...]
     sizes: tuple[Var, ...] = ()
     shared: tuple[tuple[int, int], ...] = ()
+    scratch: tuple[int, ...] = ()
+    parts: int = 0
 
 
 def loop(
