@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from fml.engine.kernels.expr import Buffer, Expr, Load, Var, constant, index, wide
 from fml.engine.kernels.loops import For, Statement, Store
 
+COPY = 0.12  # cycles for an entry whose neighbours are copied with it
 _LANES = 64
 
 
@@ -15,9 +16,6 @@ def zeroed(buffer: Buffer, size: int) -> Statement:
         at, index(0), index(size), (Store(buffer, at, constant(0, wide(buffer.element))),),
         lanes=_LANES,
     )  # fmt: skip
-
-
-Strides = tuple[int, int, int]
 
 
 def copied(
