@@ -23,12 +23,11 @@ from fml.engine.kernels.contraction import (
 from fml.engine.kernels.expr import Buffer, Expr, Var, index, wide
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import For, Kernel, Statement
-from fml.engine.kernels.packing import COPY, copied, zeroed
+from fml.engine.kernels.packing import COPY, TURN, copied, zeroed
 from fml.engine.kernels.slides import Convolution, Slide, backward_slides, forward_slide
 
 # Given a sum and its place [n, i, j, channel] in the result.
 Finish = Callable[[Expr, tuple[Expr, ...]], Expr]
-_TURN = 1.2  # cycles for an entry of a kernel that is turned round
 _CHUNK = 1024  # products that are added up before they meet the others
 
 
@@ -170,7 +169,7 @@ def _way(what: _Sliding, in_room: bool, folds: bool, vector: int, host: Host) ->
     if in_room and _room(what) != ((0, 0), (0, 0)):
         cycles += conv.batch * what.source[0] * what.source[1] * _channels(what)[0] * COPY
     if _is_turned(what, folds):
-        cycles += _entries(conv) * _TURN
+        cycles += _entries(conv) * TURN
     return _Way(in_room, folds, tuple(tiles), cycles)
 
 

@@ -6,6 +6,7 @@ from fml.engine.kernels.expr import Buffer, Expr, Load, Var, constant, index, wi
 from fml.engine.kernels.loops import For, Statement, Store
 
 COPY = 0.12  # cycles for an entry whose neighbours are copied with it
+TURN = 1.2  # cycles for an entry whose neighbours go elsewhere
 _LANES = 64
 
 

@@ -42,7 +42,7 @@ def weight_gradient(
     taps = conv.window[0] * conv.window[1]
     met = forward_slide(conv, 0).met * forward_slide(conv, 1).met
     copies = conv.batch * conv.size[0] * conv.size[1] * conv.channels * COPY
-    if by_taps.cycles * taps * met <= by_rows.cycles + copies:
+    if not conv.batch or by_taps.cycles * taps * met <= by_rows.cycles + copies:
         body, scratch, parts = writer.by_taps(by_taps)
     else:
         body, scratch, parts = writer.in_rooms(by_rows)
