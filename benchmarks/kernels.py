@@ -1,0 +1,259 @@
+"""Compiled convolutions and products of matrices against PyTorch and OpenBLAS, on one core.
+
+    python benchmarks/kernels.py [--only lenet,vgg11] [--batch 16] [--host avx2] [--rounds 15]
+
+Every layer of four networks in its three directions, float32. A row's candidates take turns, so
+that a busy machine slows all of them alike; times are medians. The peer is the better of PyTorch
+with channels last and first for convolutions, OpenBLAS through numpy for matrices, on one thread.
+"""
+
+import argparse
+import ctypes
+import math
+import os
+import statistics
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from threadpoolctl import threadpool_limits
+
+from fml.engine.ir.types import F32
+from fml.engine.kernels import convolution, weight_gradient
+from fml.engine.kernels.llvm.compiler import object_code
+from fml.engine.kernels.llvm.emit import emit
+from fml.engine.kernels.llvm.host import Host
+from fml.engine.kernels.llvm.linker import link
+from fml.engine.kernels.loops import Kernel
+from fml.engine.kernels.matmul import Product, matmul
+from fml.engine.kernels.slides import Convolution
+
+MEAN, LEAST = 0.95, 0.80  # of the peer's speed: geometric mean over all rows, and every row
+DIRECTIONS = ("forward", "images", "kernel")
+
+
+@dataclass(frozen=True)
+class Conv:
+    size: int
+    channels: int
+    units: int
+    window: int = 3
+    stride: int = 1
+
+    def of(self, batch: int) -> Convolution:
+        before = (self.window - 1) // 2
+        pair = (before, self.window - 1 - before)
+        return Convolution(
+            F32, batch, (self.size,) * 2, self.channels, (self.window,) * 2, self.units,
+            (self.stride,) * 2, (pair, pair),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Dense:
+    inputs: int
+    units: int
+
+
+RESNET = (
+    Conv(32, 3, 16), Conv(32, 16, 16), Conv(32, 16, 32, 3, 2), Conv(32, 16, 32, 1, 2),
+    Conv(16, 32, 32), Conv(16, 32, 64, 3, 2), Conv(16, 32, 64, 1, 2), Conv(8, 64, 64),
+    Dense(64, 10),
+)  # fmt: skip
+# Layers that differ; ResNet-8 and ResNet-32 repeat the same ones.
+NETWORKS: dict[str, Sequence[Conv | Dense]] = {
+    "lenet": (Conv(28, 1, 32, 5), Conv(14, 32, 64, 5), Dense(3136, 512), Dense(512, 10)),
+    "resnet": RESNET,
+    "vgg11": (
+        Conv(32, 3, 64), Conv(16, 64, 128), Conv(8, 128, 256), Conv(8, 256, 256),
+        Conv(4, 256, 512), Conv(4, 512, 512), Conv(2, 512, 512), Dense(512, 10),
+    ),
+}  # fmt: skip
+
+Run = Callable[[], object]
+
+
+@dataclass
+class Row:
+    label: str
+    flops: float
+    seconds: dict[str, float]
+    compiled: float
+
+    @property
+    def ratio(self) -> float:
+        return min(s for name, s in self.seconds.items() if name != "fml") / self.seconds["fml"]
+
+
+def compiled(kernel: Kernel, host: Host, arrays: Sequence[np.ndarray]) -> tuple[Run, float]:
+    began = time.perf_counter()
+    library = link(object_code(emit(kernel, host), host))
+    taken = time.perf_counter() - began
+    scratch = [np.zeros(size, np.float32) for size in kernel.scratch]
+    kinds = [ctypes.c_void_p] * len(kernel.buffers) + [ctypes.c_int64] * 2
+    function = ctypes.CFUNCTYPE(None, *kinds)(library.address(kernel.name))
+    kept = (library, *arrays, *scratch)
+    places = [ctypes.c_void_p(a.ctypes.data) for a in (*arrays, *scratch)]
+    begin, end = ctypes.c_int64(0), ctypes.c_int64(kernel.parts)
+    return lambda kept=kept: function(*places, begin, end), taken
+
+
+def entries(rng: np.random.Generator, *sizes: int) -> np.ndarray:
+    """Random numbers where a cache line begins, as the arena has them."""
+    count = math.prod(sizes)
+    room = np.empty(count + 16, np.float32)
+    start = -room.ctypes.data % 64 // 4
+    made = room[start : start + count].reshape(sizes)
+    made[...] = rng.standard_normal(sizes, np.float32)
+    return made
+
+
+def of_conv(layer: Conv, batch: int, direction: str, host: Host):  # noqa: ANN201
+    rng, conv = np.random.default_rng(0), layer.of(batch)
+    x = entries(rng, batch, *conv.size, conv.channels)
+    w = entries(rng, *conv.window, conv.channels, conv.units)
+    g = entries(rng, batch, *conv.places, conv.units)
+    make, inputs, out = {
+        "forward": (convolution.forward, (x, w), g),
+        "images": (convolution.input_gradient, (g, w), x),
+        "kernel": (weight_gradient.weight_gradient, (x, g), w),
+    }[direction]
+    began = time.perf_counter()
+    made = make(conv, "kernel", host)
+    result = entries(rng, *out.shape)
+    run, taken = compiled(made, host, (*inputs, result))
+    runs: dict[str, Run] = {"fml": run}
+    taken = time.perf_counter() - began
+    for name, layout in (("last", torch.channels_last), ("first", torch.contiguous_format)):
+        tx, tg = (torch.from_numpy(a).permute(0, 3, 1, 2).contiguous(memory_format=layout)
+                  for a in (x, g))  # fmt: skip
+        tw = torch.from_numpy(w).permute(3, 2, 0, 1).contiguous(memory_format=layout)
+        runs[name] = of_torch(tx, tw, tg, conv, direction)
+    expected = runs["last"]().numpy()
+    run()
+    order = (2, 3, 1, 0) if direction == "kernel" else (0, 2, 3, 1)
+    check(result, expected.transpose(order))
+    flops = 2.0 * g.size * math.prod(w.shape[:3])
+    size = f"{conv.size[0]}x{conv.size[1]}x{conv.channels}"
+    label = f"{size:>9} conv {conv.window[0]}x{conv.window[1]}/{layer.stride} {conv.units:>4}"
+    return label, flops, runs, taken
+
+
+def of_torch(
+    x: torch.Tensor, w: torch.Tensor, g: torch.Tensor, conv: Convolution, direction: str
+) -> Run:
+    # PyTorch has one padding for both sides, which is all that the layers here need.
+    padding = [conv.padding[0][0], conv.padding[1][0]]
+    stride = list(conv.stride)
+    if direction == "forward":
+        return lambda: torch.nn.functional.conv2d(x, w, stride=stride, padding=padding)
+    wanted = [direction == "images", direction == "kernel", False]
+    place = 0 if direction == "images" else 1
+    backward = torch.ops.aten.convolution_backward
+    return lambda: backward(
+        g, x, w, [0], stride, padding, [1, 1], False, [0, 0], 1, wanted
+    )[place]  # fmt: skip
+
+
+def of_dense(layer: Dense, batch: int, direction: str, host: Host):  # noqa: ANN201
+    rng = np.random.default_rng(0)
+    k, n = layer.inputs, layer.units
+    x, w, g = entries(rng, batch, k), entries(rng, k, n), entries(rng, batch, n)
+    product, inputs, views, out = {
+        "forward": (Product(F32, batch, k, n), (x, w), (x, w), g),
+        "images": (Product(F32, batch, n, k, b_turned=True), (g, w), (g, w.T), x),
+        "kernel": (Product(F32, k, batch, n, a_turned=True), (x, g), (x.T, g), w),
+    }[direction]
+    result, theirs = entries(rng, *out.shape), entries(rng, *out.shape)
+    began = time.perf_counter()
+    run, _ = compiled(matmul(product, "kernel", host), host, (*inputs, result))
+    taken = time.perf_counter() - began
+    runs: dict[str, Run] = {"fml": run, "blas": lambda: np.matmul(*views, out=theirs)}
+    for each in runs.values():
+        each()
+    check(result, theirs)
+    return f"{k:>9} dense    {n:>4}", 2.0 * batch * k * n, runs, taken
+
+
+def check(found: np.ndarray, expected: np.ndarray) -> None:
+    scale = float(np.abs(expected).max())
+    if not np.allclose(found, expected, rtol=1e-4, atol=1e-4 * scale):
+        raise SystemExit("the results differ")
+
+
+def measured(runs: dict[str, Run], rounds: int, budget: float) -> dict[str, float]:
+    """Median seconds of each; short ones are repeated, so that reading the clock costs nothing."""
+    repeats: dict[str, int] = {}
+    total = 0.0
+    for name, run in runs.items():
+        run()
+        began = time.perf_counter()
+        run()
+        taken = time.perf_counter() - began
+        repeats[name] = max(1, int(2e-4 / max(taken, 1e-7)))
+        total += max(taken, 2e-4)
+    times: dict[str, list[float]] = {name: [] for name in runs}
+    for _ in range(max(5, min(rounds, int(budget / total)))):
+        for name, run in runs.items():
+            began = time.perf_counter()
+            for _ in range(repeats[name]):
+                run()
+            times[name].append((time.perf_counter() - began) / repeats[name])
+    return {name: statistics.median(taken) for name, taken in times.items()}
+
+
+def rows(networks: Sequence[str], batches: Sequence[int], host: Host, rounds: int) -> list[Row]:
+    found: list[Row] = []
+    for network in networks:
+        for batch in batches:
+            total = 0.0
+            for layer in NETWORKS[network]:
+                for direction in DIRECTIONS:
+                    of = of_conv if isinstance(layer, Conv) else of_dense
+                    label, flops, runs, taken = of(layer, batch, direction, host)  # type: ignore
+                    seconds = measured(runs, rounds, 0.5)
+                    total += taken
+                    row = Row(
+                        f"{network:7}{batch:3} {label:24} {direction:8}", flops, seconds, taken
+                    )
+                    found.append(row)
+                    peers = {n: s for n, s in seconds.items() if n != "fml"}
+                    peer = min(peers, key=lambda n: peers[n])
+                    print(
+                        f"{row.label} {seconds['fml'] * 1e6:9.1f} us {peers[peer] * 1e6:9.1f} us "
+                        f"{peer:5} {flops / seconds['fml'] / 1e9:6.1f} {flops / peers[peer] / 1e9:6.1f} "
+                        f"{row.ratio:6.2f}{' <' if row.ratio < LEAST else '  '} {taken:.3f} s",
+                        flush=True,
+                    )
+            print(f"{network} of batch {batch}: {total:.2f} s to make its kernels")
+    return found
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument("--only", default=",".join(NETWORKS))
+    parser.add_argument("--batch", default="4,16,64")
+    parser.add_argument("--host", default="native")
+    parser.add_argument("--rounds", type=int, default=15)
+    given = parser.parse_args()
+    for name in os.environ:
+        if name.startswith("OPENBLAS_"):
+            raise SystemExit(f"unset {name}: it changes the peer")
+    host = Host.native() if given.host == "native" else Host.forced(given.host)
+    torch.set_num_threads(1)
+    print(f"{'':44} {'fml':>12} {'peer':>12}       GFLOP/s: fml, peer, ratio; compiled in")
+    with threadpool_limits(1):
+        batches = [int(b) for b in given.batch.split(",")]
+        found = rows(given.only.split(","), batches, host, given.rounds)
+    mean = math.exp(statistics.fmean(math.log(row.ratio) for row in found))
+    least = min(found, key=lambda row: row.ratio)
+    print(f"geometric mean {mean:.3f} (at least {MEAN})")
+    print(f"least {least.ratio:.2f} (at least {LEAST}): {least.label}")
+    return 0 if mean >= MEAN and least.ratio >= LEAST else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
