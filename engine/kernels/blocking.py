@@ -15,6 +15,7 @@ from fml.engine.kernels.llvm.host import Host
 _LATENCY = 4.0
 _STORE = 1.5  # for one vector of a tile: what comes before and after its sum
 _FOLD = 5.0  # lanes of one sum put together
+_LINE = 0.3  # for a vector that may not be in the first cache
 _TILE = 12.0  # loops, addresses, a wrong guess at the end
 _VARIANT = 1.01  # another piece of code has to gain this much
 
@@ -55,6 +56,7 @@ def broadcast_tile(rows: Sizes, columns: int, depth: int, vector: int, host: Hos
                 for number, high in _pieces(rows, tile):
                     sums, loads = high * across, high + across
                     each = max(sums / 2, loads / 2, _LATENCY)
+                    each += _LINE * (across + high / vector)
                     cycles += count * number * (depth * each + sums * _STORE + _TILE)
                     variants += 1
             best = _better(best, Tile(tile, vectors, cycles * _VARIANT**variants))
@@ -73,7 +75,7 @@ def folded_tile(rows: Sizes, columns: Sizes, depth: int, vector: int, host: Host
             for count, wide_ in _pieces(columns, across):
                 for number, high in _pieces(rows, tile):
                     sums, loads = high * wide_, high + wide_
-                    each = max(sums / 2, loads / 2, _LATENCY)
+                    each = max(sums / 2, loads / 2, _LATENCY) + _LINE * loads
                     cycles += count * number * (steps * each + sums * _FOLD + _TILE)
                     variants += 1
             best = _better(best, Tile({**tile, **across}, 1, cycles * _VARIANT**variants))

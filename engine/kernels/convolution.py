@@ -23,11 +23,15 @@ from fml.engine.kernels.contraction import (
 from fml.engine.kernels.expr import Buffer, Expr, Var, index, wide
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import For, Kernel, Statement
-from fml.engine.kernels.packing import COPY, TURN, copied, zeroed
+from fml.engine.kernels.packing import COPY, TURN, copied, turned, zeroed
 from fml.engine.kernels.slides import Convolution, Slide, backward_slides, forward_slide
 
 # Given a sum and its place [n, i, j, channel] in the result.
 Finish = Callable[[Expr, tuple[Expr, ...]], Expr]
+_WAYS, _PAGE = 8, 4096  # lines so far apart share a few places in the first cache
+_PANEL = 24 << 10  # bytes of weights that are read again for every tile
+_CACHED = 1 << 18  # bytes of images that are read again for every few channels
+_FAR = 1.4  # times as long where they do not fit
 _CHUNK = 1024  # products that are added up before they meet the others
 
 
@@ -156,8 +160,11 @@ def _way(what: _Sliding, in_room: bool, folds: bool, vector: int, host: Host) ->
             axes = [("i", rows.places), ("j", columns.places)]
             met, often = 1.0, conv.batch
         else:
-            axes = [("n", conv.batch)]
+            axes = [("n", _beside(what))]
             met, often = rows.met * columns.met, rows.places * columns.places
+            often *= conv.batch / max(1, _beside(what))
+            if _beside(what) * _image(what) > _CACHED:
+                often *= _FAR
         depth = max(1, round(met * rows.taps * columns.taps * what.summed))
         if folds:
             tile = folded_tile(axes, [("m", what.made)], depth, vector, host)
@@ -171,6 +178,16 @@ def _way(what: _Sliding, in_room: bool, folds: bool, vector: int, host: Host) ->
     if _is_turned(what, folds):
         cycles += _entries(conv) * TURN
     return _Way(in_room, folds, tuple(tiles), cycles)
+
+
+def _beside(what: _Sliding) -> int:
+    """Samples that a tile may hold: those whose rows a cache of few ways can keep."""
+    return min(what.conv.batch, _WAYS) if _image(what) % _PAGE == 0 else what.conv.batch
+
+
+def _image(what: _Sliding) -> int:
+    """Bytes of an image of the source."""
+    return what.source[0] * what.source[1] * _channels(what)[0] * 4
 
 
 def _channels(what: _Sliding) -> tuple[int, int]:
@@ -212,25 +229,24 @@ class _Made:
         body: list[Statement] = []
         scratch: list[tuple[Buffer, int]] = []
         if _is_turned(self.what, self.way.folds):
-            body.append(self._turned(scratch))
+            body += self._turned(scratch)
         if self.way.in_room:
             body += self._in_rooms(scratch)
         else:
             body += self._by_samples()
         return body, scratch
 
-    def _turned(self, scratch: list[tuple[Buffer, int]]) -> Statement:
+    def _turned(self, scratch: list[tuple[Buffer, int]]) -> list[Statement]:
         """Turn the kernel round: what was made is summed."""
         conv = self.what.conv
-        turned = Buffer("turned", wide(conv.element))
+        to = Buffer("turned", wide(conv.element))
         c, f = conv.channels // conv.groups, conv.units
         kh, kw = conv.window
-        scratch.append((turned, _entries(conv)))
-        kernel, self.kernel = self.kernel, turned
-        return copied(
-            kernel, index(0), turned, index((kw - 1) * c * f), (kh, kw, f, c),
-            (kw * c * f, c * f, 1, f), (kw * c * f, -c * f, c, 1),
-        )  # fmt: skip
+        scratch.append((to, _entries(conv)))
+        kernel, self.kernel = self.kernel, to
+        tap = c * f
+        outer = ((kh, kw * tap, kw * tap), (kw, tap, -tap))
+        return turned(kernel, to, c, f, f, c, outer, (kw - 1) * tap)
 
     def _in_rooms(self, scratch: list[tuple[Buffer, int]]) -> list[Statement]:
         """Image after image is copied into a room with its padding."""
@@ -256,7 +272,9 @@ class _Made:
             source = room
         for slides, tile in zip(what.slides, self.way.tiles, strict=True):
             contraction = self._contraction(slides, step, row, start)
-            contraction = joined(replace(contraction, windows=()), "v", "k")
+            contraction = replace(contraction, windows=())
+            if not self._cut(tile):
+                contraction = joined(contraction, "v", "k")
             outer = (*self._columns(tile), ("i", tile.axes["i"]), ("j", tile.axes["j"]))
             inside += self._written(contraction, slides, tile, outer, source, {"n": n}, None)
         self.parts = conv.batch
@@ -271,31 +289,32 @@ class _Made:
         for slides, tile in zip(what.slides, self.way.tiles, strict=True):
             step, row = height * width * channels, width * channels
             contraction = self._contraction(slides, step, row, 0)
-            outer = (*self._columns(tile), ("i", 1), ("j", 1), ("n", tile.axes["n"]))
+            beside = tile.axes["n"]
+            outer: Steps = (*self._columns(tile), ("i", 1), ("j", 1), ("n", beside))
+            block = max(1, _CACHED // (beside * _image(what))) * beside
+            if block < what.conv.batch:
+                outer = (("n", block), *outer)
             made += self._written(contraction, slides, tile, outer, self.source, {}, self.part)
-        width = what.made if self.way.folds else self._width()
-        self.parts = -(-width // self._across(self.way.tiles[0]))
+            # As many for each phase: their tiles differ, and some are longer.
+            name, step = outer[0]
+            self.parts = max(self.parts, -(-contraction.axis(name).size // step))
         return made
-
-    def _width(self) -> int:
-        return self.what.conv.groups if self.what.is_by_channel else self.what.made
 
     def _across(self, tile: Tile) -> int:
         return tile.axes["m"] if self.way.folds else tile.vectors * self.vector
 
-    def _columns(self, tile: Tile) -> tuple[tuple[str, int], ...]:
+    def _columns(self, tile: Tile) -> Steps:
         """Loops over what lies beside each other in the result, outside of its places."""
         name = "g" if self.what.is_by_channel else "m"
         groups = () if self.what.is_by_channel or self.what.conv.groups == 1 else (("g", 1),)
-        return ((name, self._across(tile)), *groups, *self._cut())
+        return ((name, self._across(tile)), *groups, *self._cut(tile))
 
-    def _cut(self) -> tuple[tuple[str, int], ...]:
-        """Long sums are cut along the channels."""
+    def _cut(self, tile: Tile) -> Steps:
+        """Cut sums along the channels, so that the weights of a part stay in the first cache."""
         taps = self.what.conv.window[0] * self.what.conv.window[1]
-        step = max(self.vector, _CHUNK // taps // self.vector * self.vector)
-        if self.what.summed <= step or self.way.in_room or self.out.element is not wide(
-            self.out.element
-        ):
+        room = min(_CHUNK, _PANEL // (4 * self._across(tile))) // taps
+        step = max(1, room // self.vector) * self.vector
+        if self.what.summed < 2 * step or self.out.element is not wide(self.out.element):
             return ()
         return (("k", step),)
 

@@ -10,15 +10,16 @@ from dataclasses import dataclass, replace
 from fml.engine.ir.types import Element
 from fml.engine.kernels.blocking import Tile, broadcast_tile, folded_tile, vector_of
 from fml.engine.kernels.contraction import Axis, Contracting, Contraction, Schedule, Steps
-from fml.engine.kernels.expr import Buffer, Expr, Var, index, wide
+from fml.engine.kernels.expr import Buffer, Expr, Var, wide
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import Kernel, Statement
-from fml.engine.kernels.packing import TURN, copied
+from fml.engine.kernels.packing import TURN, turned
 
 # Given a sum and its place [batch, row, column] in the result.
 Finish = Callable[[Expr, tuple[Expr, ...]], Expr]
 _CHUNK = 256  # products that are added up before they meet the others
 _CACHED = 1 << 18  # bytes of rows that are read for every few columns
+_SHALLOW = 32  # products of a sum, below which writing takes longer
 _BLOCK = 512  # columns whose entries of a chunk are read for every few rows
 
 
@@ -73,12 +74,12 @@ class _Written:
     def exchanged(self) -> "_Written":
         """A single column as a single row."""
         p, finish = self.product, self.finish
-        turned = Product(
+        exchanged = Product(
             p.element, p.columns, p.depth, p.rows, p.batch, False, not p.a_turned,
             p.b_shared, p.a_shared,
         )  # fmt: skip
         return replace(
-            self, product=turned, a=self.b, b=self.a,
+            self, product=exchanged, a=self.b, b=self.a,
             finish=lambda total, at: finish(total, (at[0], at[2], at[1])),
         )  # fmt: skip
 
@@ -112,18 +113,14 @@ class _Written:
     def _turned(self, body: list[Statement], scratch: list[tuple[Buffer, int]]) -> "_Written":
         """Turn the matrices of `b` round first."""
         p = self.product
-        turned = Buffer("turned", wide(p.element))
+        to = Buffer("turned", wide(p.element))
         count = 1 if p.b_shared else p.batch
         size = p.depth * p.columns
-        scratch.append((turned, size * count))
-        outer, inner = (p.columns, p.depth) if p.b_turned else (p.depth, p.columns)
-        body.append(
-            copied(
-                self.b, index(0), turned, index(0), (count, inner, outer),
-                (size, 1, inner), (size, outer, 1),
-            )
-        )  # fmt: skip
-        return replace(self, b=turned, product=replace(p, b_turned=not p.b_turned))
+        scratch.append((to, size * count))
+        rows, columns = (p.columns, p.depth) if p.b_turned else (p.depth, p.columns)
+        outer = ((count, size, size),)
+        body += turned(self.b, to, rows, columns, columns, rows, outer)
+        return replace(self, b=to, product=replace(p, b_turned=not p.b_turned))
 
     def _outer(self, tile: Tile, lanes: str, vector: int) -> Steps:
         p = self.product
@@ -132,6 +129,8 @@ class _Written:
         deep = _CHUNK if wide(p.element) is p.element else p.depth
         rows = max(1, _CACHED // (4 * min(deep, p.depth or 1))) // high * high
         columns = max(1, _BLOCK // across) * across
+        if p.depth < _SHALLOW:
+            rows, columns = high, across  # the result is most of what moves: row after row
         batch: Steps = (("s", 1),) if p.batch > 1 else ()
         blocks: Steps = (("n", columns), ("k", deep), ("n", across), ("m", high))
         if p.rows > rows > 0:
