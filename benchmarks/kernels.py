@@ -9,6 +9,7 @@ with channels last and first for convolutions, OpenBLAS through numpy for matric
 
 import argparse
 import ctypes
+import itertools
 import math
 import os
 import statistics
@@ -77,6 +78,16 @@ Run = Callable[[], object]
 
 
 @dataclass
+class Case:
+    """Something to compute, and whoever computes it; `fml` is one of them."""
+
+    label: str
+    flops: float
+    runs: dict[str, Run]
+    compiled: float
+
+
+@dataclass
 class Row:
     label: str
     flops: float
@@ -84,21 +95,34 @@ class Row:
     compiled: float
 
     @property
+    def peer(self) -> str:
+        others = [name for name in self.seconds if name != "fml"]
+        return min(others, key=lambda name: self.seconds[name])
+
+    @property
     def ratio(self) -> float:
-        return min(s for name, s in self.seconds.items() if name != "fml") / self.seconds["fml"]
+        return self.seconds[self.peer] / self.seconds["fml"]
+
+    @property
+    def text(self) -> str:
+        ours, theirs = self.seconds["fml"], self.seconds[self.peer]
+        speeds = f"{self.flops / ours / 1e9:6.1f} {self.flops / theirs / 1e9:6.1f}"
+        verdict = " MISSED" if self.ratio < LEAST else ""
+        return (
+            f"{self.label} {ours * 1e6:9.1f} us {theirs * 1e6:9.1f} us {self.peer:5} {speeds} "
+            f"{self.ratio:6.2f} {self.compiled:.3f} s{verdict}"
+        )
 
 
-def compiled(kernel: Kernel, host: Host, arrays: Sequence[np.ndarray]) -> tuple[Run, float]:
-    began = time.perf_counter()
+def compiled(kernel: Kernel, host: Host, arrays: Sequence[np.ndarray]) -> Run:
     library = link(object_code(emit(kernel, host), host))
-    taken = time.perf_counter() - began
     scratch = [np.zeros(size, np.float32) for size in kernel.scratch]
     kinds = [ctypes.c_void_p] * len(kernel.buffers) + [ctypes.c_int64] * 2
     function = ctypes.CFUNCTYPE(None, *kinds)(library.address(kernel.name))
     kept = (library, *arrays, *scratch)
     places = [ctypes.c_void_p(a.ctypes.data) for a in (*arrays, *scratch)]
     begin, end = ctypes.c_int64(0), ctypes.c_int64(kernel.parts)
-    return lambda kept=kept: function(*places, begin, end), taken
+    return lambda kept=kept: function(*places, begin, end)
 
 
 def entries(rng: np.random.Generator, *sizes: int) -> np.ndarray:
@@ -111,7 +135,7 @@ def entries(rng: np.random.Generator, *sizes: int) -> np.ndarray:
     return made
 
 
-def of_conv(layer: Conv, batch: int, direction: str, host: Host):  # noqa: ANN201
+def of_conv(layer: Conv, batch: int, direction: str, host: Host) -> Case:
     rng, conv = np.random.default_rng(0), layer.of(batch)
     x = entries(rng, batch, *conv.size, conv.channels)
     w = entries(rng, *conv.window, conv.channels, conv.units)
@@ -121,12 +145,11 @@ def of_conv(layer: Conv, batch: int, direction: str, host: Host):  # noqa: ANN20
         "images": (convolution.input_gradient, (g, w), x),
         "kernel": (weight_gradient.weight_gradient, (x, g), w),
     }[direction]
-    began = time.perf_counter()
-    made = make(conv, "kernel", host)
     result = entries(rng, *out.shape)
-    run, taken = compiled(made, host, (*inputs, result))
-    runs: dict[str, Run] = {"fml": run}
+    began = time.perf_counter()
+    run = compiled(make(conv, "kernel", host), host, (*inputs, result))
     taken = time.perf_counter() - began
+    runs: dict[str, Run] = {"fml": run}
     for name, layout in (("last", torch.channels_last), ("first", torch.contiguous_format)):
         tx, tg = (torch.from_numpy(a).permute(0, 3, 1, 2).contiguous(memory_format=layout)
                   for a in (x, g))  # fmt: skip
@@ -139,7 +162,7 @@ def of_conv(layer: Conv, batch: int, direction: str, host: Host):  # noqa: ANN20
     flops = 2.0 * g.size * math.prod(w.shape[:3])
     size = f"{conv.size[0]}x{conv.size[1]}x{conv.channels}"
     label = f"{size:>9} conv {conv.window[0]}x{conv.window[1]}/{layer.stride} {conv.units:>4}"
-    return label, flops, runs, taken
+    return Case(label, flops, runs, taken)
 
 
 def of_torch(
@@ -158,7 +181,7 @@ def of_torch(
     )[place]  # fmt: skip
 
 
-def of_dense(layer: Dense, batch: int, direction: str, host: Host):  # noqa: ANN201
+def of_dense(layer: Dense, batch: int, direction: str, host: Host) -> Case:
     rng = np.random.default_rng(0)
     k, n = layer.inputs, layer.units
     x, w, g = entries(rng, batch, k), entries(rng, k, n), entries(rng, batch, n)
@@ -169,13 +192,13 @@ def of_dense(layer: Dense, batch: int, direction: str, host: Host):  # noqa: ANN
     }[direction]
     result, theirs = entries(rng, *out.shape), entries(rng, *out.shape)
     began = time.perf_counter()
-    run, _ = compiled(matmul(product, "kernel", host), host, (*inputs, result))
+    run = compiled(matmul(product, "kernel", host), host, (*inputs, result))
     taken = time.perf_counter() - began
     runs: dict[str, Run] = {"fml": run, "blas": lambda: np.matmul(*views, out=theirs)}
     for each in runs.values():
         each()
     check(result, theirs)
-    return f"{k:>9} dense    {n:>4}", 2.0 * batch * k * n, runs, taken
+    return Case(f"{k:>9} dense    {n:>4}", 2.0 * batch * k * n, runs, taken)
 
 
 def check(found: np.ndarray, expected: np.ndarray) -> None:
@@ -207,28 +230,19 @@ def measured(runs: dict[str, Run], rounds: int, budget: float) -> dict[str, floa
 
 def rows(networks: Sequence[str], batches: Sequence[int], host: Host, rounds: int) -> list[Row]:
     found: list[Row] = []
-    for network in networks:
-        for batch in batches:
-            total = 0.0
-            for layer in NETWORKS[network]:
-                for direction in DIRECTIONS:
-                    of = of_conv if isinstance(layer, Conv) else of_dense
-                    label, flops, runs, taken = of(layer, batch, direction, host)  # type: ignore
-                    seconds = measured(runs, rounds, 0.5)
-                    total += taken
-                    row = Row(
-                        f"{network:7}{batch:3} {label:24} {direction:8}", flops, seconds, taken
-                    )
-                    found.append(row)
-                    peers = {n: s for n, s in seconds.items() if n != "fml"}
-                    peer = min(peers, key=lambda n: peers[n])
-                    print(
-                        f"{row.label} {seconds['fml'] * 1e6:9.1f} us {peers[peer] * 1e6:9.1f} us "
-                        f"{peer:5} {flops / seconds['fml'] / 1e9:6.1f} {flops / peers[peer] / 1e9:6.1f} "
-                        f"{row.ratio:6.2f}{' <' if row.ratio < LEAST else '  '} {taken:.3f} s",
-                        flush=True,
-                    )
-            print(f"{network} of batch {batch}: {total:.2f} s to make its kernels")
+    for network, batch in itertools.product(networks, batches):
+        total = 0.0
+        for layer, direction in itertools.product(NETWORKS[network], DIRECTIONS):
+            if isinstance(layer, Conv):
+                case = of_conv(layer, batch, direction, host)
+            else:
+                case = of_dense(layer, batch, direction, host)
+            seconds = measured(case.runs, rounds, 0.5)
+            total += case.compiled
+            label = f"{network:7}{batch:3} {case.label:24} {direction:8}"
+            found.append(Row(label, case.flops, seconds, case.compiled))
+            print(found[-1].text, flush=True)
+        print(f"{network} of batch {batch}: {total:.2f} s to make its kernels")
     return found
 
 

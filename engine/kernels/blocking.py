@@ -48,7 +48,7 @@ def broadcast_tile(rows: Sizes, columns: int, depth: int, vector: int, host: Hos
         host: the machine.
     """
     best: Tile | None = None
-    wide_enough = -(-columns // vector)
+    wide_enough = max(1, -(-columns // vector))
     for vectors in range(1, min(6, wide_enough) + 1):
         for tile in _tiles(rows, (host.vector_registers - 2 - vectors) // vectors):
             cycles, variants = 0.0, 0
@@ -89,7 +89,7 @@ def _better(best: Tile | None, found: Tile) -> Tile:
 
 def _tiles(axes: Sizes, room: int) -> Iterator[dict[str, int]]:
     """Every way to unroll axes into at most `room` entries."""
-    ranges = [range(1, min(size, max(1, room)) + 1) for _, size in axes]
+    ranges = [range(1, max(1, min(size, room)) + 1) for _, size in axes]
     for sizes in product(*ranges):
         tile = {name: size for (name, _), size in zip(axes, sizes, strict=True)}
         if _size(tile) <= max(1, room):

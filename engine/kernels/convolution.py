@@ -11,9 +11,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fml.engine.kernels.blocking import Tile, broadcast_tile, folded_tile, vector_of
+from fml.engine.kernels.contracting import Contracting
 from fml.engine.kernels.contraction import (
     Axis,
-    Contracting,
     Contraction,
     Schedule,
     Steps,
@@ -31,7 +31,7 @@ Finish = Callable[[Expr, tuple[Expr, ...]], Expr]
 _WAYS, _PAGE = 8, 4096  # lines so far apart share a few places in the first cache
 _PANEL = 24 << 10  # bytes of weights that are read again for every tile
 _CACHED = 1 << 18  # bytes of images that are read again for every few channels
-_FAR = 1.4  # times as long where they do not fit
+_FAR = 1.35  # times as long where they do not fit
 _CHUNK = 1024  # products that are added up before they meet the others
 
 
@@ -163,7 +163,7 @@ def _way(what: _Sliding, in_room: bool, folds: bool, vector: int, host: Host) ->
             axes = [("n", _beside(what))]
             met, often = rows.met * columns.met, rows.places * columns.places
             often *= conv.batch / max(1, _beside(what))
-            if _beside(what) * _image(what) > _CACHED:
+            if conv.batch * _image(what) > _CACHED:
                 often *= _FAR
         depth = max(1, round(met * rows.taps * columns.taps * what.summed))
         if folds:

@@ -9,7 +9,8 @@ from dataclasses import dataclass, replace
 
 from fml.engine.ir.types import Element
 from fml.engine.kernels.blocking import Tile, broadcast_tile, folded_tile, vector_of
-from fml.engine.kernels.contraction import Axis, Contracting, Contraction, Schedule, Steps
+from fml.engine.kernels.contracting import Contracting
+from fml.engine.kernels.contraction import Axis, Contraction, Schedule, Steps
 from fml.engine.kernels.expr import Buffer, Expr, Var, wide
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import Kernel, Statement
@@ -73,15 +74,16 @@ class _Written:
 
     def exchanged(self) -> "_Written":
         """A single column as a single row."""
-        p, finish = self.product, self.finish
+        p = self.product
+
+        def finish(total: Expr, at: tuple[Expr, ...]) -> Expr:
+            return self.finish(total, (at[0], at[2], at[1]))
+
         exchanged = Product(
             p.element, p.columns, p.depth, p.rows, p.batch, False, not p.a_turned,
             p.b_shared, p.a_shared,
         )  # fmt: skip
-        return replace(
-            self, product=exchanged, a=self.b, b=self.a,
-            finish=lambda total, at: finish(total, (at[0], at[2], at[1])),
-        )  # fmt: skip
+        return replace(self, product=exchanged, a=self.b, b=self.a, finish=finish)
 
     def statements(self) -> tuple[list[Statement], list[tuple[Buffer, int]], int]:
         """The body, scratch with its sizes, and the number of parts."""

@@ -68,7 +68,9 @@ def turned(
         row, column = Var("row"), Var("column")
         read = (source_at + row * source_step) + column
         write = (to_at + column * to_step) + row
-        copies = tuple(Store(to, write + n, Load(source, read + n * source_step)) for n in range(beside))
+        copies = tuple(
+            Store(to, write + n, Load(source, read + n * source_step)) for n in range(beside)
+        )
         line = For(column, index(0), index(columns), copies)
         made.append(For(row, index(begin), index(end), (line,), beside))
     for var, (size, _, _) in zip(reversed(variables), reversed(list(outer)), strict=True):

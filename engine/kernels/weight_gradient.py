@@ -8,9 +8,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fml.engine.kernels.blocking import Tile, broadcast_tile, vector_of
+from fml.engine.kernels.contracting import Contracting
 from fml.engine.kernels.contraction import (
     Axis,
-    Contracting,
     Contraction,
     Schedule,
     Steps,
@@ -42,7 +42,8 @@ def weight_gradient(
     taps = conv.window[0] * conv.window[1]
     met = forward_slide(conv, 0).met * forward_slide(conv, 1).met
     copies = conv.batch * conv.size[0] * conv.size[1] * conv.channels * COPY
-    if not conv.batch or by_taps.cycles * taps * met <= by_rows.cycles + copies:
+    is_narrow = wide(conv.element) is not conv.element  # sums must not meet in memory
+    if is_narrow or not conv.batch or by_taps.cycles * taps * met <= by_rows.cycles + copies:
         body, scratch, parts = writer.by_taps(by_taps)
     else:
         body, scratch, parts = writer.in_rooms(by_rows)
@@ -126,11 +127,8 @@ class _Written:
             zeroed(room, size),
             For(n, index(0), index(conv.batch), (copy, *sums)),
         ]
-        if _is_by_channel(conv):
-            parts = conv.groups
-        else:
-            parts = conv.units // conv.groups
-        return body, [(room, size)], -(-parts // (tile.vectors * self.vector))
+        width = conv.groups if _is_by_channel(conv) else conv.units // conv.groups
+        return body, [(room, size)], -(-width // (tile.vectors * self.vector))
 
     def _columns(self, tile: Tile) -> Steps:
         across = tile.vectors * self.vector
