@@ -42,6 +42,10 @@ class Module:
     )
     unsure: set[str] = field(default_factory=set[str])
 
+    def knows(self, name: str) -> bool:
+        """Whether the file declares or imports a name, be it with a fault."""
+        return name in self.names or name in self.imports or name in self.unsure
+
     @property
     def plans(self) -> tuple[ast.Train, ...]:
         """The `train` blocks."""

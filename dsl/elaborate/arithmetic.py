@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from fractions import Fraction
-from typing import cast
+from typing import TYPE_CHECKING, cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import clock
@@ -28,6 +28,9 @@ from fml.engine.ir.dims import Dim
 from fml.engine.ir.training import Duration
 from fml.engine.ir.types import BOOL, F32, Element, ElementType, Label, TensorType
 from fml.engine.ops.build import Value
+
+if TYPE_CHECKING:
+    from fml.dsl.elaborate.calls import Given
 
 OPERATIONS = {
     "+": "add",
@@ -144,6 +147,22 @@ def to_dim(s: Session, value: Any_, at: ast.Syntax) -> Dim | Poison:
         case _:
             pass
     raise s.report("E0401", f"a dimension is needed here, found {describe(value)}", [at])
+
+
+def whole_number(s: Session, given: "Given", name: str, least: int | None = None) -> int | None:
+    """Return an argument that is a whole number, of at least `least` (E0401).
+
+    None while it is not known, as where a declaration is checked on its own with any dimensions.
+    """
+    value = given.value
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if isinstance(value, Unknown | Poison) or (isinstance(value, Dim) and s.region.rigid):
+        return None
+    if isinstance(value, int) and not isinstance(value, bool) and (least is None or value >= least):
+        return value
+    wanted = "a whole number" if least is None else f"a whole number of at least {least}"
+    raise s.report("E0401", f"`{name}` is {wanted}, found {describe(value)}", [given.at])
 
 
 def _has_tensor(*values: Any_) -> bool:

@@ -6,7 +6,7 @@ from itertools import count
 from typing import TYPE_CHECKING
 
 from fml.dsl import ast
-from fml.dsl.elaborate import expressions, names, signatures, splits
+from fml.dsl.elaborate import expressions, names, splits, written_types
 from fml.dsl.elaborate.arithmetic import as_tensor, read
 from fml.dsl.elaborate.session import Attempts, Failed, Session
 from fml.dsl.elaborate.syntax import walk
@@ -132,7 +132,7 @@ def _fields(
 
 
 def _sample_type(s: Session, written: ast.DataField, module: Module) -> TensorType:
-    type = signatures.written_type(s, written.type, signatures.Matched(Scope(module, None)))
+    type = written_types.written_type(s, written.type, written_types.Matched(Scope(module, None)))
     if type is None:
         raise Failed
     if type.names():

@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from fml.dsl import ast
-from fml.dsl.elaborate import calls, optimizers, signatures
+from fml.dsl.elaborate import calls, optimizers, signatures, written_types
 from fml.dsl.elaborate.arithmetic import to_dim
 from fml.dsl.elaborate.session import Attempts, PlanState, Session
 from fml.dsl.elaborate.statics import simplest
@@ -47,12 +47,12 @@ def _attributes_are_static(
     elif isinstance(declaration, ast.Optimizer):
         written = declaration.parameters
     for parameter in written:
-        if parameter.type is not None and not signatures.is_static(parameter.type):
+        if parameter.type is not None and not written_types.is_static(parameter.type):
             text = parameter.type.span.text
-            listed = f"an attribute is a {', '.join(signatures.STATIC_TYPES)}, or has no type"
+            listed = f"an attribute is a {', '.join(written_types.STATIC_TYPES)}, or has no type"
             s.report(
                 "E0326", f"`{text}` is not the type of a static value", [parameter.type],
-                help=did_you_mean(text, signatures.STATIC_TYPES) or listed,
+                help=did_you_mean(text, written_types.STATIC_TYPES) or listed,
             )  # fmt: skip
 
 
@@ -70,7 +70,7 @@ def _on_its_own(s: Session) -> Generator[None]:
 
 
 def _check_function(s: Session, f: ast.Function, module: Module) -> None:
-    matched = _rigid(s, f, signatures.Matched(Scope(module, None)))
+    matched = _rigid(s, f, written_types.Matched(Scope(module, None)))
     is_known = _result_is_known(s, f.result, matched)
     scope = Scope(module, None, None, dict(matched.names), _places(f.parameters))
     result = calls.body(s, f.body, scope)
@@ -81,7 +81,7 @@ def _check_function(s: Session, f: ast.Function, module: Module) -> None:
 def _check_layer(s: Session, layer: ast.Layer, module: Module) -> None:
     attributes: dict[str, Any_] = {p.name: _rigid_static(p) for p in layer.attributes}
     entries: dict[str, Entry] = {**attributes}
-    start = signatures.Matched(Scope(module, None, None, entries), dict(entries))
+    start = written_types.Matched(Scope(module, None, None, entries), dict(entries))
     matched = _rigid(s, layer, start)
     is_known = _result_is_known(s, layer.result, matched)
     owner = Instance(LayerFactory(layer, module), attributes, None, layer.name)
@@ -105,8 +105,8 @@ def _rigid_static(parameter: ast.Parameter) -> Any_:
 
 
 def _rigid(
-    s: Session, declaration: ast.Function | ast.Layer, matched: signatures.Matched
-) -> signatures.Matched:
+    s: Session, declaration: ast.Function | ast.Layer, matched: written_types.Matched
+) -> written_types.Matched:
     """Make an argument of each parameter, of just the type that is written."""
     for parameter in declaration.parameters:
         _bind_names(parameter.type, matched)
@@ -120,16 +120,16 @@ def _rigid(
     return matched
 
 
-def _rigid_argument(s: Session, parameter: ast.Parameter, matched: signatures.Matched) -> None:
+def _rigid_argument(s: Session, parameter: ast.Parameter, matched: written_types.Matched) -> None:
     type = parameter.type
     if type is None:
         matched.names[parameter.name] = (
             POISON if parameter.default is None else Unknown(parameter.name)
         )
-    elif signatures.is_static(type):
+    elif written_types.is_static(type):
         matched.names[parameter.name] = _rigid_static(parameter)
     else:
-        found = signatures.written_type(s, type, matched)
+        found = written_types.written_type(s, type, matched)
         matched.names[parameter.name] = POISON if found is None else _argument(s, parameter, found)
 
 
@@ -139,12 +139,12 @@ def _argument(s: Session, parameter: ast.Parameter, type: TensorType) -> Tensor:
     return tensor
 
 
-def _bind_names(type: ast.Type | None, matched: signatures.Matched) -> None:
+def _bind_names(type: ast.Type | None, matched: written_types.Matched) -> None:
     """Quantify the names that stand alone as axes; `...` is checked as one axis, `float` as f32."""
-    if type is None or signatures.is_static(type):
+    if type is None or written_types.is_static(type):
         return
-    if type.name == signatures.FLOAT:
-        matched.names[signatures.FLOAT] = Element.F32
+    if type.name == written_types.FLOAT:
+        matched.names[written_types.FLOAT] = Element.F32
     for axis in (*(type.axes or ()), *([type.classes] if type.classes else [])):
         if isinstance(axis, ast.Dots):
             matched.run = (Dim.of("..."),)
@@ -153,9 +153,9 @@ def _bind_names(type: ast.Type | None, matched: signatures.Matched) -> None:
             matched.sources[axis.name] = axis
 
 
-def _result_is_known(s: Session, result: ast.Type | None, matched: signatures.Matched) -> bool:
+def _result_is_known(s: Session, result: ast.Type | None, matched: written_types.Matched) -> bool:
     """Refuse dimensions that only the result mentions; whether there are none."""
-    if result is None or signatures.is_static(result):
+    if result is None or written_types.is_static(result):
         return True
     scope = matched.with_dims()
     attempts = Attempts()
@@ -166,18 +166,18 @@ def _result_is_known(s: Session, result: ast.Type | None, matched: signatures.Ma
 
 
 def _axis_is_known(
-    s: Session, axis: ast.Expression | ast.Dots, scope: Scope, matched: signatures.Matched
+    s: Session, axis: ast.Expression | ast.Dots, scope: Scope, matched: written_types.Matched
 ) -> None:
     if isinstance(axis, ast.Dots):
         if matched.run is None:
             raise s.report("E0325", "`...` is mentioned by the result only", [axis])
     elif isinstance(axis, ast.Name) and not scope.find(axis.name):
-        if axis.name not in scope.module.names:
+        if not scope.module.knows(axis.name):
             raise s.report(
                 "E0325", f"the dimension `{axis.name}` is mentioned by the result only", [axis],
                 help="name it in a parameter's type, or make it an attribute",
             )  # fmt: skip
     else:
-        value = signatures.dimension(s, axis, scope)
+        value = written_types.dimension(s, axis, scope)
         if not isinstance(value, Poison):
             to_dim(s, value, axis)

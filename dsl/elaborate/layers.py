@@ -5,7 +5,7 @@ from functools import cache
 from typing import TYPE_CHECKING, cast
 
 from fml.dsl import ast
-from fml.dsl.elaborate import calls, declarations, expressions, places, signatures
+from fml.dsl.elaborate import calls, declarations, expressions, places, signatures, written_types
 from fml.dsl.elaborate.session import Attempts, Session
 from fml.dsl.elaborate.syntax import walk
 from fml.dsl.scope import Entry, ParamEntry, Scope
@@ -43,7 +43,7 @@ def make(
     for parameter in declaration.attributes:
         value = bound[parameter.name].value
         with attempts:
-            if signatures.is_static(parameter.type):
+            if written_types.is_static(parameter.type):
                 at = bound[parameter.name].at
                 value = signatures.static_argument(s, parameter, value, at, declaration.name)
             attributes[parameter.name] = value

@@ -192,8 +192,8 @@ def global_value(s: Session, module: Module, name: str, e: ast.Syntax) -> Any_ |
 
 def is_global(module: Module, name: str) -> bool:
     """Whether a file, its imports, `std` or the primitives give a name a meaning."""
-    known = name in module.names or name in module.imports or name in module.unsure
-    return known or name in builtins.BUILTINS or name in std_index() or name in ELEMENTS
+    known = module.knows(name) or name in builtins.BUILTINS
+    return known or name in std_index() or name in ELEMENTS
 
 
 def _declared(s: Session, module: Module, name: str, e: ast.Syntax) -> Any_:

@@ -12,6 +12,7 @@ from fml.dsl.elaborate import (
     layers,
     places,
     signatures,
+    written_types,
 )  # fmt: skip
 from fml.dsl.elaborate.arithmetic import as_tensor, read
 from fml.dsl.elaborate.session import Attempts, Failed, Session
@@ -52,7 +53,7 @@ def make(
     attempts = Attempts()
     for parameter in declaration.parameters:
         with attempts:
-            if signatures.is_static(parameter.type):
+            if written_types.is_static(parameter.type):
                 at = bound[parameter.name]
                 signatures.static_argument(s, parameter, at.value, at.at, declaration.name)
             else:
@@ -213,7 +214,7 @@ def _slot(s: Session, written: ast.State, scope: Scope, path: str, place: Place 
 
 def _rigid(s: Session, parameter: ast.Parameter) -> Any_:
     """An argument that could be a number or a schedule; a boolean chooses and is not known."""
-    if signatures.is_static(parameter.type) or isinstance(parameter.default, ast.Boolean):
+    if written_types.is_static(parameter.type) or isinstance(parameter.default, ast.Boolean):
         return Unknown(parameter.name)
     return Tensor(s.builder.add("argument", SCALAR, (), {"name": parameter.name}))
 

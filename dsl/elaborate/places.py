@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fml.dsl import ast
-from fml.dsl.elaborate import calls, expressions, signatures
+from fml.dsl.elaborate import calls, expressions, written_types
 from fml.dsl.elaborate.arithmetic import as_tensor, no_parameters, parameters, read
 from fml.dsl.elaborate.session import Failed, Origin, Session
 from fml.dsl.scope import Scope, declared
@@ -56,7 +56,7 @@ def _type(s: Session, written: ast.Param | ast.State, scope: Scope) -> TensorTyp
             "E0325", "`...` stands for axes in a signature only", [dots[0]],
             help="give the axes of the argument names, and write them here",
         )  # fmt: skip
-    type = signatures.written_type(s, written.type, signatures.Matched(scope))
+    type = written_types.written_type(s, written.type, written_types.Matched(scope))
     if type is None:
         raise Failed
     if not s.region.rigid and type.names():

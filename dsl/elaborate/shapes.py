@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import arithmetic, reductions
-from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
+from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim, whole_number
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.elaborate.statics import simplest
 from fml.dsl.values import Any_, LearnersValue, Poison, Tensor, Tree, Unknown, describe
@@ -41,22 +41,6 @@ def _dims(s: Session, value: Any_, at: ast.Expression) -> tuple[Dim, ...]:
     if any(isinstance(dim, Poison) for dim in dims):
         raise Failed
     return tuple(cast("list[Dim]", dims))
-
-
-def whole(s: Session, bound: "Arguments", name: str, least: int = 0) -> int:
-    """Return an argument that is a whole number of at least `least` (E0401)."""
-    value = bound[name].value
-    if isinstance(value, Unknown | Poison):
-        raise Failed
-    if isinstance(value, float) and value.is_integer():
-        value = int(value)
-    if isinstance(value, bool) or not isinstance(value, int) or value < least:
-        raise s.report(
-            "E0401",
-            f"`{name}` is a whole number of at least {least}, found {describe(value)}",
-            [bound[name].at],
-        )
-    return value
 
 
 def _with_axis(shape: tuple[Dim, ...], axis: int, *dims: Dim) -> tuple[Dim, ...]:
@@ -162,7 +146,9 @@ def split(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> 
     if isinstance(bound["into"].value, tuple):
         sizes = _dims(s, bound["into"].value, at)
     else:
-        count = whole(s, bound, "into", 1)
+        count = whole_number(s, bound["into"], "into", 1)
+        if count is None:
+            raise Failed
         sizes = _dims(s, (simplest(size / count),), at) * count
     if sum(sizes, Dim.of(0)) != size:
         written = " + ".join(map(str, sizes)) or "no"
@@ -233,11 +219,9 @@ def flip(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> A
 
 def roll(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
     """`roll(x, 1, over)` round an axis; with `over = learners`, round the learners."""
-    value, by = read(s, bound["x"].value), bound["by"].value
-    if isinstance(by, Unknown):
+    value, by = read(s, bound["x"].value), whole_number(s, bound["by"], "by")
+    if by is None:
         raise Failed
-    if isinstance(by, bool) or not isinstance(by, int):
-        raise s.report("E0401", "a whole number of places is needed", [bound["by"].at])
     if not isinstance(_given(bound, "over"), LearnersValue):
         tensor = as_tensor(s, value, e)
         return s.op("roll", (tensor.value,), (e,), axis=_axis(s, tensor, bound, e), shift=by)

@@ -4,9 +4,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from fml.dsl import ast
-from fml.dsl.elaborate.arithmetic import as_tensor
+from fml.dsl.elaborate.arithmetic import as_tensor, whole_number
 from fml.dsl.elaborate.session import Failed, Session
-from fml.dsl.values import Any_, Poison, Tensor, Unknown, describe
+from fml.dsl.values import Any_, Tensor, Unknown
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.types import TensorType
 
@@ -102,19 +102,7 @@ def _images(s: Session, bound: "Arguments", name: str) -> Tensor:
 
 def _numbers(s: Session, bound: "Arguments", *names: str) -> list[int]:
     """Whole numbers of at least 1; 0 where one is not known yet."""
-    found: list[int] = []
-    for name in names:
-        value = bound[name].value
-        if isinstance(value, Unknown | Dim | Poison):
-            found.append(0)
-            continue
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise s.report(
-                "E0401", f"`{name}` is a whole number of at least 1, found {describe(value)}",
-                [bound[name].at],
-            )  # fmt: skip
-        found.append(value)
-    return found
+    return [whole_number(s, bound[name], name, 1) or 0 for name in names]
 
 
 def _pad(s: Session, bound: "Arguments") -> Pad:
