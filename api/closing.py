@@ -44,7 +44,9 @@ def print_closing(run: "Run", console: Console) -> None:
 
 def print_if_killed(run: "Run", console: Console) -> None:
     """Say that the parameters of a run that has no end are those of its last checkpoint."""
-    if run.figures or run.folder is None or run.stopped_by != "killed":
+    from fml.keeping import KILLED
+
+    if run.figures or run.folder is None or run.stopped_by != KILLED:
         return
     console.print(
         f"note: the run was killed; this is its last checkpoint, of step {run.steps:,}. "

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from fml.training import Request
 
 _MAIN = "source.fml"
+KILLED = "killed"  # why a run ended that has no end
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +144,7 @@ def outcome_of(folder: RunFolder) -> Outcome:
     checkpoint = read_checkpoint(folder.checkpoint)
     variables = {**checkpoint.variables, **checkpoint.kept}
     points = tuple(filter(checkpoint.covers, folder.points()))
-    return Outcome(variables, points, {}, "killed", checkpoint.progress, interrupted=True)
+    return Outcome(variables, points, {}, KILLED, checkpoint.progress, interrupted=True)
 
 
 def encodings_of(kept: Kept) -> dict[str, LoadedData]:
