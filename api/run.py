@@ -185,7 +185,7 @@ class Run:
         """
         from safetensors.numpy import save
 
-        from fml.engine.runtime.checkpoint import write_atomically, writing
+        from fml.engine.files import write_atomically, writing
 
         path = as_path(path, "the path of a file", 'run.save("model.safetensors")')
         if path.suffix != ".safetensors":

@@ -49,7 +49,7 @@ def command(run: Path, data: Path, output: Path | None) -> None:
 
 
 def _write(columns: Mapping[str, "Array"], output: Path) -> None:
-    from fml.engine.runtime.checkpoint import writing
+    from fml.engine.files import writing
     from fml.predictions import write_csv
 
     with writing(output), output.open("w", encoding="utf-8", newline="") as file:

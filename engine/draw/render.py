@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from fml.engine.files import writing
 from fml.engine.ir.diagnostics import error
 
 FORMATS = ("dot", "svg", "png", "pdf")
@@ -27,16 +28,13 @@ def render(dot: str, path: Path) -> None:
     if form not in FORMATS:
         endings = ", ".join(f"`.{name}`" for name in FORMATS)
         raise error("E0730", f"`{path}` has no ending of a picture", help=f"use one of {endings}")
-    try:
+    with writing(path):
         if form == "dot":
             path.write_text(dot, encoding="utf-8")
         else:
             problem = _draw(dot, path, form)
             if problem is not None:
                 raise _beside(dot, path, problem)
-    except OSError as fault:
-        reason = fault.strerror or str(fault)
-        raise error("E0732", f"`{path}` cannot be written: {reason}") from None
 
 
 def svg(dot: str) -> str:

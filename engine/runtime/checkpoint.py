@@ -5,9 +5,7 @@ moment leaves the one before it whole.
 """
 
 import json
-import os
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,12 +13,13 @@ from typing import Any
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from fml.engine.files import write_atomically, writing
 from fml.engine.ir.diagnostics import error
 from fml.engine.ops.record import Array
 from fml.engine.runtime.watch import Point, Progress
 
 FORMAT = 3
-GO_ON = "make room, then go on with `fml train --resume`: nothing written before is lost"
+GO_ON = "once it can be written, go on with `fml train --resume`: nothing written before is lost"
 _COUNTERS = "fml"
 
 
@@ -48,30 +47,6 @@ class Checkpoint:
         """Whether a figure had been taken when this was written."""
         step: int = self.state["step"]
         return point.step < step or (point.step == step and self.state["looked"])
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file as a whole, or leave it as it is."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
-    try:
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def writing(path: Path, help: str = "") -> Generator[None]:
-    """Turn what keeps a file from being written into a diagnostic that names it, E0732."""
-    try:
-        yield
-    except OSError as fault:
-        reason = fault.strerror or str(fault)
-        raise error("E0732", f"`{path}` cannot be written: {reason}", help=help) from None
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:

@@ -22,9 +22,10 @@ import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
+from fml.engine.files import write_atomically, writing
 from fml.engine.ir.diagnostics import FmlError, did_you_mean, error
 from fml.engine.ops.record import Array
-from fml.engine.runtime.checkpoint import GO_ON, write_atomically, writing
+from fml.engine.runtime.checkpoint import GO_ON
 from fml.engine.runtime.watch import Point, Progress
 
 T = TypeVar("T")
@@ -164,19 +165,19 @@ class RunFolder:
 
     def finish(self, parameters: Mapping[str, Array], ending: Ending) -> None:
         """Write what the run has come to; `figures.json` comes last and says that it is whole."""
-        self._write("model.safetensors", save(dict(parameters), {"format": "fml"}))
+        self._write("model.safetensors", save(dict(parameters), {"format": "fml"}), GO_ON)
         environment: dict[str, Any] = self._read("environment.json", json.loads)
         finished = datetime.now().astimezone().isoformat(timespec="seconds")
-        self._write_json("environment.json", {**environment, "finished": finished})
-        self._write_json("figures.json", asdict(ending))
+        self._write_json("environment.json", {**environment, "finished": finished}, GO_ON)
+        self._write_json("figures.json", asdict(ending), GO_ON)
 
     def go_back(self, points: Iterable[Point]) -> None:
         """Make the run one that has not ended, with these figures and no others."""
-        with writing(self.path):
+        with writing(self.path, GO_ON):
             (self.path / "figures.json").unlink(missing_ok=True)
             for part in self.path.rglob(".*.part"):  # a kill has left it half written
                 part.unlink(missing_ok=True)
-        self._write("metrics.csv", _table(points))
+        self._write("metrics.csv", _table(points), GO_ON)
 
     def discard(self) -> None:
         """Remove the folder of a run that could not begin."""
@@ -193,12 +194,12 @@ class RunFolder:
             "finished": None,
         }
 
-    def _write_json(self, name: str, value: object) -> None:
+    def _write_json(self, name: str, value: object, help: str = "") -> None:
         text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-        self._write(name, (text + "\n").encode("utf-8", errors="replace"))
+        self._write(name, (text + "\n").encode("utf-8", errors="replace"), help)
 
-    def _write(self, name: str, content: bytes) -> None:
-        with writing(self.path / name):
+    def _write(self, name: str, content: bytes, help: str = "") -> None:
+        with writing(self.path / name, help):
             write_atomically(self.path / name, content)
 
     # --- reading -----------------------------------------------------------------------------
