@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from lark import Lark, Tree
+from lark.tree import Meta
 
 from fml import grammar
 from fml.dsl.reader import readable
@@ -35,9 +36,15 @@ def test_every_rule_is_used_by_the_corpus() -> None:
     assert not unused
 
 
-def trees(parser: Lark) -> list[Tree]:
+def trees(parser: Lark) -> list[tuple[Tree, list[tuple[int, ...]]]]:
+    """The trees of the corpus, with the places of all their parts."""
     texts = [readable(file.read_text(encoding="utf-8")) for file in CORPUS]
-    return [parser.parse(text, start="start") for text in texts]
+    made = [parser.parse(text, start="start") for text in texts]
+    return [(tree, [place(part.meta) for part in tree.iter_subtrees()]) for tree in made]
+
+
+def place(meta: Meta) -> tuple[int, ...]:
+    return () if meta.empty else (meta.line, meta.column, meta.end_line, meta.end_column)
 
 
 @pytest.fixture
