@@ -95,7 +95,7 @@ def compose(fusion: Fusion, name: str, vector_bytes: int) -> Kernel:
     """
     attempts = list(spaces_of(fusion))
     for attempt in attempts:
-        composed = _Composer(fusion, attempt, vector_bytes)
+        composed = Composer(fusion, attempt, vector_bytes)
         body = composed.body()
         if composed.is_plain or attempt is attempts[-1]:
             first = len(fusion.inputs)
@@ -118,20 +118,20 @@ def spaces_of(fusion: Fusion) -> Iterator[Space]:
 
 
 @dataclass(slots=True)
-class _Scope:
+class Scope:
     """Statements, and the values that they have named already."""
 
     statements: list[Statement] = field(default_factory=list[Statement])
     named: dict[int, Expr] = field(default_factory=dict[int, Expr])
 
 
-class _Composer:
+class Composer:
     """Writes the statements of one fusion in one space."""
 
     def __init__(self, fusion: Fusion, space: Space, vector_bytes: int) -> None:
         self.fusion, self.space, self.vector_bytes = fusion, space, vector_bytes
         self.is_plain = True
-        self._outer = _Scope()
+        self._outer = Scope()
         self._folded: dict[int, Expr] = {}
         self._levels: dict[int, int] = {}
         self._stored: dict[int, int] = {}  # result -> the level whose loop has written it
@@ -152,11 +152,9 @@ class _Composer:
             )
         for value in results:
             if not self._is_inner(value):
-                at = self._simple(self.space.outer_place)
+                at = self.simple(self.space.outer_place)
                 self._outer.statements.append(
-                    Store(
-                        self._out(value), at, self._at(value, self.space.outer_place, self._outer)
-                    )
+                    Store(self.out(value), at, self.at(value, self.space.outer_place, self._outer))
                 )
         lanes = 1
         if self.space.by_columns:
@@ -167,10 +165,10 @@ class _Composer:
         """One loop over the inner axes: what is stored in it, and what is folded."""
         if not stores and not folds:
             return
-        scope = _Scope()
+        scope = Scope()
         for value in stores:
-            made = self._at(value, self.space.place, scope)
-            scope.statements.append(Store(self._out(value), self._simple(self.space.place), made))
+            made = self.at(value, self.space.place, scope)
+            scope.statements.append(Store(self.out(value), self.simple(self.space.place), made))
         terms: list[Folded] = []
         for value in folds:
             nest = self.fusion.nest(value)
@@ -194,7 +192,7 @@ class _Composer:
             made = rewritten(resolved, lambda part: local if isinstance(part, Total) else None)
         self._folded[value] = self._let(made, self._outer)
 
-    def _term(self, value: int, nest: Nest, scope: _Scope) -> Expr:
+    def _term(self, value: int, nest: Nest, scope: Scope) -> Expr:
         """What a fold adds up, at the place of the loops."""
         outer = self._indices(self.space.outer_place, nest.sizes)
         inner = self._indices(place_of(self.space.inner), [axis.size for axis in nest.over])
@@ -203,7 +201,7 @@ class _Composer:
 
     # --- values at places -----------------------------------------------------------------------
 
-    def _at(self, value: int, place: Expr, scope: _Scope) -> Expr:
+    def at(self, value: int, place: Expr, scope: Scope) -> Expr:
         """A value at a flat place."""
         if self.fusion.is_input(value):
             return Load(self.fusion.buffers[value], self._noted(place))
@@ -218,25 +216,25 @@ class _Composer:
             return self._named(value, place, self._outer)
         return self._computed(value, place, scope)
 
-    def _named(self, value: int, place: Expr, scope: _Scope) -> Expr:
+    def _named(self, value: int, place: Expr, scope: Scope) -> Expr:
         if value not in scope.named:
             again = self._stored.get(value, self._level) < self._level
             if again and self._size_of(value) > _CHEAP:
-                made: Expr = Load(self._out(value), self._noted(place))
+                made: Expr = Load(self.out(value), self._noted(place))
             else:
                 made = self._computed(value, place, scope)
             known = isinstance(made, Const | Var)
             scope.named[value] = made if known else self._let(made, scope)
         return scope.named[value]
 
-    def _computed(self, value: int, place: Expr, scope: _Scope) -> Expr:
+    def _computed(self, value: int, place: Expr, scope: Scope) -> Expr:
         nest = self.fusion.nest(value)
         indices = self._indices(place, nest.sizes)
         where = {a.var: i for a, i in zip(nest.axes, indices, strict=True)}
         return self._resolved(value, nest.value, where, scope, place)
 
     def _resolved(
-        self, value: int, e: Expr, where: dict[Var, Expr], scope: _Scope, place: Expr | None = None
+        self, value: int, e: Expr, where: dict[Var, Expr], scope: Scope, place: Expr | None = None
     ) -> Expr:
         """An expression of a value's nest at indices, with what it reads put in.
 
@@ -250,10 +248,10 @@ class _Composer:
             if not isinstance(part, Read):
                 return None
             if place is not None and _is_same_place(part, nest):
-                return self._at(sources[part.place], place, scope)
+                return self.at(sources[part.place], place, scope)
             at = rewritten(flat_place(part, nest), put_in)
             if part.guard is None:
-                return self._at(sources[part.place], at, scope)
+                return self.at(sources[part.place], at, scope)
             return self._guarded(sources[part.place], at, rewritten(part.guard, put_in), part)
 
         return rewritten(e, put_in)
@@ -290,13 +288,15 @@ class _Composer:
     def _size_of(self, value: int) -> int:
         return len(parts_of(self.fusion.nest(value).value))
 
-    def _out(self, value: int) -> Buffer:
+    def out(self, value: int) -> Buffer:
+        """The buffer of a result."""
         return self.fusion.buffers[len(self.fusion.inputs) + self.fusion.results.index(value)]
 
     def _indices(self, place: Expr, sizes: Sequence[int]) -> tuple[Expr, ...]:
-        return tuple(self._simple(i) for i in unflattened(place, sizes))
+        return tuple(self.simple(i) for i in unflattened(place, sizes))
 
-    def _simple(self, place: Expr) -> Expr:
+    def simple(self, place: Expr) -> Expr:
+        """A place as a sum of variables, as far as it is one."""
         return simplified(place, self.space.ranges)
 
     def _noted(self, place: Expr) -> Expr:
@@ -305,7 +305,7 @@ class _Composer:
         self.is_plain = self.is_plain and found.is_plain
         return found.expression
 
-    def _let(self, value: Expr, scope: _Scope) -> Var:
+    def _let(self, value: Expr, scope: Scope) -> Var:
         var = Var(f"v{self._name()}", value.type)
         scope.statements.append(Let(var, value))
         return var
