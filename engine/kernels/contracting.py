@@ -27,7 +27,10 @@ from fml.engine.kernels.expr import (
 )
 from fml.engine.kernels.loops import Assign, Declare, Fold, For, If, Let, Statement, Store
 
-Finish = Callable[[Expr, Mapping[str, Expr]], Expr]
+# What is done with a sum in place of storing it, given the sum and its place: by names of axes, or
+# as the indices that an operation's result has.
+Finish = Callable[[Expr, Mapping[str, Expr]], Sequence[Statement]]
+AtIndices = Callable[[Expr, tuple[Expr, ...]], Sequence[Statement]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +63,7 @@ class Contracting:
     """Writes the statements of a contraction.
 
     Attributes:
-        finish: what is stored, given the sum and the place of the entry on every axis.
+        finish: what is done with a sum; it is stored if None.
         within: where the statements stand on axes that have a loop around them.
         part: the range of the outermost loop that is carried out, in its steps; all of it if None.
     """
@@ -70,7 +73,7 @@ class Contracting:
     a: Buffer
     b: Buffer
     out: Buffer
-    finish: Finish = field(default=lambda total, _: total)
+    finish: Finish | None = None
     within: Mapping[str, Expr] = field(default_factory=dict[str, Expr])
     part: tuple[Var, Var] | None = None
 
@@ -245,7 +248,10 @@ class Contracting:
             place = self._out_at(out, entry, lane)
             joined.append(Assign(total, Load(self.out, place) + total))
             parts.append(Store(self.out, place, total))
-            whole.append(Store(self.out, place, self.finish(total, self._at(state, entry, lane))))
+            if self.finish is None:
+                whole.append(Store(self.out, place, total))
+            else:
+                whole += self.finish(total, self._at(state, entry, lane))
         if isinstance(more, Const):
             return [*_where(later, joined), *(parts if more.value else whole)]
         return [*_where(later, joined), If(more, tuple(parts)), If(~more, tuple(whole))]

@@ -7,11 +7,11 @@ left out. And vectors lie along the channels of the result, or, where these are 
 that are summed.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fml.engine.kernels.blocking import Tile, broadcast_tile, folded_tile, vector_of
-from fml.engine.kernels.contracting import Contracting
+from fml.engine.kernels.contracting import AtIndices, Contracting, Finish
 from fml.engine.kernels.contraction import (
     Axis,
     Contraction,
@@ -26,8 +26,6 @@ from fml.engine.kernels.loops import For, Kernel, Statement
 from fml.engine.kernels.packing import COPY, TURN, copied, turned, zeroed
 from fml.engine.kernels.slides import Convolution, Slide, backward_slides, forward_slide
 
-# Given a sum and its place [n, i, j, channel] in the result.
-Finish = Callable[[Expr, tuple[Expr, ...]], Expr]
 _WAYS, _PAGE = 8, 4096  # lines so far apart share a few places in the first cache
 _PANEL = 24 << 10  # bytes of weights that are read again for every tile
 _CACHED = 1 << 18  # bytes of images that are read again for every few channels
@@ -101,7 +99,7 @@ class _Way:
     cycles: float
 
 
-def forward(conv: Convolution, name: str, host: Host, finish: Finish | None = None) -> Kernel:
+def forward(conv: Convolution, name: str, host: Host, finish: AtIndices | None = None) -> Kernel:
     """A kernel of (x, w, out, scratch...): out = conv(x, w)."""
     slides = ((forward_slide(conv, 0), forward_slide(conv, 1)),)
     c, f = conv.channels // conv.groups, conv.units // conv.groups
@@ -111,7 +109,7 @@ def forward(conv: Convolution, name: str, host: Host, finish: Finish | None = No
 
 
 def input_gradient(
-    conv: Convolution, name: str, host: Host, finish: Finish | None = None
+    conv: Convolution, name: str, host: Host, finish: AtIndices | None = None
 ) -> Kernel:
     """A kernel of (g, w, out, scratch...): the gradient of the images from that of the result."""
     slides = tuple(
@@ -125,7 +123,7 @@ def input_gradient(
 
 
 def _kernel(
-    what: _Sliding, name: str, names: tuple[str, str], host: Host, finish: Finish | None
+    what: _Sliding, name: str, names: tuple[str, str], host: Host, finish: AtIndices | None
 ) -> Kernel:
     conv = what.conv
     vector = vector_of(conv.element, host)
@@ -220,7 +218,7 @@ class _Made:
     kernel: Buffer
     out: Buffer
     vector: int
-    finish: Finish | None
+    finish: AtIndices | None
     part: tuple[Var, Var]
     parts: int = 0
 
@@ -334,10 +332,10 @@ class _Made:
         )  # fmt: skip
         return writer.statements()
 
-    def _finished(self, slides: tuple[Slide, Slide]) -> Callable[[Expr, Mapping[str, Expr]], Expr]:
+    def _finished(self, slides: tuple[Slide, Slide]) -> Finish | None:
         given, made = self.finish, self.what.made
         if given is None:
-            return lambda total, _: total
+            return None
         i, j = slides
         return lambda total, at: given(
             total,

@@ -4,20 +4,18 @@ Vectors lie along the columns of the result; a second operand that is transposed
 first, or, where there are few rows, vectors lie along the sum.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from fml.engine.ir.types import Element
 from fml.engine.kernels.blocking import Tile, broadcast_tile, folded_tile, vector_of
-from fml.engine.kernels.contracting import Contracting
+from fml.engine.kernels.contracting import AtIndices, Contracting, Finish
 from fml.engine.kernels.contraction import Axis, Contraction, Schedule, Steps
 from fml.engine.kernels.expr import Buffer, Expr, Var, wide
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import Kernel, Statement
 from fml.engine.kernels.packing import TURN, turned
 
-# Given a sum and its place [batch, row, column] in the result.
-Finish = Callable[[Expr, tuple[Expr, ...]], Expr]
 _CHUNK = 256  # products that are added up before they meet the others
 _CACHED = 1 << 18  # bytes of rows that are read for every few columns
 _SHALLOW = 32  # products of a sum, below which writing takes longer
@@ -44,20 +42,16 @@ class Product:
     b_shared: bool = False
 
 
-def matmul(product: Product, name: str, host: Host, finish: Finish | None = None) -> Kernel:
-    """A kernel of (a, b, out, scratch...)."""
+def matmul(product: Product, name: str, host: Host, finish: AtIndices | None = None) -> Kernel:
+    """A kernel of (a, b, out, scratch...); `finish` is given indices [batch, row, column]."""
     a, b, out = (Buffer(n, product.element) for n in ("a", "b", "out"))
-    writer = _Written(product, host, a, b, out, finish or _plain, (Var("begin"), Var("end")))
+    writer = _Written(product, host, a, b, out, finish, (Var("begin"), Var("end")))
     if product.columns == 1 and product.rows > 1:
         writer = writer.exchanged()
     body, scratch, parts = writer.statements()
     buffers = (a, b, out, *(buffer for buffer, _ in scratch))
     sizes = tuple(size for _, size in scratch)
     return Kernel(name, buffers, tuple(body), writer.part, scratch=sizes, parts=parts)
-
-
-def _plain(total: Expr, _: tuple[Expr, ...]) -> Expr:
-    return total
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +63,25 @@ class _Written:
     a: Buffer
     b: Buffer
     out: Buffer
-    finish: Finish
+    finish: AtIndices | None
     part: tuple[Var, Var]
 
     def exchanged(self) -> "_Written":
         """A single column as a single row."""
         p = self.product
 
-        def finish(total: Expr, at: tuple[Expr, ...]) -> Expr:
-            return self.finish(total, (at[0], at[2], at[1]))
+        given = self.finish
+
+        def finish(total: Expr, at: tuple[Expr, ...]) -> Sequence[Statement]:
+            assert given is not None
+            return given(total, (at[0], at[2], at[1]))
 
         exchanged = Product(
             p.element, p.columns, p.depth, p.rows, p.batch, False, not p.a_turned,
             p.b_shared, p.a_shared,
         )  # fmt: skip
-        return replace(self, product=exchanged, a=self.b, b=self.a, finish=finish)
+        wanted = None if given is None else finish
+        return replace(self, product=exchanged, a=self.b, b=self.a, finish=wanted)
 
     def statements(self) -> tuple[list[Statement], list[tuple[Buffer, int]], int]:
         """The body, scratch with its sizes, and the number of parts."""
@@ -141,8 +139,12 @@ class _Written:
             blocks = tuple(block for block in blocks if block[0] != "k")
         return (*batch, *blocks)
 
-    def _finished(self, total: Expr, at: Mapping[str, Expr]) -> Expr:
-        return self.finish(total, (at["s"], at["m"], at["n"]))
+    @property
+    def _finished(self) -> Finish | None:
+        given = self.finish
+        if given is None:
+            return None
+        return lambda total, at: given(total, (at["s"], at["m"], at["n"]))
 
 
 def _contraction(p: Product) -> Contraction:

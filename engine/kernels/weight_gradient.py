@@ -4,11 +4,11 @@ Either taps are loops and what lies outside of the images is left out, or, where
 a tile holds several taps and images are copied into a room with their padding.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fml.engine.kernels.blocking import Tile, broadcast_tile, vector_of
-from fml.engine.kernels.contracting import Contracting
+from fml.engine.kernels.contracting import AtIndices, Contracting, Finish
 from fml.engine.kernels.contraction import (
     Axis,
     Contraction,
@@ -23,22 +23,23 @@ from fml.engine.kernels.loops import For, Kernel, Statement
 from fml.engine.kernels.packing import COPY, copied, zeroed
 from fml.engine.kernels.slides import Convolution, forward_slide
 
-# Given a sum and its place [u, v, channel, unit] in the kernel.
-Finish = Callable[[Expr, tuple[Expr, ...]], Expr]
 _CHUNK = 1024  # products that are added up before they meet the others
 _CACHED = 1 << 18  # bytes of images and gradients that are read again and again
 
 
 def weight_gradient(
-    conv: Convolution, name: str, host: Host, finish: Finish | None = None
+    conv: Convolution, name: str, host: Host, finish: AtIndices | None = None
 ) -> Kernel:
-    """A kernel of (x, g, out, scratch...): the gradient of the kernel from that of the result."""
+    """A kernel of (x, g, out, scratch...): the gradient of the kernel from that of the result.
+
+    `finish` is given indices [u, v, channel, unit].
+    """
     x, g, out = Buffer("x", conv.element), Buffer("g", conv.element), Buffer("out", conv.element)
     begin, end = Var("begin"), Var("end")
     vector = vector_of(conv.element, host)
     by_taps = _tile(conv, ("c",), vector, host)
     by_rows = _tile(conv, ("u", "v", "c"), vector, host)
-    writer = _Written(conv, x, g, out, vector, finish or _plain, (begin, end))
+    writer = _Written(conv, x, g, out, vector, finish, (begin, end))
     taps = conv.window[0] * conv.window[1]
     met = forward_slide(conv, 0).met * forward_slide(conv, 1).met
     copies = conv.batch * conv.size[0] * conv.size[1] * conv.channels * COPY
@@ -50,10 +51,6 @@ def weight_gradient(
     buffers = (x, g, out, *(buffer for buffer, _ in scratch))
     sizes = tuple(size for _, size in scratch)
     return Kernel(name, buffers, tuple(body), (begin, end), scratch=sizes, parts=parts)
-
-
-def _plain(total: Expr, _: tuple[Expr, ...]) -> Expr:
-    return total
 
 
 def _is_by_channel(conv: Convolution) -> bool:
@@ -85,7 +82,7 @@ class _Written:
     g: Buffer
     out: Buffer
     vector: int
-    finish: Finish
+    finish: AtIndices | None
     part: tuple[Var, Var]
 
     def by_taps(self, tile: Tile) -> "_Result":
@@ -145,12 +142,19 @@ class _Written:
         writer = Contracting(what, schedule, x, self.g, self.out, self._finished, within, part)
         return list(writer.statements())
 
-    def _finished(self, total: Expr, at: Mapping[str, Expr]) -> Expr:
+    @property
+    def _finished(self) -> Finish | None:
+        given = self.finish
+        if given is None:
+            return None
         c, f = self.conv.channels // self.conv.groups, self.conv.units // self.conv.groups
-        v, channel = (
-            (at["v"], at["c"]) if "v" in at else (at["vc"] // c, at["vc"] % c)
-        )  # fmt: skip
-        return self.finish(total, (at["u"], v, channel, at["g"] * f + at["f"]))
+
+        def finish(total: Expr, at: Mapping[str, Expr]) -> Sequence[Statement]:
+            is_joined = "v" not in at
+            v, channel = (at["vc"] // c, at["vc"] % c) if is_joined else (at["v"], at["c"])
+            return given(total, (at["u"], v, channel, at["g"] * f + at["f"]))
+
+        return finish
 
     def _contraction(self, image: int, row: int, start: tuple[int, int]) -> Contraction:
         conv = self.conv

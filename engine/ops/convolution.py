@@ -10,8 +10,8 @@ from fml.engine.ir.graph import Attribute, Attributes
 from fml.engine.ir.types import ElementType, TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.geometry import NO_PADDING, Geometry
-from fml.engine.ops.later import nests, np
-from fml.engine.ops.record import Array, Call, Generator, Op, OpTypeError, Sample
+from fml.engine.ops.later import blocks, nests, np
+from fml.engine.ops.record import Array, BlockOf, Call, Generator, Op, OpTypeError, Sample
 from fml.engine.ops.samples import draw, sample
 
 if TYPE_CHECKING:
@@ -186,6 +186,32 @@ def _groups(channels: int, units: int, attributes: Attributes) -> Iterator[tuple
         )
 
 
+# --- blocks ---------------------------------------------------------------------------------------
+
+
+def _block(direction: str, images: int | None, kernel: int | None) -> BlockOf:
+    """How one direction is blocked, given which inputs are images and kernel; else the result."""
+
+    def block(
+        inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+    ) -> "blocks.Sliding":
+        x = result if images is None else inputs[images]
+        w = result if kernel is None else inputs[kernel]
+        (_, *size, channels), (*window, _, units) = x.sizes, w.sizes
+        geometry = Geometry.of(attributes, w.sizes[:2])
+        (down, right), (below, beside) = geometry.stride, geometry.dilation
+        top, left = (rules.as_ints(pair) for pair in geometry.padding)
+        sizes = blocks.Convolution(
+            nests.stored_as(result), x.sizes[0], (size[0], size[1]), channels,
+            (window[0], window[1]), units, (down, right),
+            ((top[0], top[1]), (left[0], left[1])), (below, beside),
+            rules.as_int(attributes["groups"]),
+        )  # fmt: skip
+        return blocks.Sliding(blocks.Direction(direction), sizes)
+
+    return block
+
+
 # --- nests ---------------------------------------------------------------------------------------
 #
 # Channels and units are taken apart into group and number in it, so that no index is a quotient.
@@ -338,6 +364,7 @@ CONV = Op(
     infer=_infer_conv,
     compute=_conv,
     nest=_conv_nest,
+    block=_block("forward", 0, 1),
     samples=_conv_samples,
     gradient=_conv_gradient,
     by_sample=rules.by_first(0),
@@ -354,6 +381,7 @@ CONV_INPUT_GRADIENT = Op(
     infer=_infer_input_gradient,
     compute=_input_gradient,
     nest=_input_gradient_nest,
+    block=_block("images", None, 1),
     samples=_input_gradient_samples,
     gradient=_input_gradient_gradient,
     by_sample=rules.by_first(0),
@@ -369,6 +397,7 @@ CONV_WEIGHT_GRADIENT = Op(
     infer=_infer_weight_gradient,
     compute=_weight_gradient,
     nest=_weight_gradient_nest,
+    block=_block("kernel", 0, None),
     samples=_weight_gradient_samples,
     gradient=_weight_gradient_gradient,
     flops=lambda inputs, attributes, result: (

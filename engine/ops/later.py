@@ -22,12 +22,13 @@ class _Later(ModuleType):
 if TYPE_CHECKING:
     import numpy as np
 
-    from fml.engine.kernels import along, expr, loops
+    from fml.engine.kernels import along, blocks, expr, loops
     from fml.engine.kernels import nest as nests
     from fml.engine.ops import lowering, max_pool_nests, philox_nest
 else:
     np = _Later("numpy")
     along = _Later("fml.engine.kernels.along")
+    blocks = _Later("fml.engine.kernels.blocks")
     expr = _Later("fml.engine.kernels.expr")
     loops = _Later("fml.engine.kernels.loops")
     nests = _Later("fml.engine.kernels.nest")
@@ -36,5 +37,5 @@ else:
     philox_nest = _Later("fml.engine.ops.philox_nest")
 
 __all__ = [
-    "along", "expr", "loops", "lowering", "max_pool_nests", "nests", "np", "philox_nest",
+    "along", "blocks", "expr", "loops", "lowering", "max_pool_nests", "nests", "np", "philox_nest",
 ]  # fmt: skip

@@ -1,5 +1,6 @@
 """Matrix products."""
 
+import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
@@ -7,7 +8,7 @@ from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.adjoint import reshaped
-from fml.engine.ops.later import nests, np
+from fml.engine.ops.later import blocks, nests, np
 from fml.engine.ops.record import Array, Call, Generator, Op, OpTypeError, Sample
 from fml.engine.ops.rules import ONE
 from fml.engine.ops.samples import draw, sample
@@ -59,6 +60,17 @@ def _matmul_nest(
         return x(*row, *over) * y(*row[: b.rank - 2], *over, column)
 
     return nests.fold(inputs, result, a.sizes[-1:], value)
+
+
+def _block(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "blocks.Product":
+    """Vectors are matrices of one row or column; where only one is a batch, it is one matrix."""
+    a, b = inputs
+    depth, columns = a.sizes[-1], b.sizes[-1] if b.rank > 1 else 1
+    batch = math.prod(b.sizes[:-2])
+    rows = math.prod(a.sizes[:-1]) // max(batch, 1)
+    return blocks.Product(nests.stored_as(result), rows, depth, columns, batch)
 
 
 def _swap(x: "Value") -> "Value":
@@ -117,6 +129,7 @@ MATMUL = Op(
     infer=_infer_matmul,
     compute=_matmul,
     nest=_matmul_nest,
+    block=_block,
     samples=_samples,
     gradient=_matmul_gradient,
     reference="numpy.matmul",

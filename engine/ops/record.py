@@ -14,6 +14,7 @@ from fml.engine.ir.types import TensorType
 from fml.engine.ops.scalar import Array, Generator, Scalar
 
 if TYPE_CHECKING:
+    from fml.engine.kernels.blocks import Block
     from fml.engine.kernels.loops import Kernel
     from fml.engine.kernels.nest import Nest
     from fml.engine.ops.build import Value
@@ -33,6 +34,7 @@ Gradient: TypeAlias = Callable[["Value", Call], Sequence["Value | None"]]
 Compute: TypeAlias = Callable[[Sequence[Array], Attributes, TensorType], Array]
 BySample: TypeAlias = Callable[[Sequence[TensorType], Attributes, TensorType, frozenset[int]], bool]
 NestOf: TypeAlias = Callable[[Sequence[TensorType], Attributes, TensorType], "Nest | Kernel"]
+BlockOf: TypeAlias = Callable[[Sequence[TensorType], Attributes, TensorType], "Block"]
 Flops: TypeAlias = Callable[[Sequence[TensorType], Attributes, TensorType], int]
 
 
@@ -70,6 +72,8 @@ class Op:
         scalar: what an elementwise operation does to one entry.
         nest: given definite types, what one entry of the result is, from which kernels are made;
             or, where entries cannot be told one by one, the kernel (buffers `in0`, ..., `out`).
+        block: for what CPUs compute in blocks of registers and caches, given definite types, its
+            sizes; its operands are the inputs, in order.
         reference: dotted name of an independent function of the inputs (`scipy.special.expit`),
             imported by the tests only.
         flops: floating-point operations of one call with definite types.
@@ -96,6 +100,7 @@ class Op:
     undifferentiable: str = ""
     scalar: Scalar | None = None
     nest: NestOf | None = None
+    block: BlockOf | None = None
     reference: str = ""
     flops: Flops = lambda inputs, attributes, result: 0
     by_sample: BySample | None = None

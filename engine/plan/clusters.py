@@ -7,14 +7,17 @@ waits for its reader (`0.9 m` in an update rule).
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import prod
 
 from fml.engine.ir.graph import Graph, Node
+from fml.engine.kernels.blocks import Block, Product, result_sizes
+from fml.engine.kernels.epilogue import epilogue_of
 from fml.engine.kernels.fusion import Fusion, Member, NotFusable
 from fml.engine.kernels.nest import Nest, inputs_of
 from fml.engine.kernels.spaces import Home, reads_at_home
 from fml.engine.kernels.unroll import unrolled
+from fml.engine.ops import rules
 from fml.engine.ops.table import OPS
 from fml.engine.plan.order import sequence
 
@@ -26,13 +29,16 @@ _MOST = 48
 class Cluster:
     """Nodes that one kernel computes, in an order in which each reads those before it.
 
-    `inputs` are read and come from elsewhere; `results` are read elsewhere, or are outputs of the
-    graph, or have an effect.
+    Attributes:
+        inputs: read, from elsewhere; those of a block begin with its operands.
+        results: read elsewhere, or outputs of the graph, or with an effect.
+        block: where the first node is computed in blocks, how; the others are its epilogue.
     """
 
     nodes: tuple[int, ...]
     inputs: tuple[int, ...]
     results: tuple[int, ...]
+    block: Block | None = None
 
 
 def clusters(graph: Graph) -> tuple[Cluster, ...]:
@@ -41,26 +47,29 @@ def clusters(graph: Graph) -> tuple[Cluster, ...]:
 
 
 def fusion_of(graph: Graph, cluster: Cluster) -> Fusion:
-    """A cluster as nests that read each other.
+    """A cluster as nests that read each other; the sum of a block is the first input.
 
     Raises:
         NotFusable: an operation's entries cannot be told one by one.
     """
-    numbers = {node: n for n, node in enumerate((*cluster.inputs, *cluster.nodes))}
+    inputs, nodes = cluster.inputs, cluster.nodes
+    if cluster.block is not None:
+        inputs, nodes = (nodes[0], *inputs[2:]), nodes[1:]
+    numbers = {node: n for n, node in enumerate((*inputs, *nodes))}
     members: list[Member] = []
-    for number in cluster.nodes:
+    for number in nodes:
         nest = nest_of(graph, graph[number])
         if nest is None:
             raise NotFusable(f"`{graph[number].op}` has no nest")
         members.append(Member(nest, tuple(numbers[value] for value in graph[number].inputs)))
-    given = inputs_of([graph[value].type for value in cluster.inputs])
+    given = inputs_of([graph[value].type for value in inputs])
+    made = [value for value in cluster.results if value in nodes]
     shared = tuple(
         (numbers[graph[value].inputs[0]], place)
-        for place, value in enumerate(cluster.results)
-        if graph[value].op == "assign" and graph[value].inputs[0] in cluster.inputs
+        for place, value in enumerate(made)
+        if graph[value].op == "assign" and graph[value].inputs[0] in inputs
     )
-    results = tuple(numbers[value] for value in cluster.results)
-    return Fusion(given, tuple(members), results, shared)
+    return Fusion(given, tuple(members), tuple(numbers[value] for value in made), shared)
 
 
 def nest_of(graph: Graph, node: Node) -> Nest | None:
@@ -80,6 +89,8 @@ class _Open:
     count: int = 0
     outer: int | None = None
     first_fold: Nest | None = None
+    block: Block | None = None
+    operands: tuple[int, ...] = ()
     is_closed: bool = False
 
     def has_room_for(self, nest: Nest) -> bool:
@@ -87,6 +98,8 @@ class _Open:
         if self.is_closed or len(self.nodes) >= _MOST:
             return False
         rows = prod(nest.sizes)
+        if self.block is not None:
+            return rows == self.count and not nest.over
         if nest.over:
             whole = rows * prod(axis.size for axis in nest.over)
             return whole == self.count and self.outer in {None, rows}
@@ -118,12 +131,24 @@ class _Clustering:
 
     def result(self) -> tuple[Cluster, ...]:
         """Take the nodes one by one."""
-        for node in self.graph:
+        counted = self._counted()
+        for node in sorted(self.graph, key=lambda node: node.id not in counted):
             if not OPS[node.op].runtime:
                 self._take(node)
         for node in list(self._waiting):
             self._begin(node)
-        return tuple(self._closed(c.nodes) for c in self._open)
+        return tuple(self._closed(c.nodes, c) for c in self._open)
+
+    def _counted(self) -> set[int]:
+        """Numbers that depend on the run's counters alone, as rates do: they can come first."""
+        found: set[int] = set()
+        for node in self.graph:
+            op = OPS[node.op]
+            is_known = node.op == "constant" or (op.runtime and node.op != "variable")
+            depends = all(v in found for v in node.needs) and not (op.runtime or op.effect)
+            if not node.type.sizes and (is_known or depends):
+                found.add(node.id)
+        return found
 
     # --- one node -------------------------------------------------------------------------------
 
@@ -131,9 +156,14 @@ class _Clustering:
         nest = self._nests[node.id] = nest_of(self.graph, node)
         if node.op == "constant":
             return  # a number is written where it is read, and a table is there before all
+        if self._is_turn(node):
+            return  # its readers read what it turns, the other way round
         if self._can_wait(node, nest):
             assert nest is not None
             self._waiting[node.id] = nest
+            return
+        if OPS[node.op].block is not None and node.guard is None:
+            self._begin_block(node)
             return
         self._settle_readers_of_variable(node)
         latest = self._latest(node)
@@ -172,6 +202,8 @@ class _Clustering:
         pulled = self._pulled(node.id)
         if not all(self._fits(v, nest, cluster) for v in pulled):
             return False
+        if cluster.block is not None and not self._is_epilogue(cluster, [*pulled, node.id]):
+            return False
         if not all(self._is_at_home(v, cluster, nest) for v in (*pulled, node.id)):
             return False
         for value in (*pulled, node.id):
@@ -185,8 +217,20 @@ class _Clustering:
             return count in {cluster.count, cluster.outer}
         return count in {rows, rows * prod(axis.size for axis in nest.over)}
 
+    def _is_epilogue(self, cluster: _Open, more: Sequence[int]) -> bool:
+        """Whether nodes read the sum of a block, and each other, at their own places."""
+        assert cluster.block is not None
+        grown = self._closed([*cluster.nodes, *more], cluster)
+        try:
+            epilogue_of(fusion_of(self.graph, grown), 0, result_sizes(cluster.block))
+        except NotFusable:
+            return False
+        return True
+
     def _is_at_home(self, number: int, cluster: _Open, reader: Nest) -> bool:
         """Whether a node reads values of a cluster at the places where they are at hand."""
+        if cluster.block is not None:
+            return True
         fold = cluster.first_fold or (reader if reader.over else None)
         nest = self._waiting.get(number) or self._nests[number]
         assert nest is not None
@@ -212,6 +256,39 @@ class _Clustering:
         for value in (*pulled, number):
             self._put(value, len(self._open) - 1)
 
+    def _begin_block(self, node: Node) -> None:
+        """A block in a cluster of its own, behind those of what its operands wait for."""
+        op = OPS[node.op]
+        assert op.block is not None
+        types = [self.graph[value].type for value in node.inputs]
+        block = op.block(types, node.attributes, node.type)
+        operands = list(node.inputs)
+        if isinstance(block, Product):
+            turned = [self._turned(value) for value in operands]
+            operands = [v if t is None else t for v, t in zip(operands, turned, strict=True)]
+            flags = [t is not None for t in turned]
+            block = replace(block, a_turned=flags[0], b_turned=flags[1])
+        for value in operands:
+            if value in self._waiting:
+                self._begin(value)
+        count = prod(node.type.sizes)
+        self._open.append(_Open([node.id], count, block=block, operands=tuple(operands)))
+        self._place[node.id] = len(self._open) - 1
+
+    def _turned(self, value: int) -> int | None:
+        """What a node turns round, if its readers do without it."""
+        node = self.graph[value]
+        return node.inputs[0] if self._is_turn(node) else None
+
+    def _is_turn(self, node: Node) -> bool:
+        """Whether a node exchanges the last two axes for products alone."""
+        if node.op != "transpose" or node.id in self._outputs or node.guard is not None:
+            return False
+        order = tuple(rules.as_ints(node.attributes["order"]))
+        last = len(order) - 1
+        is_turn = last >= 1 and order == (*range(last - 1), last, last - 1)
+        return is_turn and all(self.graph[r].op == "matmul" for r in self._readers[node.id])
+
     def _pulled(self, number: int) -> list[int]:
         """Those that wait for a node, in order."""
         waiting = {v for v in self._needed(number) if v in self._waiting}
@@ -229,7 +306,7 @@ class _Clustering:
         if node.op != "assign":
             return
         needed = set(self._needed(node.id))
-        for reader in self._readers[node.inputs[0]]:
+        for reader in self._readers_of(node.inputs[0]):
             if reader in self._waiting and reader not in needed:
                 self._begin(reader)
 
@@ -240,14 +317,27 @@ class _Clustering:
         variable = node.inputs[0]
         if any(value == variable for _, value in self.order.aside):
             return False
-        readers = (r for r in self._readers[variable] if r != node.id)
+        readers = [r for r in self._readers_of(variable) if r != node.id]
+        if variable in self._open[place].operands:
+            return False
+        inside = (r for r in readers if self._place.get(r, place) == place)
+        # What is overwritten entry by entry must be read entry by entry.
+        if any(OPS[self.graph[r].op].scalar is None for r in inside):
+            return False
         return all(self._place.get(r, place) <= place for r in readers)
+
+    def _readers_of(self, value: int) -> Iterable[int]:
+        """Who reads a value, some of them turned round."""
+        for reader in self._readers[value]:
+            is_turn = self._is_turn(self.graph[reader])
+            yield from self._readers[reader] if is_turn else (reader,)
 
     # --- the end --------------------------------------------------------------------------------
 
-    def _closed(self, nodes: Sequence[int]) -> Cluster:
+    def _closed(self, nodes: Sequence[int], of: _Open) -> Cluster:
         inside = set(nodes)
-        read = dict.fromkeys(v for n in nodes for v in self.graph[n].needs if v not in inside)
+        readers = nodes[1:] if of.block is not None else nodes
+        read = dict.fromkeys(v for n in readers for v in self.graph[n].needs if v not in inside)
         numbers = [v for v in read if self.graph[v].op == "constant" and self._nest(v)]
         results = tuple(
             n for n in nodes
@@ -255,7 +345,8 @@ class _Clustering:
             or any(reader not in inside for reader in self._readers[n])
         )  # fmt: skip
         given = tuple(v for v in read if v not in numbers)
-        return Cluster((*numbers, *nodes), given, results or (nodes[-1],))
+        ordered = (nodes[0], *numbers, *nodes[1:]) if of.block else (*numbers, *nodes)
+        return Cluster(ordered, (*of.operands, *given), results or (nodes[-1],), of.block)
 
     def _nest(self, number: int) -> Nest | None:
         return nest_of(self.graph, self.graph[number])

@@ -15,15 +15,16 @@ from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import F32, Element, TensorType
 from fml.engine.kernels import convolution
+from fml.engine.kernels.contracting import AtIndices
 from fml.engine.kernels.expr import Buffer, Expr, Load, maximum
 from fml.engine.kernels.llvm.host import Host
-from fml.engine.kernels.loops import Kernel
+from fml.engine.kernels.loops import Kernel, Statement, Store
+from fml.engine.kernels.nest import row_major
 from fml.engine.kernels.slides import Convolution
 from fml.engine.kernels.weight_gradient import weight_gradient
 from fml.engine.ops.convolution import CONV, CONV_INPUT_GRADIENT, CONV_WEIGHT_GRADIENT
 from fml.engine.ops.record import Array
 
-Finish = Callable[[Expr, tuple[Expr, ...]], Expr]
 DIRECTIONS = ("forward", "images", "kernel")
 PAIR = st.tuples(st.integers(0, 3), st.integers(0, 3))
 STEP = st.tuples(st.integers(1, 3), st.integers(1, 3))
@@ -67,7 +68,7 @@ def arrays(conv: Convolution) -> dict[str, Array]:
     return {name: drawn(rng, *s, element=conv.element) for name, s in sizes.items()}
 
 
-def kernel_of(conv: Convolution, direction: str, host: Host, finish: Finish | None) -> Kernel:
+def kernel_of(conv: Convolution, direction: str, host: Host, finish: AtIndices | None) -> Kernel:
     make = {
         "forward": convolution.forward,
         "images": convolution.input_gradient,
@@ -81,7 +82,7 @@ RESULT = {"forward": "g", "images": "x", "kernel": "w"}
 
 
 def run(
-    conv: Convolution, direction: str, host: Host, parts: int = 1, finish: Finish | None = None
+    conv: Convolution, direction: str, host: Host, parts: int = 1, finish: AtIndices | None = None
 ) -> Array:
     given = arrays(conv)
     kernel = kernel_of(conv, direction, host, finish)
@@ -161,9 +162,12 @@ def test_what_is_stored_can_be_finished(conv: Convolution, direction: str) -> No
     other = Buffer({"forward": "x", "images": "g", "kernel": "g"}[direction], F32)
     shape = arrays(conv)[RESULT[direction]].shape
 
-    def finish(total: Expr, at: tuple[Expr, ...]) -> Expr:
+    out = Buffer("out", F32)
+
+    def finish(total: Expr, at: tuple[Expr, ...]) -> list[Statement]:
         # Of the four coordinates only some entries of another buffer are looked up.
-        return maximum(total, 0.0) + Load(other, at[3]) * 2.0 + Load(other, at[1] * 3 + at[2])
+        value = maximum(total, 0.0) + Load(other, at[3]) * 2.0 + Load(other, at[1] * 3 + at[2])
+        return [Store(out, row_major(at, shape), value)]
 
     found = run(conv, direction, HOSTS["native"], finish=finish)
     plain = np.maximum(run(conv, direction, HOSTS["native"]), 0)

@@ -1,6 +1,5 @@
 """Products of matrices against numpy in float64."""
 
-from collections.abc import Callable
 from itertools import pairwise
 
 import numpy as np
@@ -11,9 +10,12 @@ from hypothesis import strategies as st
 from sums import assert_close, drawn, unaligned
 
 from fml.engine.ir.types import F32, Element
+from fml.engine.kernels.contracting import AtIndices
 from fml.engine.kernels.expr import Buffer, Expr, Load, maximum
 from fml.engine.kernels.llvm.host import Host
+from fml.engine.kernels.loops import Statement, Store
 from fml.engine.kernels.matmul import Product, matmul
+from fml.engine.kernels.nest import row_major
 from fml.engine.ops.record import Array
 
 ODD = st.sampled_from([0, 1, 2, 3, 5, 7, 8, 15, 16, 17, 31, 33, 48, 65])
@@ -46,7 +48,7 @@ def run(
     p: Product,
     host: Host,
     parts: int = 1,
-    finish: Callable[[Expr, tuple[Expr, ...]], Expr] | None = None,
+    finish: AtIndices | None = None,
 ) -> tuple[Array, Array, Array]:
     """What the kernel makes of random matrices, and those, in float64."""
     a, b = inputs(p)
@@ -112,10 +114,11 @@ def test_the_number_of_parts_changes_no_bit(product: Product) -> None:
 def test_what_is_stored_can_be_finished(columns: int) -> None:
     # Two thousand products come in several parts, and only the last of them is finished.
     product = Product(F32, 9, 2000, columns)
-    rows = Buffer("a", F32)
+    rows, out_buffer = Buffer("a", F32), Buffer("out", F32)
 
-    def finish(total: Expr, at: tuple[Expr, ...]) -> Expr:
-        return maximum(total, 0.0) + Load(rows, at[1] * 2000)
+    def finish(total: Expr, at: tuple[Expr, ...]) -> list[Statement]:
+        value = maximum(total, 0.0) + Load(rows, at[1] * 2000)
+        return [Store(out_buffer, row_major(at, (1, 9, columns)), value)]
 
     out, a, b = run(product, HOSTS["native"], finish=finish)
     plain, *_ = run(product, HOSTS["native"])

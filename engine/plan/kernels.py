@@ -1,0 +1,57 @@
+"""Clusters -> kernels."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from math import prod
+
+from fml.engine.ir.graph import Graph
+from fml.engine.kernels.blocks import block_kernel, result_sizes
+from fml.engine.kernels.epilogue import epilogue_of
+from fml.engine.kernels.expr import Buffer, Expr
+from fml.engine.kernels.fusion import compose
+from fml.engine.kernels.llvm.host import Host
+from fml.engine.kernels.loops import Kernel, Statement, Store
+from fml.engine.kernels.nest import Nest, row_major
+from fml.engine.ops.table import OPS
+from fml.engine.plan.clusters import Cluster, fusion_of
+
+
+def kernel_of(graph: Graph, cluster: Cluster, name: str, host: Host) -> Kernel:
+    """The kernel of a cluster: its inputs, its results, then scratch."""
+    if cluster.block is not None:
+        return _block_kernel(graph, cluster, name, host)
+    node = graph[cluster.nodes[-1]]
+    op = OPS[node.op]
+    assert op.nest is not None, f"`{node.op}` has no kernel"
+    made = op.nest([graph[v].type for v in node.inputs], node.attributes, node.type)
+    if isinstance(made, Nest):
+        return compose(fusion_of(graph, cluster), name, host.vector_bytes)
+    return replace(made, name=name)
+
+
+def _block_kernel(graph: Graph, cluster: Cluster, name: str, host: Host) -> Kernel:
+    """A block with what is done to its sums; those that nobody else reads are not stored."""
+    assert cluster.block is not None
+    root, *others = cluster.nodes
+    if not others:
+        return block_kernel(cluster.block, name, host)
+    fusion, sizes = fusion_of(graph, cluster), result_sizes(cluster.block)
+    epilogue = epilogue_of(fusion, 0, sizes)
+    is_kept = root in cluster.results
+    sums = Buffer("out", fusion.inputs[0].element)
+
+    def finish(total: Expr, at: Sequence[Expr]) -> list[Statement]:
+        kept: list[Statement] = [Store(sums, row_major(at, sizes), total)] if is_kept else []
+        return [*kept, *epilogue.at(total, at)]
+
+    kernel = block_kernel(cluster.block, name, host, finish)
+    given = fusion.buffers[1 : len(fusion.inputs)]
+    made = iter(fusion.buffers[len(fusion.inputs) :])
+    results = [sums if value == root else next(made) for value in cluster.results]
+    scratch, used = kernel.buffers[3:], kernel.scratch
+    if not is_kept:
+        scratch, used = (sums, *scratch), (prod(sizes), *used)
+    first = 2 + len(given)
+    shared = tuple((1 + i, first + is_kept + o) for i, o in fusion.shared)
+    buffers = (*kernel.buffers[:2], *given, *results, *scratch)
+    return replace(kernel, buffers=buffers, scratch=used, shared=shared)
