@@ -1,4 +1,4 @@
-"""`fml explain`: the page of an error code."""
+"""`fml explain`: the page of an error code, or a definition of `std`."""
 
 import re
 from collections.abc import Mapping
@@ -11,12 +11,13 @@ import click
 _NEAR = 4
 
 
-@click.command("explain", short_help="Explain an error code, with an example.")
+@click.command("explain", short_help="Explain an error code, or show a definition of std.")
 @click.argument("code", required=False)
 def command(code: str | None) -> None:
     """Explain an error CODE, with a wrong and a right example; without CODE, list all.
 
-    `E0301`, `e301` and `301` are the same code.
+    `E0301`, `e301` and `301` are the same code. A name such as `adam` or `conv` is shown as it is
+    defined in std.
     """
     pages = _pages()
     if code is None:
@@ -24,6 +25,8 @@ def command(code: str | None) -> None:
             click.echo(f"{name}  {_title(page)}")
         return
     name = _code(code)
+    if name not in pages and _show_definition(code.strip()):
+        return
     if name not in pages:
         from fml.engine.ir.diagnostics import error
 
@@ -31,6 +34,17 @@ def command(code: str | None) -> None:
         listed = "`fml explain` lists all codes"
         raise error("E0738", f"there is no code `{code}`", notes=near, help=listed)
     _print(pages[name].read_text(encoding="utf-8"))
+
+
+def _show_definition(name: str) -> bool:
+    """Print what `std` says of a name; False if there is none."""
+    from fml.dsl.modules import std_index
+
+    entry = std_index().get(name)
+    if entry is None:
+        return False
+    click.echo(f"# std/{entry.file}\n{entry.text.strip()}")
+    return True
 
 
 def _code(text: str) -> str:

@@ -202,6 +202,13 @@ def test_visualize_writes_what_it_says(model: Path, capfd: pytest.CaptureFixture
     assert fml(capfd, "visualize", "model.fml", "--graph", "measure").status in {0, 2}
 
 
+def test_explain_prints_definitions_of_std(capfd: pytest.CaptureFixture[str]) -> None:
+    shown = fml(capfd, "explain", "momentum").out
+    assert shown.startswith("# std/optimizers.fml\n## Polyak's heavy ball")
+    assert "m <- beta * m + rate * g" in shown
+    assert "nesterov" not in shown
+
+
 def test_explain_prints_the_page_and_lists_all(capfd: pytest.CaptureFixture[str]) -> None:
     page = fml(capfd, "explain", "e0738").out
     assert page.startswith("# E0738: no such error code")
