@@ -19,7 +19,7 @@ from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.llvm.load import load
 from fml.engine.passes.pipeline import optimise
 from fml.engine.plan.clusters import clusters
-from fml.engine.plan.kernels import kernel_of
+from fml.engine.plan.kernels import kernels_of
 
 ROUNDS = 5
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -56,9 +56,9 @@ def measure(name: str) -> None:
     graph, host = step_of(name), Host.native()
     start = time.perf_counter()
     found = clusters(graph)
-    kernels = [kernel_of(graph, cluster, "kernel", host) for cluster in found]
+    kernels, _ = kernels_of(graph, found, host)
     planned = time.perf_counter()
-    texts = dict.fromkeys(emit(kernel, host) for kernel in kernels)
+    texts = [emit(kernel, host) for kernel in kernels]
     written = time.perf_counter()
     for text in texts:
         load(text, host)

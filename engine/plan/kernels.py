@@ -16,6 +16,38 @@ from fml.engine.ops.table import OPS
 from fml.engine.plan.clusters import Cluster, fusion_of
 
 
+def kernels_of(
+    graph: Graph, found: Sequence[Cluster], host: Host
+) -> tuple[list[Kernel], list[int]]:
+    """The different kernels of clusters, called `kernel0`, ..., and which of them each one has."""
+    places: dict[object, int] = {}
+    kernels: list[Kernel] = []
+    of: list[int] = []
+    for cluster in found:
+        key = _key(graph, cluster)
+        if key not in places:
+            places[key] = len(kernels)
+            kernels.append(kernel_of(graph, cluster, f"kernel{len(kernels)}", host))
+        of.append(places[key])
+    return kernels, of
+
+
+def _key(graph: Graph, cluster: Cluster) -> object:
+    """What clusters of the same kernel have in common: operations, types, and who reads whom."""
+    numbers = {value: n for n, value in enumerate((*cluster.inputs, *cluster.nodes))}
+    given = tuple(graph[value].type for value in cluster.inputs)
+    nodes = tuple(
+        (
+            node.op, node.type, tuple(numbers.get(value) for value in node.inputs),
+            # The name of what is assigned makes no difference to how.
+            tuple(item for item in node.attributes.items() if node.op != "assign"),
+        )
+        for node in map(graph.__getitem__, cluster.nodes)
+    )  # fmt: skip
+    results = tuple(numbers[value] for value in cluster.results)
+    return given, nodes, results, cluster.block
+
+
 def kernel_of(graph: Graph, cluster: Cluster, name: str, host: Host) -> Kernel:
     """The kernel of a cluster: its inputs, its results, then scratch."""
     if cluster.block is not None:

@@ -1,5 +1,6 @@
 """Whole training steps as a few kernels: each computes what numpy computes node by node."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -12,12 +13,13 @@ from fml.engine.ir.training import LEARNERS, STEPS_PER_EPOCH
 from fml.engine.ir.types import Element, Label
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import Kernel
+from fml.engine.kernels.text import show
 from fml.engine.ops.precision import computed, stored
 from fml.engine.ops.record import Array
 from fml.engine.ops.table import OPS
 from fml.engine.passes.pipeline import optimise
 from fml.engine.plan.clusters import clusters
-from fml.engine.plan.kernels import kernel_of
+from fml.engine.plan.kernels import kernel_of, kernels_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOST = Host.native()
@@ -118,6 +120,17 @@ def test_a_step_of_a_network(optimizer: str) -> None:
 def test_steps_of_the_examples(file: str, batch: int) -> None:
     program = fml.load(EXAMPLES / f"{file}.fml")
     check(step_of(program, batch))
+
+
+def test_clusters_that_are_alike_have_one_kernel() -> None:
+    """Layers of the same sizes differ in the names of their parameters alone."""
+    graph = step_of(fml.load(EXAMPLES / "resnet_fashion.fml"), 2)
+    found = clusters(graph)
+    kernels, of = kernels_of(graph, found, HOST)
+    assert len(kernels) < len(found) * 2 / 3
+    shown = [show(replace(kernel_of(graph, c, "k", HOST), name="k")) for c in found]
+    for cluster, place in zip(shown, of, strict=True):
+        assert show(replace(kernels[place], name="k")) == cluster
 
 
 def test_what_belongs_together_is_one_kernel() -> None:
