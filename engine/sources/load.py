@@ -107,6 +107,12 @@ def _rows(dataset: Dataset, table: Table) -> dict[str, Array]:
     split = dataset.split
     if split is None:
         return dict(table.splits) or {TRAIN: np.arange(table.samples)}
+    if split.of is None and table.splits:
+        raise _placed(
+            dataset, "E0506", f"`split` would mix the splits that `{dataset.name}` has already",
+            (f"its source has {', '.join(table.splits)}",),
+            f"say which one is cut: `from {next(iter(table.splits))}` behind the parts",
+        )  # fmt: skip
     rows = np.arange(table.samples) if split.of is None else table.splits.get(split.of)
     if rows is None:
         listed = (

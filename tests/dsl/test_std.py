@@ -237,6 +237,7 @@ LOSSES = [
     ("hinge(z, sign(t))", np.mean(np.maximum(1 - SIGNS * X, 0))),
     ("perceptron_loss(z, sign(t))", np.mean(np.maximum(-SIGNS * X, 0))),
     ("kl(softmax(z), softmax(t))", np.mean(np.sum(special.rel_entr(P, Q), 1))),
+    ("kl(one_hot(y), softmax(t))", -np.mean(np.log(Q[np.arange(len(Y)), Y]))),
     ("accuracy(z, y)", metrics.accuracy_score(Y, X.argmax(1))),
     ("top_k_accuracy(z, y, k = 2)", metrics.top_k_accuracy_score(Y, X, k=2, labels=range(4))),
     ("top_k_accuracy(z, y, k = 1)", metrics.accuracy_score(Y, X.argmax(1))),

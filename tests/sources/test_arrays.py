@@ -46,6 +46,16 @@ def test_names_of_splits_in_all_arrays_make_splits(tmp_path: Path, name: str) ->
     }  # fmt: skip
 
 
+def test_splits_of_a_source_are_not_mixed(tmp_path: Path) -> None:
+    """Samples to test on would end up in `train`, and nobody would see it."""
+    np.savez(tmp_path / "d.npz", point_train=POINTS[:3], kind_train=KINDS[:3],
+             point_test=POINTS[3:], kind_test=KINDS[3:])  # fmt: skip
+    found = fault(NPZ.replace("}", "; split train 2, valid 1 }"), base=tmp_path)
+    assert found.code == "E0506"
+    assert "from train" in found.help
+    assert any("train, test" in note for note in found.notes)
+
+
 def test_single_numbers_of_arrays_are_put_together(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", a=POINTS[:, 0], b=POINTS[:, 1])
     text = 'data d = npz("d.npz") { x: f32[2] = [b, a] * 2; s: f32 = a + b }'
