@@ -16,17 +16,23 @@ from fml.cli import main
 from tests.api.programs import line_csv
 from tests.api.test_resuming import TEXT, left_behind
 
-# A run is made with all rights, so that all modules are loaded when they are given up for good.
+# All modules are loaded, and a run is made, with all rights: without them the code itself may be
+# out of reach.
 DRIVER = """
-import os, sys
+import importlib, os, pkgutil, sys
 from pathlib import Path
 import fml
+for module in pkgutil.walk_packages(fml.__path__, "fml."):
+    if not module.name.endswith(("__main__", "parquet", "images")):
+        importlib.import_module(module.name)
 from fml.cli import main
 from fml.engine.runtime import trainer
 trainer.LEAST_SECONDS_BETWEEN_CHECKPOINTS, trainer.SHARE_FOR_CHECKPOINTS = 0, 1e9
 name = "again" if Path("runs/a").exists() else "a"
 assert main(["train", "line.fml", "--quiet", "--run", name]) == 0
+assert main(["train", "nowhere.fml"]) == 2
 fml.load("line.fml").visualize("drawn.dot")
+fml.load("line.fml").visualize("drawn.svg")
 if os.getuid() == 0:
     for path in (Path(), *Path().rglob("*")):
         os.chown(path, 65534, 65534)
