@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from build import built
+from compiled import built
 
 import fml
 from fml.engine.ir.graph import Graph, Node

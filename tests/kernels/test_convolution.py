@@ -6,7 +6,7 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
-from build import HOSTS, built
+from compiled import HOSTS, built
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sums import assert_close, drawn, unaligned

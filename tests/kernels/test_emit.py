@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import pytest
-from build import HOSTS, built
+from compiled import HOSTS, built
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from interpret import dtype_of, interpret

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from build import HOSTS, built
+from compiled import HOSTS, built
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

@@ -4,7 +4,7 @@ import contextlib
 import ctypes
 
 import pytest
-from build import HOSTS
+from compiled import HOSTS
 from llvmlite import binding
 
 from fml.engine.kernels.llvm.compiler import Refused, assembly, object_code

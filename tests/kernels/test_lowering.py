@@ -2,8 +2,8 @@
 
 import numpy as np
 import pytest
-from build import HOSTS, built
 from compare import ULPS, steps
+from compiled import HOSTS, built
 from interpret import dtype_of
 
 from fml.engine.ir.types import BOOL, Element, Label, TensorType, tensor

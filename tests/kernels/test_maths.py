@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
-from build import HOSTS, built
+from compiled import HOSTS, built
 from interpret import dtype_of
 from scipy import special
 

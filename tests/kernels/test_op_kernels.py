@@ -7,8 +7,8 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
-from build import HOSTS, Fenced, built_together
 from compare import DIGITS, ULPS, one
+from compiled import HOSTS, Fenced, built_together
 from larger import samples
 
 from fml.engine.ir.graph import Attributes
