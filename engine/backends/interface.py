@@ -5,11 +5,13 @@ The CPU and the GPU implement the same few names; the executor knows no others.
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeAlias
 
-from fml.engine.ir.graph import Node
+from fml.engine.ir.graph import Graph
 from fml.engine.ir.types import TensorType
 from fml.engine.ops.record import Array
+from fml.engine.plan.task import Work
 
 # Memory and views of it are the backend's own: numpy arrays here, CuPy arrays on a GPU.
 Memory: TypeAlias = Any
@@ -45,12 +47,75 @@ class Stream(Protocol):
         ...
 
 
+class Code(Protocol):
+    """A graph of definite sizes as a backend computes it."""
+
+    @property
+    def works(self) -> Sequence[Work]:
+        """What it does in one go each, in an order in which it can be done."""
+        ...
+
+    def launch(
+        self,
+        work: Work,
+        inputs: Sequence[View],
+        results: Sequence[View],
+        scratch: Sequence[Memory],
+    ) -> Launch:
+        """Return what does one of the works, from its inputs' views into its results'."""
+        ...
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Given:
+    """Before iteration i, a view is given entry i of a table on the host."""
+
+    view: View
+    table: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Gathered:
+    """Before iteration i, a view is given rows of an array on the host: those of `order[i]`.
+
+    `order` is i64[iterations, rows].
+    """
+
+    view: View
+    source: Array
+    order: Array
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Taken:
+    """After iteration i, a view is copied to entry i of a table on the host.
+
+    The loop ends there if `ends` and the value is not finite.
+    """
+
+    view: View
+    table: Array
+    ends: bool = False
+
+
+class Loop(Protocol):
+    """Launches that are repeated, without Python wherever the backend can."""
+
+    def run(self, iterations: int) -> int:
+        """Carry out so many iterations, or fewer if one ends the loop; return how many."""
+        ...
+
+
 class Backend(Protocol):
     """A way to run plans."""
 
     @property
     def name(self) -> str:
         """What users call it."""
+        ...
+
+    def compile(self, graph: Graph) -> Code:
+        """Return how a graph of definite sizes is computed."""
         ...
 
     def allocate(self, nbytes: int) -> Memory:
@@ -61,12 +126,25 @@ class Backend(Protocol):
         """Return a part of a memory as an array of a definite type."""
         ...
 
-    def kernel(self, node: Node, inputs: Sequence[View], output: View) -> Launch:
-        """Return what computes a node from its inputs' views into its output's."""
+    def part(self, memory: Memory, offset: int, nbytes: int) -> Memory:
+        """Return a part of a memory."""
         ...
 
     def copy(self, source: View, target: View) -> Launch:
         """Return what copies one view into another."""
+        ...
+
+    def guarded(self, launch: Launch, guard: View) -> Launch:
+        """Return what does the same where a bool is true, and else nothing."""
+        ...
+
+    def loop(
+        self,
+        body: Sequence[Launch],
+        given: Sequence[Given | Gathered] = (),
+        taken: Sequence[Taken] = (),
+    ) -> Loop:
+        """Return what repeats launches in their order."""
         ...
 
     def upload(self, array: Array, target: View) -> None:

@@ -2,11 +2,12 @@
 
 from collections.abc import Sequence
 
-from fml.engine.backends.interface import Launch
-from fml.engine.backends.numpy import NumpyBackend
-from fml.engine.ir.graph import Node
+from fml.engine.backends.interface import Code, Launch
+from fml.engine.backends.numpy import NodeByNode, NumpyBackend
+from fml.engine.ir.graph import Graph
 from fml.engine.ops.record import Array
 from fml.engine.ops.table import OPS
+from fml.engine.plan.task import Work
 
 
 class NullBackend(NumpyBackend):
@@ -14,14 +15,29 @@ class NullBackend(NumpyBackend):
 
     name = "null"
 
-    def kernel(self, node: Node, inputs: Sequence[Array], output: Array) -> Launch:
-        """Return what does nothing, for a node that could be computed."""
-        if OPS[node.op].compute is None:
-            raise ValueError(f"`{node.op}` has nothing to compute: the runtime provides it")
-        return _nothing
+    def compile(self, graph: Graph) -> Code:
+        """Return the nodes, none of which does anything."""
+        return _Idle(graph)
 
     def copy(self, source: Array, target: Array) -> Launch:
         """Return what does nothing."""
+        return _nothing
+
+
+class _Idle(NodeByNode):
+    def __init__(self, graph: Graph) -> None:
+        super().__init__(graph)
+        for work in self.works:
+            if OPS[graph[work.nodes[0]].op].compute is None:
+                raise ValueError(f"`{graph[work.nodes[0]].op}` has nothing to compute")
+
+    def launch(
+        self,
+        work: Work,
+        inputs: Sequence[Array],
+        results: Sequence[Array],
+        scratch: Sequence[Array],
+    ) -> Launch:
         return _nothing
 
 

@@ -8,13 +8,15 @@ from typing import Any, cast
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from fml.engine.backends.interface import Event, Launch
-from fml.engine.ir.graph import Node
+from fml.engine.backends.interface import Code, Event, Gathered, Given, Launch, Loop, Taken
+from fml.engine.ir.graph import Graph, Node
 from fml.engine.ir.types import TensorType
 from fml.engine.ops.precision import NARROW, computed
 from fml.engine.ops.record import Array
 from fml.engine.ops.scalar import Apply, Argument, Scalar, functions
 from fml.engine.ops.table import OPS
+from fml.engine.plan.order import node_by_node
+from fml.engine.plan.task import Work
 
 
 class Reached:
@@ -42,10 +44,74 @@ class ImmediateStream:
         """Nothing to wait for."""
 
 
+class NodeByNode:
+    """A graph computed by the records' numpy implementations, each node for itself."""
+
+    def __init__(self, graph: Graph) -> None:
+        self._graph = graph
+        self.works = node_by_node(graph)
+
+    def launch(
+        self,
+        work: Work,
+        inputs: Sequence[Array],
+        results: Sequence[Array],
+        scratch: Sequence[Array],
+    ) -> Launch:
+        """Return a call of a node's `compute`, or of the one ufunc that it is."""
+        return launch_of(self._graph[work.nodes[0]], inputs, results[0])
+
+
+def launch_of(node: Node, inputs: Sequence[Array], output: Array) -> Launch:
+    """Return what computes a node from its inputs' arrays into its output's."""
+    op, type, given = OPS[node.op], node.type, tuple(inputs)
+    ufunc = None if type.element in NARROW else _only_ufunc(op.scalar, inputs, output)
+    if ufunc is not None:
+        return partial(ufunc, *inputs, out=output)
+
+    def launch() -> None:
+        np.copyto(output, computed(op, given, node.attributes, type), casting="unsafe")
+
+    return launch
+
+
+class LoopOfCalls:
+    """Repeats calls one by one."""
+
+    def __init__(
+        self, body: Sequence[Launch], given: Sequence[Given | Gathered], taken: Sequence[Taken]
+    ) -> None:
+        self._body, self._given, self._taken = body, given, taken
+
+    def run(self, iterations: int) -> int:
+        """Carry out iterations until one gives a number that ends them."""
+        for iteration in range(iterations):
+            for one in self._given:
+                rows = one.order if isinstance(one, Gathered) else None
+                value = one.table[iteration] if rows is None else one.source[rows[iteration]]
+                np.copyto(one.view, value, casting="unsafe")
+            for launch in self._body:
+                launch()
+            if self._is_last(iteration):
+                return iteration + 1
+        return iterations
+
+    def _is_last(self, iteration: int) -> bool:
+        is_last = False
+        for one in self._taken:
+            one.table[iteration] = one.view
+            is_last |= one.ends and not np.isfinite(one.view).all()
+        return is_last
+
+
 class NumpyBackend:
     """Runs on the CPU, on numpy arrays."""
 
     name = "numpy"
+
+    def compile(self, graph: Graph) -> Code:
+        """Return the nodes, one by one."""
+        return NodeByNode(graph)
 
     def allocate(self, nbytes: int) -> Array:
         """Return zeroed bytes."""
@@ -56,21 +122,31 @@ class NumpyBackend:
         part = memory[offset : offset + type.nbytes]
         return part.view(type.dtype).reshape(type.sizes)
 
-    def kernel(self, node: Node, inputs: Sequence[Array], output: Array) -> Launch:
-        """Return a call of the record's `compute`, or of the one ufunc that it is."""
-        op, type, given = OPS[node.op], node.type, tuple(inputs)
-        ufunc = None if type.element in NARROW else _only_ufunc(op.scalar, inputs, output)
-        if ufunc is not None:
-            return partial(ufunc, *inputs, out=output)
-
-        def launch() -> None:
-            np.copyto(output, computed(op, given, node.attributes, type), casting="unsafe")
-
-        return launch
+    def part(self, memory: Array, offset: int, nbytes: int) -> Array:
+        """Return a view of a part of the bytes."""
+        return memory[offset : offset + nbytes]
 
     def copy(self, source: Array, target: Array) -> Launch:
         """Return a copy of one view into another."""
         return lambda: np.copyto(target, source)
+
+    def guarded(self, launch: Launch, guard: Array) -> Launch:
+        """Return a call that looks at the bool first."""
+
+        def guarded() -> None:
+            if guard[()]:
+                launch()
+
+        return guarded
+
+    def loop(
+        self,
+        body: Sequence[Launch],
+        given: Sequence[Given | Gathered] = (),
+        taken: Sequence[Taken] = (),
+    ) -> Loop:
+        """Return a loop of calls."""
+        return LoopOfCalls(body, given, taken)
 
     def upload(self, array: Array, target: Array) -> None:
         """Copy an array into a view."""

@@ -19,7 +19,7 @@ from fml.engine.kernels.spaces import Home, reads_at_home
 from fml.engine.kernels.unroll import unrolled
 from fml.engine.ops import rules
 from fml.engine.ops.table import OPS
-from fml.engine.plan.order import sequence
+from fml.engine.plan.order import late_reads
 
 # More nodes than this make one kernel's registers run out.
 _MOST = 48
@@ -122,7 +122,7 @@ class _Clustering:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.order = sequence(graph)
+        self.order = late_reads(graph)
         self._open: list[_Open] = []
         self._place: dict[int, int] = {}  # node -> cluster
         self._waiting: dict[int, Nest] = {}

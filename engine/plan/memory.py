@@ -6,48 +6,50 @@ tightest gap between those that live at the same time.
 
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import TypeAlias
+from typing import Any, Generic, TypeAlias, TypeVar
 
 ALIGNMENT = 64
 
+Key = TypeVar("Key", bound=Any)  # can be compared and hashed
+
 
 @dataclass(frozen=True, slots=True)
-class Buffer:
+class Buffer(Generic[Key]):
     """A value that needs `nbytes` from step `first` to step `last`, both included."""
 
-    key: int
+    key: Key
     nbytes: int
     first: int
     last: int
 
-    def lives_with(self, other: "Buffer") -> bool:
+    def lives_with(self, other: "Buffer[Any]") -> bool:
         """Whether there is a step at which both live, the steps being run one by one."""
         return self.first <= other.last and other.first <= self.last
 
 
-Clash: TypeAlias = Callable[[Buffer, Buffer], bool]
+Clash: TypeAlias = Callable[[Buffer[Any], Buffer[Any]], bool]
 
 
 @dataclass(frozen=True, slots=True)
-class Arena:
+class Arena(Generic[Key]):
     """Offsets by key; `nbytes` is the arena's size, `peak` the most that lives at one step.
 
     The peak is that of the steps run one by one.
     """
 
-    offsets: dict[int, int]
+    offsets: dict[Key, int]
     nbytes: int
     peak: int
 
 
-def plan_arena(buffers: Sequence[Buffer], clash: Clash = Buffer.lives_with) -> Arena:
+def plan_arena(buffers: Sequence[Buffer[Key]], clash: Clash = Buffer.lives_with) -> Arena[Key]:
     """Place buffers so that no two overlap that clash.
 
     On one stream those clash that live at the same step. On several they do unless every use of
     one happens before the other is made: steps that are far apart in the order of issue may still
     run side by side.
     """
-    placed: list[tuple[int, Buffer]] = []
+    placed: list[tuple[int, Buffer[Key]]] = []
     for buffer in sorted(buffers, key=lambda b: (-b.nbytes, b.first, b.key)):
         beside = sorted(
             (offset, offset + aligned(other.nbytes))
@@ -71,7 +73,7 @@ def _tightest_gap(taken: Iterable[tuple[int, int]], nbytes: int) -> int:
     return end if best is None else best[1]
 
 
-def _peak(buffers: Sequence[Buffer]) -> int:
+def _peak(buffers: Sequence[Buffer[Any]]) -> int:
     changes: dict[int, int] = {}
     for buffer in buffers:
         size = aligned(buffer.nbytes)

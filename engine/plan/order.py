@@ -1,56 +1,104 @@
 """From a graph to a sequence of steps, in which old values of variables are read in time."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from fml.engine.ir.graph import Graph, Node
 from fml.engine.ops.table import OPS
+from fml.engine.plan.task import Work
 
 
 @dataclass(frozen=True, slots=True)
-class Step:
-    """A node to be run, or (`snapshot`) a variable's value to be put aside."""
+class LateReads:
+    """Which (reader, value) pairs, and which outputs, find a variable overwritten.
 
-    node: int
-    snapshot: bool = False
+    They read a copy, made just before.
+    """
+
+    aside: frozenset[tuple[int, int]]
+    outputs: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
+class PutAside:
+    """A variable's value is copied before it is overwritten."""
+
+    value: int
+
+
+Step: TypeAlias = Work | PutAside
 
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """Steps in order; `aside` tells which (reader, value) pairs read the value put aside."""
+    """Steps in order; `aside` are the pairs (place of a step, value) that read what was put aside."""
 
     steps: tuple[Step, ...]
     aside: frozenset[tuple[int, int]]
     outputs_aside: frozenset[str]
 
 
-def sequence(graph: Graph) -> Sequence:
-    """Order the nodes as in the graph.
-
-    A node that assigns a variable overwrites the value before it. Whoever reads that value later
-    in the order is given a copy, made just before the assignment.
-    """
+def late_reads(graph: Graph) -> LateReads:
+    """Find who reads a variable's value behind the node that overwrites it."""
     place = {node.id: at for at, node in enumerate(graph)}
-    overwritten: dict[int, int] = {}
-    for node in graph.of_op("assign"):
-        overwritten.setdefault(node.inputs[0], node.id)
-    aside: set[tuple[int, int]] = set()
-    late: set[int] = set()
-    for value, by in overwritten.items():
-        for reader in graph.users(value):
-            if place[reader] > place[by]:
-                aside.add((reader, value))
-                late.add(value)
-    outputs = {n for n, value in graph.outputs.items() if value in overwritten}
-    late |= {graph.outputs[n] for n in outputs}
+    overwritten = _overwritten(graph)
+    aside = {
+        (reader, value)
+        for value, by in overwritten.items()
+        for reader in graph.users(value)
+        if place[reader] > place[by]
+    }
+    outputs = {name for name, value in graph.outputs.items() if value in overwritten}
+    return LateReads(frozenset(aside), frozenset(outputs))
+
+
+def sequence(graph: Graph, works: Iterable[Work]) -> Sequence:
+    """Put copies of what is overwritten too early between the works, which stay in their order."""
+    works, late = tuple(works), late_reads(graph)
+    place = {node: at for at, work in enumerate(works) for node in work.nodes}
+    overwritten = _overwritten(graph)
+    # A late reader may have been moved to before the assignment, where the value is still there.
+    late_works = {
+        (place[reader], value)
+        for reader, value in late.aside
+        if place[reader] >= place[overwritten[value]]
+    }
+    copied = {value for _, value in late_works} | {graph.outputs[name] for name in late.outputs}
     steps: list[Step] = []
-    for node in graph:
-        if node.op == "assign" and node.inputs[0] in late:
-            steps.append(Step(node.inputs[0], snapshot=True))
-        if not OPS[node.op].runtime and node.op != "constant":
-            steps.append(Step(node.id))
-    return Sequence(tuple(steps), frozenset(aside), frozenset(outputs))
+    aside: set[tuple[int, int]] = set()
+    for at, work in enumerate(works):
+        for node in map(graph.__getitem__, work.nodes):
+            if node.op == "assign" and node.inputs[0] in copied:
+                steps.append(PutAside(node.inputs[0]))
+        aside.update((len(steps), value) for value in work.inputs if (at, value) in late_works)
+        steps.append(work)
+    return Sequence(tuple(steps), frozenset(aside), late.outputs)
+
+
+def node_by_node(graph: Graph) -> tuple[Work, ...]:
+    """Every node that computes, as work of its own, in the graph's order."""
+    return tuple(
+        Work(
+            (node.id,),
+            node.inputs,
+            (node.id,),
+            node.guard,
+            shared=tuple((place, 0) for place in OPS[node.op].in_place),
+        )
+        for node in graph
+        if not OPS[node.op].runtime and node.op != "constant"
+    )
 
 
 def variable_of(node: Node) -> str | None:
     """The variable whose place holds a node's value, or None."""
     return str(node.attributes["name"]) if node.op in {"variable", "assign"} else None
+
+
+def _overwritten(graph: Graph) -> dict[int, int]:
+    """The node that overwrites each value that is overwritten."""
+    found: dict[int, int] = {}
+    for node in graph.of_op("assign"):
+        found.setdefault(node.inputs[0], node.id)
+    return found

@@ -1,14 +1,15 @@
 """Graph -> plan: order, memory, tasks, and the race check that every plan passes."""
 
 from collections.abc import Iterable
+from typing import TypeAlias
 
-from fml.engine.ir.graph import Graph, Node
+from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import Variable
 from fml.engine.ops.table import OPS
 from fml.engine.plan.memory import Arena, Buffer, aligned, plan_arena
-from fml.engine.plan.order import Sequence, Step, sequence, variable_of
+from fml.engine.plan.order import PutAside, Sequence, Step, node_by_node, sequence, variable_of
 from fml.engine.plan.races import require_no_race
-from fml.engine.plan.task import Layout, Plan, Region, Space, Task
+from fml.engine.plan.task import Layout, Plan, Region, Space, Task, Work
 
 
 def lay_out(variables: Iterable[Variable]) -> Layout:
@@ -22,20 +23,20 @@ def lay_out(variables: Iterable[Variable]) -> Layout:
     return Layout(regions, offset)
 
 
-def make_plan(graph: Graph, layout: Layout) -> Plan:
-    """Plan a graph of definite sizes.
+def make_plan(graph: Graph, layout: Layout, works: Iterable[Work] | None = None) -> Plan:
+    """Plan a graph of definite sizes: the works that a backend makes of it, or node by node.
 
     Raises:
         RaceError: the plan is wrong: a bug in fml, found before it can do harm.
     """
-    order = sequence(graph)
+    order = sequence(graph, node_by_node(graph) if works is None else works)
     buffers = _Buffers(graph, order)
     arena = plan_arena(buffers.of_owners())
     constants = _constants(graph)
     places = _Places(graph, layout, arena, buffers, constants)
     plan = Plan(
         graph,
-        tuple(places.task(step, order) for step in order.steps),
+        tuple(places.task(at, step, order) for at, step in enumerate(order.steps)),
         {n.id: places.of(n.id) for n in graph if OPS[n.op].runtime and n.op != "variable"},
         constants,
         {name: places.output(name, value, order) for name, value in graph.outputs.items()},
@@ -55,71 +56,96 @@ def _constants(graph: Graph) -> dict[int, Region]:
     return regions
 
 
+# Buffers are values, what was put aside of values, and scratch of a step, told by two numbers.
+_Key: TypeAlias = tuple[str, int, int]
+
+
+def _of_value(value: int) -> _Key:
+    return ("value", value, 0)
+
+
+def _aside(value: int) -> _Key:
+    return ("aside", value, 0)
+
+
+def _read_key(at: int, value: int, order: Sequence) -> _Key:
+    """What a step finds a value in."""
+    return _aside(value) if (at, value) in order.aside else _of_value(value)
+
+
+def _output_key(name: str, value: int, order: Sequence) -> _Key:
+    """What the end finds a result in."""
+    return _aside(value) if name in order.outputs_aside else _of_value(value)
+
+
 class _Buffers:
-    """Who needs the arena, and from when to when; a snapshot's key is -1 - its node."""
+    """Who needs the arena, and from when to when."""
 
     def __init__(self, graph: Graph, order: Sequence) -> None:
         self.graph = graph
-        self.first: dict[int, int] = {}
-        self.last: dict[int, int] = {}
-        self.owner: dict[int, int] = {}
+        self.first: dict[_Key, int] = {}
+        self.last: dict[_Key, int] = {}
+        self.owner: dict[_Key, _Key] = {}
+        self.nbytes: dict[_Key, int] = {}
         for node in graph:
             if OPS[node.op].runtime and node.op != "variable":
-                self.first[node.id] = self.last[node.id] = -1
+                self._begin(_of_value(node.id), -1)
         for at, step in enumerate(order.steps):
-            node = graph[step.node]
-            key = _key(step)
-            if step.snapshot or variable_of(node) is None:
-                self.first[key] = self.last[key] = at
-            if not step.snapshot:
-                self._note_reads(node, at, order)
-        end = len(order.steps)
+            if isinstance(step, PutAside):
+                self._begin(_aside(step.value), at)
+                continue
+            for value in step.results:
+                if variable_of(graph[value]) is None:
+                    self._begin(_of_value(value), at)
+            for place, nbytes in enumerate(step.scratch):
+                self._begin(("scratch", at, place), at, nbytes)
+            for value in _needs(step):
+                self._use(_read_key(at, value, order), at)
         for name, value in graph.outputs.items():
-            key = -1 - value if name in order.outputs_aside else value
-            if key in self.first:
-                self.last[key] = end
-        for step in order.steps:
-            self._share(step)
+            self._use(_output_key(name, value, order), len(order.steps))
+        for at, step in enumerate(order.steps):
+            if isinstance(step, Work):
+                self._share(at, step)
 
-    def _note_reads(self, node: Node, at: int, order: Sequence) -> None:
-        for value in node.needs:
-            key = -1 - value if (node.id, value) in order.aside else value
-            if key in self.last:
-                self.last[key] = max(self.last[key], at)
+    def _begin(self, key: _Key, at: int, nbytes: int | None = None) -> None:
+        self.first[key] = self.last[key] = at
+        self.nbytes[key] = self.graph[key[1]].type.nbytes if nbytes is None else nbytes
 
-    def _share(self, step: Step) -> None:
-        """Let a result take over the buffer of an input that nobody reads later."""
-        node = self.graph[step.node]
-        if step.snapshot or node.id not in self.first or node.guard is not None:
+    def _use(self, key: _Key, at: int) -> None:
+        if key in self.last:
+            self.last[key] = max(self.last[key], at)
+
+    def _share(self, at: int, work: Work) -> None:
+        """Let results take over the buffers of inputs that nobody reads later."""
+        if work.guard is not None:
             return
-        for place in OPS[node.op].in_place:
-            if place >= len(node.inputs):
-                break
-            value = node.inputs[place]
-            owner = self.owner.get(value, value)
-            source = self.graph[value].type
-            same_width = source.dtype.itemsize == node.type.dtype.itemsize
-            fits = source.nbytes == node.type.nbytes and same_width
-            is_last = value in self.first and self.last[owner] == self.first[node.id]
-            if fits and is_last and node.inputs.count(value) == 1:
-                self.owner[node.id] = owner
-                self.last[owner] = max(self.last[owner], self.last[node.id])
-                return
+        for given, made in work.shared:
+            if given >= len(work.inputs):
+                continue
+            value, result = work.inputs[given], work.results[made]
+            key, new = _of_value(value), _of_value(result)
+            owner = self.owner.get(key, key)
+            if new not in self.first or new in self.owner or key not in self.first:
+                continue
+            source, target = self.graph[value].type, self.graph[result].type
+            same_width = source.dtype.itemsize == target.dtype.itemsize
+            fits = source.nbytes == target.nbytes and same_width
+            is_last = self.last[owner] == self.first[new] == at
+            if fits and is_last and work.inputs.count(value) == 1:
+                self.owner[new] = owner
+                self.last[owner] = max(self.last[owner], self.last[new])
 
-    def of_owners(self) -> list[Buffer]:
+    def of_owners(self) -> list[Buffer[_Key]]:
         """The buffers to be placed."""
         return [
-            Buffer(key, self._nbytes(key), self.first[key], self.last[key])
+            Buffer(key, self.nbytes[key], self.first[key], self.last[key])
             for key in self.first
             if key not in self.owner
         ]
 
-    def _nbytes(self, key: int) -> int:
-        return self.graph[key if key >= 0 else -1 - key].type.nbytes
 
-
-def _key(step: Step) -> int:
-    return -1 - step.node if step.snapshot else step.node
+def _needs(work: Work) -> tuple[int, ...]:
+    return work.inputs if work.guard is None else (*work.inputs, work.guard)
 
 
 class _Places:
@@ -129,37 +155,42 @@ class _Places:
         self,
         graph: Graph,
         layout: Layout,
-        arena: Arena,
+        arena: Arena[_Key],
         buffers: _Buffers,
         constants: dict[int, Region],
     ) -> None:
         self.graph, self.layout, self.arena = graph, layout, arena
         self.buffers, self.constants = buffers, constants
 
-    def of(self, key: int) -> Region:
-        """Where a value, or what was put aside of it, lives."""
-        node = self.graph[key if key >= 0 else -1 - key]
-        if key in self.constants:
-            return self.constants[key]
-        name = variable_of(node)
-        if name is not None and key >= 0:
-            return self.layout.regions[name]
-        owner = self.buffers.owner.get(key, key)
-        return Region(Space.ARENA, self.arena.offsets[owner], node.type.nbytes)
+    def of(self, value: int) -> Region:
+        """Where a value lives."""
+        if value in self.constants:
+            return self.constants[value]
+        name = variable_of(self.graph[value])
+        return self._in_arena(_of_value(value)) if name is None else self.layout.regions[name]
 
-    def read(self, reader: int, value: int, order: Sequence) -> Region:
-        """Where a reader finds a value."""
-        return self.of(-1 - value if (reader, value) in order.aside else value)
+    def _in_arena(self, key: _Key) -> Region:
+        offset = self.arena.offsets[self.buffers.owner.get(key, key)]
+        return Region(Space.ARENA, offset, self.buffers.nbytes[key])
+
+    def _found(self, key: _Key) -> Region:
+        return self.of(key[1]) if key == _of_value(key[1]) else self._in_arena(key)
 
     def output(self, name: str, value: int, order: Sequence) -> Region:
         """Where a result is found when all is over."""
-        return self.of(-1 - value if name in order.outputs_aside else value)
+        return self._found(_output_key(name, value, order))
 
-    def task(self, step: Step, order: Sequence) -> Task:
+    def task(self, at: int, step: Step, order: Sequence) -> Task:
         """The task of a step."""
-        node = self.graph[step.node]
-        if step.snapshot:
-            return Task(node.id, 0, (self.of(node.id),), self.of(-1 - node.id), snapshot=True)
-        reads = tuple(self.read(node.id, value, order) for value in node.inputs)
-        guard = None if node.guard is None else self.read(node.id, node.guard, order)
-        return Task(node.id, 0, reads, self.of(node.id), guard)
+        if isinstance(step, PutAside):
+            source, target = self.of(step.value), self._in_arena(_aside(step.value))
+            return Task(step.value, 0, (source,), (target,))
+        return Task(
+            step.nodes[-1],
+            0,
+            tuple(self._found(_read_key(at, value, order)) for value in step.inputs),
+            tuple(self.of(value) for value in step.results),
+            None if step.guard is None else self._found(_read_key(at, step.guard, order)),
+            scratch=tuple(self._in_arena(("scratch", at, n)) for n in range(len(step.scratch))),
+            work=step,
+        )

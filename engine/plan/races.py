@@ -79,7 +79,7 @@ def _not_known_to_all(accesses: list[_Access], clocks: list[list[int]]) -> list[
 
 
 def _accesses(number: int, task: Task, time: int) -> list[_Access]:
-    made = [_Access(number, task.stream, time, task.write, writes=True)]
+    made = [_Access(number, task.stream, time, r, writes=True) for r in task.changed]
     made += [_Access(number, task.stream, time, r, writes=False) for r in task.touched]
     return made
 
@@ -89,7 +89,7 @@ def _conflicts(number: int, task: Task, clock: list[int], accesses: list[_Access
     for access in accesses:
         if access.time <= clock[access.stream]:
             continue  # it happened before
-        against = (task.write, *task.touched) if access.writes else (task.write,)
+        against = (*task.changed, *task.touched) if access.writes else task.changed
         if any(access.region.overlaps(region) for region in against):
             found.append(Race(access.task, number, access.region))
     return found

@@ -32,26 +32,54 @@ class Region:
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
-    """One operation on one stream.
+class Work:
+    """Nodes that a backend computes in one go.
 
-    `reads` stand in the order of the node's inputs; `guard` is the bool without which nothing
-    is done; `waits` are tasks of other streams (earlier in the plan) that must be over first.
-    A `snapshot` copies a variable before it is assigned, for those who read the old value later.
+    Attributes:
+        nodes: in an order in which each reads those before it.
+        inputs: the values that are read, in the backend's order.
+        results: those of the nodes whose values are stored, in the backend's order.
+        guard: the bool without which nothing is done.
+        scratch: bytes of each piece of memory that is needed meanwhile.
+        shared: pairs of places, of an input and a result, whose memory may be one.
     """
 
-    node: int
+    nodes: tuple[int, ...]
+    inputs: tuple[int, ...]
+    results: tuple[int, ...]
+    guard: int | None = None
+    scratch: tuple[int, ...] = ()
+    shared: tuple[tuple[int, int], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One piece of work on one stream.
+
+    `reads` and `writes` stand in the order of the work's inputs and results, and `scratch` is its
+    own; `guard` is the bool without which nothing is done; `waits` are tasks of other streams
+    (earlier in the plan) that must be over first. Without work, a variable's value is copied
+    before it is assigned, for those who read the old one later; `value` tells which.
+    """
+
+    value: int
     stream: int
     reads: tuple[Region, ...]
-    write: Region
+    writes: tuple[Region, ...]
     guard: Region | None = None
     waits: tuple[int, ...] = ()
-    snapshot: bool = False
+    scratch: tuple[Region, ...] = ()
+    work: Work | None = None
 
     @property
     def touched(self) -> tuple[Region, ...]:
         """All regions read, the guard's among them."""
         return self.reads if self.guard is None else (*self.reads, self.guard)
+
+    @property
+    def changed(self) -> tuple[Region, ...]:
+        """All regions written."""
+        return (*self.writes, *self.scratch)
 
 
 @dataclass(frozen=True, slots=True)

@@ -22,10 +22,15 @@ def format_plan(plan: Plan) -> str:
 
 
 def _task(plan: Plan, number: int, task: Task) -> str:
-    node = plan.graph[task.node]
-    name = "snapshot" if task.snapshot else node.op
+    if task.work is None:
+        name = f"%{task.value} snapshot"
+    else:
+        nodes = [plan.graph[n] for n in task.work.nodes if plan.graph[n].op != "constant"]
+        name = ", ".join(f"%{node.id} {node.op}" for node in nodes)
     stream = f" stream {task.stream}" if plan.streams > 1 else ""
-    text = f"{number}:{stream} %{task.node} {name}({_regions(task.reads)}) -> {_region(task.write)}"
+    text = f"{number}:{stream} {name}({_regions(task.reads)}) -> {_regions(task.writes)}"
+    if task.scratch:
+        text += f" with {_regions(task.scratch)}"
     if task.waits:
         text += f" after {', '.join(map(str, task.waits))}"
     if task.guard is not None:

@@ -5,14 +5,15 @@ from functools import cached_property
 
 import numpy as np
 
-from fml.engine.backends.interface import Backend, Event, Launch, Memory, Stream, View
+from fml.engine.backends.interface import Backend, Event, Launch, Loop, Memory, Stream, View
+from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import Variable
 from fml.engine.ir.types import BOOL, Element, TensorType, tensor
 from fml.engine.ops.precision import stored
 from fml.engine.ops.record import Array
 from fml.engine.passes.constants import array_of
-from fml.engine.plan.planner import lay_out
-from fml.engine.plan.task import Plan, Region, Space, Task
+from fml.engine.plan.planner import lay_out, make_plan
+from fml.engine.plan.task import Region, Space, Task
 
 
 class Workspace:
@@ -92,19 +93,21 @@ class VariableStore:
 
 
 class Executable:
-    """A plan bound to a backend and to variables, and to the workspace when it is first used.
+    """A graph compiled, planned, bound to variables, and to the workspace when it is first used.
 
     Its inputs must be uploaded, it must run, and its outputs must be read before another graph of
     the same store is used.
     """
 
-    def __init__(self, plan: Plan, backend: Backend, store: VariableStore) -> None:
-        self.plan = plan
+    def __init__(self, graph: Graph, backend: Backend, store: VariableStore) -> None:
+        """Compile and plan a graph of definite sizes."""
+        self._code = backend.compile(graph)
+        self.plan = make_plan(graph, store.layout, self._code.works)
         self._backend = backend
         self._store = store
-        store.workspace.reserve(plan.arena)
-        self._streams: list[Stream] = [backend.stream() for _ in range(plan.streams)]
-        self._awaited = {w for task in plan.tasks for w in task.waits}
+        store.workspace.reserve(self.plan.arena)
+        self._streams: list[Stream] = [backend.stream() for _ in range(self.plan.streams)]
+        self._awaited = {w for task in self.plan.tasks for w in task.waits}
 
     @property
     def constants_nbytes(self) -> int:
@@ -126,7 +129,8 @@ class Executable:
         return {n: self._view(r, graph[n].type) for n, r in self.plan.inputs.items()}
 
     @cached_property
-    def _outputs(self) -> dict[str, View]:
+    def outputs(self) -> dict[str, View]:
+        """The places of the results, by name."""
         graph = self.plan.graph
         return {
             name: self._view(region, graph[graph.outputs[name]].type)
@@ -134,49 +138,56 @@ class Executable:
         }
 
     @cached_property
-    def _calls(self) -> list[Launch]:
+    def calls(self) -> list[Launch]:
+        """What is done, task by task."""
         graph = self.plan.graph
         for number, region in self.plan.constants.items():
             constant = array_of(graph[number])
             self._backend.upload(constant, self._view(region, graph[number].type))
         return [self._call(task) for task in self.plan.tasks]
 
+    @cached_property
+    def _all(self) -> Loop:
+        return self._backend.loop(self.calls)
+
     def _view(self, region: Region, type: TensorType) -> View:
         return self._backend.view(self._memories[region.space], region.offset, type)
 
-    def _call(self, task: Task) -> Launch:
+    def _views(self, regions: Iterable[Region], values: Iterable[int]) -> list[View]:
         graph = self.plan.graph
-        node = graph[task.node]
-        output = self._view(task.write, node.type)
-        if task.snapshot:
-            return self._backend.copy(self._view(task.reads[0], node.type), output)
-        inputs = [
-            self._view(region, graph[number].type)
-            for region, number in zip(task.reads, node.inputs, strict=True)
+        pairs = zip(regions, values, strict=True)
+        return [self._view(region, graph[value].type) for region, value in pairs]
+
+    def _call(self, task: Task) -> Launch:
+        work = task.work
+        if work is None:
+            (source,), (target,) = (
+                self._views(r, (task.value,)) for r in (task.reads, task.writes)
+            )
+            return self._backend.copy(source, target)
+        scratch = [
+            self._backend.part(self._memories[r.space], r.offset, r.nbytes) for r in task.scratch
         ]
-        launch = self._backend.kernel(node, inputs, output)
-        if task.guard is None or node.guard is None:
+        inputs, results = (
+            self._views(task.reads, work.inputs),
+            self._views(task.writes, work.results),
+        )
+        launch = self._code.launch(work, inputs, results, scratch)
+        if task.guard is None:
             return launch
-        guard = self._view(task.guard, graph[node.guard].type)
-
-        def guarded() -> None:
-            if guard[()]:
-                launch()
-
-        return guarded
+        return self._backend.guarded(launch, self._view(task.guard, TensorType(BOOL)))
 
     def run(self) -> None:
         """Carry out all tasks; the inputs must have been uploaded."""
         with np.errstate(all="ignore"):
             if self.plan.streams == 1:
-                for call in self._calls:
-                    call()
+                self._all.run(1)
                 return
             self._run_on_streams()
 
     def _run_on_streams(self) -> None:
         events: dict[int, Event] = {}
-        for number, (task, call) in enumerate(zip(self.plan.tasks, self._calls, strict=True)):
+        for number, (task, call) in enumerate(zip(self.plan.tasks, self.calls, strict=True)):
             stream = self._streams[task.stream]
             for awaited in task.waits:
                 stream.wait(events[awaited])
@@ -193,22 +204,28 @@ class Executable:
 
     def output(self, name: str) -> Array:
         """Return a copy of a result."""
-        return self._backend.download(self._outputs[name])
+        return self._backend.download(self.outputs[name])
 
     def first_not_finite(self) -> int | None:
         """Run the tasks once more, one by one; return the first node that is not finite.
 
         Variables are changed on the way: the caller must put them back.
         """
-        graph = self.plan.graph
         with np.errstate(all="ignore"):
-            for task, call in zip(self.plan.tasks, self._calls, strict=True):
+            for task, call in zip(self.plan.tasks, self.calls, strict=True):
                 call()
-                node = graph[task.node]
-                if node.type.is_float and self._ran(task):
-                    value = self._backend.download(self._view(task.write, node.type))
-                    if not np.isfinite(value).all():
-                        return node.id
+                if task.work is not None and self._ran(task):
+                    found = self._not_finite(task.work.results, task.writes)
+                    if found is not None:
+                        return found
+        return None
+
+    def _not_finite(self, values: Iterable[int], regions: Iterable[Region]) -> int | None:
+        values = tuple(values)
+        for value, view in zip(values, self._views(regions, values), strict=True):
+            is_float = self.plan.graph[value].type.is_float
+            if is_float and not np.isfinite(self._backend.download(view)).all():
+                return value
         return None
 
     def _ran(self, task: Task) -> bool:

@@ -60,5 +60,8 @@ def footprint(
         store.workspace.nbytes,
         sum(section.executable.constants_nbytes for section in sections),
         max((m.joined_nbytes for m in measurements), default=0),
-        max((task.write.nbytes for s in sections for task in s.executable.plan.tasks), default=0),
+        max(
+            (r.nbytes for s in sections for t in s.executable.plan.tasks for r in t.writes),
+            default=0,
+        ),
     )

@@ -10,7 +10,6 @@ from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import Duration, Unit
 from fml.engine.ops.record import Array
 from fml.engine.passes.pipeline import optimise
-from fml.engine.plan.planner import make_plan
 from fml.engine.runtime.executor import Executable, VariableStore
 
 
@@ -62,7 +61,7 @@ class Section:
         self, graph: Graph, sizes: Mapping[str, int], backend: Backend, store: VariableStore
     ) -> None:
         self.graph = optimise(graph, sizes)
-        self.executable = Executable(make_plan(self.graph, store.layout), backend, store)
+        self.executable = Executable(self.graph, backend, store)
         self._feeds = [
             (n.id, str(n.attributes["data"]), str(n.attributes["field"]))
             for n in self.graph.of_op("feed")

@@ -61,15 +61,17 @@ def faults(plan: Plan) -> list[str]:
     for number, region in {**plan.inputs, **plan.constants}.items():
         memory.write(region, number)
     for task in plan.tasks:
-        node = graph[task.node]
-        if task.snapshot:
-            memory.write(task.write, (node.id, "old"))
+        if task.work is None:
+            memory.write(task.writes[0], (task.value, "old"))
             continue
-        regions = task.reads if task.guard is None else (*task.reads, task.guard)
-        for value, region in zip(node.needs, regions, strict=True):
+        guard = () if task.work.guard is None else (task.work.guard,)
+        for value, region in zip((*task.work.inputs, *guard), task.touched, strict=True):
             if is_lost(graph, memory, value, region):
-                found.append(f"%{node.id} does not find %{value}")
-        memory.write(task.write, node.id)
+                found.append(f"%{task.value} does not find %{value}")
+        for region in task.scratch:
+            memory.write(region, "nothing")
+        for value, region in zip(task.work.results, task.writes, strict=True):
+            memory.write(region, value)
     for name, value in graph.outputs.items():
         if is_lost(graph, memory, value, plan.outputs[name]):
             found.append(f"output {name} does not find %{value}")
@@ -87,7 +89,10 @@ def is_lost(graph: Graph, memory: Bytes, value: int, region: Region) -> bool:
 def test_every_reader_finds_what_was_written_for_it(seed: int) -> None:
     _, _, plan = planned(seed)
     assert faults(plan) == []
-    for region in [*plan.inputs.values(), *(task.write for task in plan.tasks)]:
+    for region in [
+        *plan.inputs.values(),
+        *(region for task in plan.tasks for region in task.changed),
+    ]:
         assert region.offset % ALIGNMENT == 0
         if region.space is Space.ARENA:
             assert region.offset + region.nbytes <= plan.arena
@@ -96,7 +101,10 @@ def test_every_reader_finds_what_was_written_for_it(seed: int) -> None:
 def test_the_arena_is_much_smaller_than_all_values_together() -> None:
     for seed in range(20):
         _, graph, plan = planned(seed)
-        places = {*plan.inputs.values(), *(task.write for task in plan.tasks)}
+        places = {
+            *plan.inputs.values(),
+            *(region for task in plan.tasks for region in task.changed),
+        }
         values = len(graph) - len(plan.constants) - 2  # the variable and its assignment
         assert plan.peak <= plan.arena < 0.7 * values * ALIGNMENT
         assert len(places) < 0.7 * values
@@ -107,11 +115,11 @@ def test_a_value_moved_onto_another_is_noticed() -> None:
     rng, noticed = random.Random(0), 0
     for seed in range(60):
         _, _, plan = planned(seed)
-        moved = [n for n, t in enumerate(plan.tasks) if t.write.space is Space.ARENA]
+        moved = [n for n, t in enumerate(plan.tasks) if t.writes[0].space is Space.ARENA]
         n = rng.choice(moved)
-        elsewhere = plan.tasks[rng.choice(moved)].write.offset
-        write = replace(plan.tasks[n].write, offset=elsewhere)
-        tasks = (*plan.tasks[:n], replace(plan.tasks[n], write=write), *plan.tasks[n + 1 :])
+        elsewhere = plan.tasks[rng.choice(moved)].writes[0].offset
+        write = replace(plan.tasks[n].writes[0], offset=elsewhere)
+        tasks = (*plan.tasks[:n], replace(plan.tasks[n], writes=(write,)), *plan.tasks[n + 1 :])
         noticed += bool(faults(replace(plan, tasks=tasks)))
     assert noticed > 30
 
@@ -120,15 +128,15 @@ def test_a_value_moved_onto_another_is_noticed() -> None:
 def test_results_take_over_inputs_only_where_the_operation_allows_it(seed: int) -> None:
     _, graph, plan = planned(seed)
     for task in plan.tasks:
-        node = graph[task.node]
+        node, (write,) = graph[task.value], task.writes
         for place, region in enumerate(task.reads):
-            if region.overlaps(task.write) and node.op != "assign":
+            if region.overlaps(write) and node.op != "assign":
                 assert place in OPS[node.op].in_place, node
-                assert region == task.write
+                assert region == write
 
 
 def test_in_place_does_happen() -> None:
-    shared = [t for seed in range(30) for t in planned(seed)[2].tasks if t.write in t.reads]
+    shared = [t for seed in range(30) for t in planned(seed)[2].tasks if t.writes[0] in t.reads]
     assert len(shared) > 30
 
 
@@ -140,7 +148,7 @@ def execute(
 ) -> tuple[dict[str, Array], VariableStore]:
     backend = NumpyBackend()
     store = VariableStore(variables_of(graph), backend)
-    run = Executable(make_plan(graph, store.layout), backend, store)
+    run = Executable(graph, backend, store)
     for _ in range(times):
         store.restore({name: given[name] for name in store.snapshot()})
         for number in run.inputs:
@@ -242,5 +250,5 @@ def test_a_dry_run_does_everything_but_compute() -> None:
     backend = NullBackend()
     store = VariableStore(variables_of(graph), backend)
     store.restore({"w": made.given["w"]})
-    Executable(make_plan(graph, store.layout), backend, store).run()
+    Executable(graph, backend, store).run()
     np.testing.assert_array_equal(store["w"], made.given["w"])

@@ -16,8 +16,8 @@ Pair = tuple[int, int]
 
 def conflict(a: Task, b: Task) -> bool:
     """Whether one writes bytes that the other touches."""
-    touched = [(a.write, b.write), *((a.write, r) for r in b.touched)]
-    return any(x.overlaps(y) for x, y in [*touched, *((b.write, r) for r in a.touched)])
+    pairs = [(w, r) for w in a.changed for r in (*b.changed, *b.touched)]
+    return any(x.overlaps(y) for x, y in [*pairs, *((w, r) for w in b.changed for r in a.touched)])
 
 
 def order_of(tasks: tuple[Task, ...]) -> nx.DiGraph:
@@ -60,7 +60,8 @@ def random_tasks(rng: random.Random, count: int, streams: int) -> tuple[Task, ..
     for n in range(count):
         reads = tuple(random_region(rng) for _ in range(rng.randint(0, 2)))
         guard = random_region(rng) if rng.random() < 0.1 else None
-        task = Task(n, rng.randrange(streams), reads, random_region(rng), guard)
+        writes = tuple(random_region(rng) for _ in range(rng.randint(1, 2)))
+        task = Task(n, rng.randrange(streams), reads, writes, guard)
         waits: tuple[int, ...] = ()
         for earlier in reversed(range(n)):
             if not conflict(tasks[earlier], task):
@@ -109,19 +110,19 @@ def test_plans_with_no_waits_at_all_agree_pair_by_pair() -> None:
 def test_a_long_plan_forgets_what_is_over_and_nothing_else() -> None:
     """Thousands of accesses that all streams know of, then one that only one of them does."""
     region, other = Region(Space.ARENA, 0, 8), Region(Space.ARENA, 64, 8)
-    tasks = [Task(n, n % 2, (region,), region, waits=(n - 1,) if n else ()) for n in range(2000)]
-    tasks.append(Task(2000, 0, (), other, waits=(1999,)))
-    tasks.extend(Task(n, 0, (region,), region) for n in range(2001, 2500))
-    tasks.append(Task(2500, 1, (other,), Region(Space.ARENA, 128, 8)))
+    tasks = [Task(n, n % 2, (region,), (region,), waits=(n - 1,) if n else ()) for n in range(2000)]
+    tasks.append(Task(2000, 0, (), (other,), waits=(1999,)))
+    tasks.extend(Task(n, 0, (region,), (region,)) for n in range(2001, 2500))
+    tasks.append(Task(2500, 1, (other,), (Region(Space.ARENA, 128, 8),)))
     assert found(tuple(tasks), 2) == {(2000, 2500)}
 
 
-WRITE = Region(Space.ARENA, 0, 8)
+WRITE, OTHER, THIRD = (Region(Space.ARENA, offset, 8) for offset in (0, 64, 128))
 PAIRS = [
-    ("read and write", Task(0, 0, (WRITE,), Region(Space.ARENA, 64, 8)), Task(1, 1, (), WRITE)),
-    ("two writes", Task(0, 0, (), WRITE), Task(1, 1, (), WRITE)),
-    ("one byte", Task(0, 0, (), Region(Space.ARENA, 7, 4)), Task(1, 1, (), WRITE)),
-    ("a guard", Task(0, 0, (), WRITE), Task(1, 1, (), Region(Space.ARENA, 64, 8), guard=WRITE)),
+    ("read and write", Task(0, 0, (WRITE,), (OTHER,)), Task(1, 1, (), (WRITE,))),
+    ("two writes", Task(0, 0, (), (WRITE,)), Task(1, 1, (), (WRITE,))),
+    ("one byte", Task(0, 0, (), (Region(Space.ARENA, 7, 4),)), Task(1, 1, (), (WRITE,))),
+    ("a guard", Task(0, 0, (), (WRITE,)), Task(1, 1, (), (OTHER,), guard=WRITE)),
 ]
 
 
@@ -133,12 +134,11 @@ def test_the_smallest_races(what: str, first: Task, second: Task) -> None:
     assert found((first, replace(second, stream=0)), 2) == set(), what
 
 
-OTHER, THIRD = Region(Space.ARENA, 64, 8), Region(Space.ARENA, 128, 8)
 HARMLESS = [
-    ("two reads", Task(0, 0, (WRITE,), OTHER), Task(1, 1, (WRITE,), THIRD)),
-    ("neighbours", Task(0, 0, (), Region(Space.ARENA, 8, 8)), Task(1, 1, (), WRITE)),
-    ("no bytes", Task(0, 0, (), Region(Space.ARENA, 4, 0)), Task(1, 1, (), WRITE)),
-    ("other spaces", Task(0, 0, (), Region(Space.VARIABLES, 0, 8)), Task(1, 1, (), WRITE)),
+    ("two reads", Task(0, 0, (WRITE,), (OTHER,)), Task(1, 1, (WRITE,), (THIRD,))),
+    ("neighbours", Task(0, 0, (), (Region(Space.ARENA, 8, 8),)), Task(1, 1, (), (WRITE,))),
+    ("no bytes", Task(0, 0, (), (Region(Space.ARENA, 4, 0),)), Task(1, 1, (), (WRITE,))),
+    ("other spaces", Task(0, 0, (), (Region(Space.VARIABLES, 0, 8),)), Task(1, 1, (), (WRITE,))),
 ]
 
 

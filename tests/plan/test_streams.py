@@ -34,13 +34,13 @@ class Issued:
     def uses(self, value: int) -> list[int]:
         return [value, *(i for i, reads in enumerate(self.reads) if value in reads)]
 
-    def clash(self, one: Buffer, other: Buffer) -> bool:
+    def clash(self, one: Buffer[int], other: Buffer[int]) -> bool:
         def is_over(a: int, b: int) -> bool:
             return all(self.before.has_edge(use, b) for use in self.uses(a))
 
         return not is_over(one.key, other.key) and not is_over(other.key, one.key)
 
-    def plan(self, clash: Callable[[Buffer, Buffer], bool]) -> Plan:
+    def plan(self, clash: Callable[[Buffer[int], Buffer[int]], bool]) -> Plan:
         count = len(self.streams)
         buffers = [Buffer(i, self.sizes[i], i, max(self.uses(i))) for i in range(count)]
         arena = plan_arena(buffers, clash)
@@ -50,7 +50,7 @@ class Issued:
                 i,
                 self.streams[i],
                 tuple(regions[j] for j in self.reads[i]),
-                regions[i],
+                (regions[i],),
                 waits=tuple(j for j in self.reads[i] if self.streams[j] != self.streams[i]),
             )
             for i in range(count)
