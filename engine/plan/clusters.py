@@ -33,12 +33,14 @@ class Cluster:
         inputs: read, from elsewhere; those of a block begin with its operands.
         results: read elsewhere, or outputs of the graph, or with an effect.
         block: where the first node is computed in blocks, how; the others are its epilogue.
+        guard: the bool without which nothing is done.
     """
 
     nodes: tuple[int, ...]
     inputs: tuple[int, ...]
     results: tuple[int, ...]
     block: Block | None = None
+    guard: int | None = None
 
 
 def clusters(graph: Graph) -> tuple[Cluster, ...]:
@@ -75,7 +77,7 @@ def fusion_of(graph: Graph, cluster: Cluster) -> Fusion:
 def nest_of(graph: Graph, node: Node) -> Nest | None:
     """The nest of a node, if its operation has one."""
     op = OPS[node.op]
-    if op.nest is None or node.guard is not None:
+    if op.nest is None:
         return None
     made = op.nest([graph[value].type for value in node.inputs], node.attributes, node.type)
     return unrolled(made) if isinstance(made, Nest) else None
@@ -91,11 +93,12 @@ class _Open:
     first_fold: Nest | None = None
     block: Block | None = None
     operands: tuple[int, ...] = ()
+    guard: int | None = None
     is_closed: bool = False
 
-    def has_room_for(self, nest: Nest) -> bool:
-        """Whether a nest's loops are those of the cluster."""
-        if self.is_closed or len(self.nodes) >= _MOST:
+    def has_room_for(self, nest: Nest, guard: int | None) -> bool:
+        """Whether a nest's loops are those of the cluster, and done under the same condition."""
+        if self.is_closed or len(self.nodes) >= _MOST or guard != self.guard:
             return False
         rows = prod(nest.sizes)
         if self.block is not None:
@@ -162,7 +165,9 @@ class _Clustering:
             assert nest is not None
             self._waiting[node.id] = nest
             return
-        if OPS[node.op].block is not None and node.guard is None:
+        if node.guard in self._waiting:
+            self._begin(node.guard)
+        if OPS[node.op].block is not None:
             self._begin_block(node)
             return
         self._settle_readers_of_variable(node)
@@ -197,7 +202,7 @@ class _Clustering:
     def _joins(self, node: Node, nest: Nest, place: int) -> bool:
         """Put a node into a cluster, with those that wait for it, if it can be."""
         cluster = self._open[place]
-        if not cluster.has_room_for(nest) or not self._may_write(node, place):
+        if not cluster.has_room_for(nest, node.guard) or not self._may_write(node, place):
             return False
         pulled = self._pulled(node.id)
         if not all(self._fits(v, nest, cluster) for v in pulled):
@@ -252,7 +257,7 @@ class _Clustering:
             if value in self._waiting and (nest is None or not self._fits(value, nest)):
                 self._begin(value)
         pulled = self._pulled(number)
-        self._open.append(_Open())
+        self._open.append(_Open(guard=self.graph[number].guard))
         for value in (*pulled, number):
             self._put(value, len(self._open) - 1)
 
@@ -272,7 +277,9 @@ class _Clustering:
             if value in self._waiting:
                 self._begin(value)
         count = prod(node.type.sizes)
-        self._open.append(_Open([node.id], count, block=block, operands=tuple(operands)))
+        self._open.append(
+            _Open([node.id], count, block=block, operands=tuple(operands), guard=node.guard)
+        )
         self._place[node.id] = len(self._open) - 1
 
     def _turned(self, value: int) -> int | None:
@@ -337,7 +344,7 @@ class _Clustering:
     def _closed(self, nodes: Sequence[int], of: _Open) -> Cluster:
         inside = set(nodes)
         readers = nodes[1:] if of.block is not None else nodes
-        read = dict.fromkeys(v for n in readers for v in self.graph[n].needs if v not in inside)
+        read = dict.fromkeys(v for n in readers for v in self.graph[n].inputs if v not in inside)
         numbers = [v for v in read if self.graph[v].op == "constant" and self._nest(v)]
         results = tuple(
             n for n in nodes
@@ -346,7 +353,8 @@ class _Clustering:
         )  # fmt: skip
         given = tuple(v for v in read if v not in numbers)
         ordered = (nodes[0], *numbers, *nodes[1:]) if of.block else (*numbers, *nodes)
-        return Cluster(ordered, (*of.operands, *given), results or (nodes[-1],), of.block)
+        made = results or (nodes[-1],)
+        return Cluster(ordered, (*of.operands, *given), made, of.block, of.guard)
 
     def _nest(self, number: int) -> Nest | None:
         return nest_of(self.graph, self.graph[number])

@@ -11,8 +11,9 @@ from fml.engine.kernels.llvm.symbols import symbols
 llvm: Any = llvmlite.binding  # it has no types
 
 # What object code may want from elsewhere: LLVM itself writes calls of these for loops and
-# intrinsics that copy or fill (`bzero` on Apple's systems), and every C library has them.
-ALLOWED = frozenset({"memset", "memcpy", "memmove", "bzero"})
+# intrinsics that copy or fill (`bzero` on Apple's systems), and every C library has them. A worker
+# that waits for others lets them have its core by `sched_yield`.
+ALLOWED = frozenset({"memset", "memcpy", "memmove", "bzero", "sched_yield"})
 
 # 1: that is as far as the emitter's code gets faster; 2 and 3 take longer for the same machine
 # code (docs/kernels.md has the figures).

@@ -2,6 +2,7 @@
 
 import ctypes
 import itertools
+import os
 import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -79,8 +80,10 @@ def _session() -> Any:
 
 def _address(name: str) -> int:
     """Of a function of the C library; what moves memory also copies it."""
-    if name == "bzero":
-        function = ctypes.CDLL(None).bzero
+    if name == "sched_yield" and os.name == "nt":
+        function = ctypes.CDLL("kernel32").SwitchToThread
+    elif name in {"bzero", "sched_yield"}:
+        function = getattr(ctypes.CDLL(None), name)
     else:
         function = ctypes.memset if name == "memset" else ctypes.memmove
     return cast(int, ctypes.cast(function, ctypes.c_void_p).value)

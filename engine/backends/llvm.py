@@ -1,0 +1,224 @@
+"""The CPU by compiled code: clusters of nodes are kernels, and a loop is one native call.
+
+A launch is an entry of a table (`kernels/llvm/walk.py`); several of them, repeated, are a walk
+through the table without Python and without its lock.
+"""
+
+import ctypes
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from functools import cache
+from math import prod
+from typing import cast
+
+import numpy as np
+
+from fml.engine.backends.interface import Code, Gathered, Given, Launch, Loop, Taken
+from fml.engine.backends.numpy import LoopOfCalls, NumpyBackend, launch_of
+from fml.engine.ir.graph import Graph
+from fml.engine.ir.types import Element
+from fml.engine.kernels.expr import INDEX
+from fml.engine.kernels.llvm.emit import emit
+from fml.engine.kernels.llvm.host import Host
+from fml.engine.kernels.llvm.load import load
+from fml.engine.kernels.llvm.walk import CONTROL_WORDS, WORDS, caller, moves, walker
+from fml.engine.kernels.loops import Kernel
+from fml.engine.ops.record import Array
+from fml.engine.plan.clusters import Cluster, clusters
+from fml.engine.plan.kernels import kernels_of
+from fml.engine.plan.task import Work
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Entry:
+    """What a table's entry says; called from Python, it is done at once.
+
+    Attributes:
+        function: address of what does it.
+        operands: its words.
+        guard: address of a bool without which nothing is done, or 0.
+        kept: what must stay in memory as long as it may be called.
+    """
+
+    function: int
+    operands: tuple[int, ...]
+    kept: tuple[object, ...]
+    guard: int = 0
+
+    @property
+    def words(self) -> tuple[int, ...]:
+        """The entry as the table has it."""
+        words = (self.function, self.guard, 1, *self.operands)
+        return (*words, *([0] * (WORDS - len(words))))
+
+    def __call__(self) -> None:
+        """Do it."""
+        Table((self,)).run(1)
+
+
+class Table:
+    """Entries that are done in their order, and repeated."""
+
+    def __init__(self, entries: Sequence[Entry]) -> None:
+        self._entries = tuple(entries)
+        self._words = np.array([entry.words for entry in self._entries], np.int64)
+        self._walk = _walk()
+
+    def run(self, iterations: int) -> int:
+        """Carry out iterations, in one native call; return how many."""
+        control = np.zeros(CONTROL_WORDS, np.int64)
+        table, count = self._words.ctypes.data, len(self._entries)
+        return self._walk(table, count, iterations, control.ctypes.data, 0, 1)
+
+
+class Compiled:
+    """A graph's clusters as machine code."""
+
+    def __init__(self, graph: Graph, host: Host) -> None:
+        self._graph = graph
+        found = [c for c in clusters(graph)]
+        kernels, of = kernels_of(graph, found, host)
+        self._kernels: dict[Work, tuple[Kernel, int]] = {}
+        addresses = [load(emit(k, host), host).address(k.name) for k in kernels]
+        self._host = host
+        for cluster, place in zip(found, of, strict=True):
+            kernel = kernels[place]
+            self._kernels[_work(graph, cluster, kernel)] = (kernel, addresses[place])
+        self.works = tuple(self._kernels)
+
+    def launch(
+        self,
+        work: Work,
+        inputs: Sequence[Array],
+        results: Sequence[Array],
+        scratch: Sequence[Array],
+    ) -> Launch:
+        """Return the entry of a call."""
+        kernel, address = self._kernels[work]
+        buffers = [*inputs, *results, *scratch]
+        assert len(buffers) == len(kernel.buffers)
+        places = np.array([buffer.ctypes.data for buffer in buffers], np.int64)
+        function = caller(len(buffers), kernel.parts > 0, self._host)
+        parts = (kernel.parts,) if kernel.parts else ()
+        return Entry(function, (address, places.ctypes.data, *parts), (places, *buffers))
+
+
+def _work(graph: Graph, cluster: Cluster, kernel: Kernel) -> Work:
+    count = len(kernel.scratch)
+    scratch = kernel.buffers[len(kernel.buffers) - count :]
+    nbytes = tuple(
+        size * _ITEM[buffer.element] for size, buffer in zip(kernel.scratch, scratch, strict=True)
+    )
+    inputs = cluster.inputs
+    if len(cluster.nodes) == 1 and cluster.block is None and not kernel.shared:
+        # A kernel that was written for one operation has a buffer for each of its operands.
+        node = graph[cluster.nodes[0]]
+        inputs = node.inputs if len(node.inputs) + 1 + count == len(kernel.buffers) else inputs
+    first = len(inputs)
+    shared = tuple((given, made - first) for given, made in kernel.shared)
+    return Work(cluster.nodes, inputs, cluster.results, cluster.guard, nbytes, shared)
+
+
+_ITEM = {
+    Element.F16: 2, Element.BF16: 2, Element.F32: 4, Element.F64: 8,
+    Element.I32: 4, Element.I64: 8, Element.U8: 1, Element.BOOL: 1,
+}  # fmt: skip
+
+
+class LlvmBackend(NumpyBackend):
+    """Runs on the CPU, in arrays that numpy sees too."""
+
+    name = "llvm"
+
+    def __init__(self) -> None:
+        self._host = Host.native()
+
+    def compile(self, graph: Graph) -> Code:
+        """Return a graph's kernels."""
+        return Compiled(graph, self._host)
+
+    def copy(self, source: Array, target: Array) -> Launch:
+        """Return a copy of one view into another."""
+        if not (source.flags.c_contiguous and source.dtype == target.dtype):
+            return super().copy(source, target)
+        return self._copy(target, source, source.nbytes)
+
+    def guarded(self, launch: Launch, guard: Array) -> Launch:
+        """Return the entry with its guard."""
+        if isinstance(launch, Entry):
+            return replace(launch, guard=guard.ctypes.data, kept=(*launch.kept, guard))
+        return super().guarded(launch, guard)
+
+    def loop(
+        self,
+        body: Sequence[Launch],
+        given: Sequence[Given | Gathered] = (),
+        taken: Sequence[Taken] = (),
+    ) -> Loop:
+        """Return a table, or calls one by one where something has no entry."""
+        before = [self._given(one) for one in given]
+        behind = [entry for one in taken for entry in self._taken(one)]
+        every = [*before, *body, *behind]
+        entries = [one for one in every if isinstance(one, Entry)]
+        if len(entries) == len(every):
+            return Table(entries)
+        return LoopOfCalls(_joined(body), given, taken)
+
+    def _given(self, one: Given | Gathered) -> Entry | None:
+        view = one.view
+        if isinstance(one, Given):
+            if one.table.dtype != view.dtype or not one.table.flags.c_contiguous:
+                return None
+            return self._copy(view, one.table, view.nbytes, 0, view.nbytes)
+        is_alike = one.source.dtype == view.dtype and one.source.shape[1:] == view.shape[1:]
+        if not (is_alike and one.source.flags.c_contiguous and one.order.dtype == np.int64):
+            return None
+        rows = len(view)
+        operands = (
+            view.ctypes.data, one.source.ctypes.data, view.nbytes // max(rows, 1), rows,
+            one.order.ctypes.data,
+        )  # fmt: skip
+        kept = (view, one.source, one.order)
+        return Entry(moves(self._host)["gather"], operands, kept)
+
+    def _taken(self, one: Taken) -> list[Entry | None]:
+        view, table = one.view, one.table
+        if table.dtype != view.dtype or not table.flags.c_contiguous:
+            return [None]
+        entries: list[Entry | None] = [self._copy(table, view, view.nbytes, view.nbytes, 0)]
+        if one.ends:
+            assert view.size == 1, "a number ends a loop"
+            # The exponent's bits are in the last two bytes.
+            mask = {2: 0x7C00, 4: 0x7F80, 8: 0x7FF0}[view.itemsize]
+            operands = (view.ctypes.data + view.itemsize - 2, mask)
+            entries.append(Entry(moves(self._host)["finite"], operands, (view,)))
+        return entries
+
+    def _copy(
+        self, target: Array, source: Array, nbytes: int, to_step: int = 0, from_step: int = 0
+    ) -> Entry:
+        operands = (target.ctypes.data, source.ctypes.data, nbytes, to_step, from_step)
+        return Entry(moves(self._host)["copy"], operands, (target, source))
+
+
+def _joined(body: Sequence[Launch]) -> list[Launch]:
+    """Launches with every run of entries as one table."""
+    made: list[Launch] = []
+    run: list[Entry] = []
+    for launch in (*body, None):
+        if isinstance(launch, Entry):
+            run.append(launch)
+            continue
+        if run:
+            table = Table(run)
+            made.append(lambda table=table: cast(None, table.run(1)))
+            run = []
+        if launch is not None:
+            made.append(launch)
+    return made
+
+
+@cache
+def _walk() -> ctypes._CFuncPtr:
+    words = [ctypes.c_void_p, *([ctypes.c_int64] * 2), ctypes.c_void_p, *([ctypes.c_int64] * 2)]
+    return ctypes.CFUNCTYPE(ctypes.c_int64, *words)(walker(Host.native()))
