@@ -73,6 +73,10 @@ class Given:
     view: View
     table: Array
 
+    def at(self, iteration: int) -> Array:
+        """What the view is given."""
+        return self.table[iteration]
+
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Gathered:
@@ -84,6 +88,10 @@ class Gathered:
     view: View
     source: Array
     order: Array
+
+    def at(self, iteration: int) -> Array:
+        """What the view is given."""
+        return self.source[self.order[iteration]]
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -112,6 +120,15 @@ class Backend(Protocol):
     @property
     def name(self) -> str:
         """What users call it."""
+        ...
+
+    @property
+    def steps_at_once(self) -> int:
+        """How many iterations a loop may be asked for, so that it comes back soon enough."""
+        ...
+
+    def oracle(self) -> "Backend":
+        """Return a backend on the same memory that computes every node for itself."""
         ...
 
     def compile(self, graph: Graph) -> Code:

@@ -5,19 +5,17 @@ through the table without Python and without its lock.
 """
 
 import ctypes
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
-from math import prod
 from typing import cast
 
 import numpy as np
 
-from fml.engine.backends.interface import Code, Gathered, Given, Launch, Loop, Taken
-from fml.engine.backends.numpy import LoopOfCalls, NumpyBackend, launch_of
+from fml.engine.backends.interface import Backend, Code, Gathered, Given, Launch, Loop, Taken
+from fml.engine.backends.numpy import LoopOfCalls, NumpyBackend
 from fml.engine.ir.graph import Graph
 from fml.engine.ir.types import Element
-from fml.engine.kernels.expr import INDEX
 from fml.engine.kernels.llvm.emit import emit
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.llvm.load import load
@@ -76,7 +74,7 @@ class Compiled:
 
     def __init__(self, graph: Graph, host: Host) -> None:
         self._graph = graph
-        found = [c for c in clusters(graph)]
+        found = list(clusters(graph))
         kernels, of = kernels_of(graph, found, host)
         self._kernels: dict[Work, tuple[Kernel, int]] = {}
         addresses = [load(emit(k, host), host).address(k.name) for k in kernels]
@@ -129,9 +127,14 @@ class LlvmBackend(NumpyBackend):
     """Runs on the CPU, in arrays that numpy sees too."""
 
     name = "llvm"
+    steps_at_once = 1024
 
     def __init__(self) -> None:
         self._host = Host.native()
+
+    def oracle(self) -> Backend:
+        """Return the numpy backend."""
+        return NumpyBackend()
 
     def compile(self, graph: Graph) -> Code:
         """Return a graph's kernels."""
@@ -219,6 +222,6 @@ def _joined(body: Sequence[Launch]) -> list[Launch]:
 
 
 @cache
-def _walk() -> ctypes._CFuncPtr:
+def _walk() -> Callable[[int, int, int, int, int, int], int]:
     words = [ctypes.c_void_p, *([ctypes.c_int64] * 2), ctypes.c_void_p, *([ctypes.c_int64] * 2)]
     return ctypes.CFUNCTYPE(ctypes.c_int64, *words)(walker(Host.native()))

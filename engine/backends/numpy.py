@@ -8,7 +8,7 @@ from typing import Any, cast
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from fml.engine.backends.interface import Code, Event, Gathered, Given, Launch, Loop, Taken
+from fml.engine.backends.interface import Backend, Code, Event, Gathered, Given, Launch, Loop, Taken
 from fml.engine.ir.graph import Graph, Node
 from fml.engine.ir.types import TensorType
 from fml.engine.ops.precision import NARROW, computed
@@ -87,9 +87,7 @@ class LoopOfCalls:
         """Carry out iterations until one gives a number that ends them."""
         for iteration in range(iterations):
             for one in self._given:
-                rows = one.order if isinstance(one, Gathered) else None
-                value = one.table[iteration] if rows is None else one.source[rows[iteration]]
-                np.copyto(one.view, value, casting="unsafe")
+                np.copyto(one.view, one.at(iteration), casting="unsafe")
             for launch in self._body:
                 launch()
             if self._is_last(iteration):
@@ -108,6 +106,11 @@ class NumpyBackend:
     """Runs on the CPU, on numpy arrays."""
 
     name = "numpy"
+    steps_at_once = 1
+
+    def oracle(self) -> Backend:
+        """Return this one."""
+        return self
 
     def compile(self, graph: Graph) -> Code:
         """Return the nodes, one by one."""

@@ -287,6 +287,19 @@ class Training:
     models: tuple[Model, ...] = ()
     averaged: Graph | None = None
 
+    @property
+    def durations(self) -> tuple[Duration, ...]:
+        """After each of which something is looked at: a figure, a log, an end."""
+        every = [m.every for m in self.measures if m.every is not None]
+        every += [log.every for log in self.logs]
+        return (*every, *(s.duration for s in self.stops if isinstance(s, StopAfter)))
+
+    @property
+    def reads_every_step(self) -> bool:
+        """Whether a condition to stop may become true at any step, and not with a figure alone."""
+        own = (node for s in self.stops if isinstance(s, StopWhen) for node in s.graph)
+        return any(node.op in {"counter", "variable", "fires"} for node in own)
+
 
 STEPS_PER_EPOCH = Dim.of("steps_per_epoch")
 LEARNERS = Dim.of("learners")

@@ -22,7 +22,7 @@ class Buffer(Generic[Key]):
     first: int
     last: int
 
-    def lives_with(self, other: "Buffer[Any]") -> bool:
+    def lives_with(self: "Buffer[Any]", other: "Buffer[Any]") -> bool:
         """Whether there is a step at which both live, the steps being run one by one."""
         return self.first <= other.last and other.first <= self.last
 

@@ -32,7 +32,10 @@ Step: TypeAlias = Work | PutAside
 
 @dataclass(frozen=True, slots=True)
 class Sequence:
-    """Steps in order; `aside` are the pairs (place of a step, value) that read what was put aside."""
+    """Steps in order.
+
+    `aside` are the pairs (place of a step, value) that read what was put aside.
+    """
 
     steps: tuple[Step, ...]
     aside: frozenset[tuple[int, int]]

@@ -43,8 +43,8 @@ class Batches:
             FmlError: E0520, a batch is larger than the split, or the split is empty.
         """
         self.feed = feed
-        self._fields = {name: fields[name] for name in feed.fields}
-        self.samples = len(next(iter(self._fields.values())))
+        self.fields = {name: fields[name] for name in feed.fields}
+        self.samples = len(next(iter(self.fields.values())))
         self.size = self.samples if feed.batch is None else feed.batch
         self._seed = seed
         self._epoch = -1
@@ -57,19 +57,28 @@ class Batches:
         """Steps in an epoch."""
         return self.samples // self.size
 
-    def at(self, step: int) -> dict[tuple[str, str], Array]:
-        """Return the batch of a step, by data set and field."""
-        epoch, place = divmod(step, self.per_epoch)
-        data = self.feed.data
-        if not self.feed.shuffle:
-            start = place * self.size
-            return {(data, n): a[start : start + self.size] for n, a in self._fields.items()}
-        if epoch != self._epoch or self._order is None:
+    def rows(self, step: int, count: int) -> Array:
+        """Return which samples the batches of `count` steps have: i64[count, size]."""
+        made = np.empty((count, self.size), np.int64)
+        done = 0
+        while done < count:
+            epoch, place = divmod(step + done, self.per_epoch)
+            here = min(count - done, self.per_epoch - place)
+            chosen = self._order_of(epoch)[place * self.size : (place + here) * self.size]
+            made[done : done + here] = chosen.reshape(here, self.size)
+            done += here
+        return made
+
+    def _order_of(self, epoch: int) -> Array:
+        if self._order is None or (self.feed.shuffle and epoch != self._epoch):
             # Philox is counter-based: seed and epoch are its key, so any epoch can be begun anew.
             generator = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
-            self._epoch, self._order = epoch, generator.permutation(self.samples)
-        chosen = self._order[place * self.size : (place + 1) * self.size]
-        return {(data, n): a[chosen] for n, a in self._fields.items()}
+            shuffled = self.feed.shuffle
+            self._epoch = epoch
+            self._order = (
+                generator.permutation(self.samples) if shuffled else np.arange(self.samples)
+            )
+        return self._order
 
 
 def has_samples(data: Data, name: str, split: str) -> bool:

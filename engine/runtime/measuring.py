@@ -77,7 +77,7 @@ class Measurement:
         return {s.name: self._all.number(s.output) for s in self.rule.series}
 
     def _feed(self, section: Section, samples: slice) -> None:
-        section.feed({key: self._fields[key][samples] for key in section.fed})
+        section.feed({(d, f): self._fields[d, f][samples] for _, d, f in section.fed})
 
     def _joined(self, each: Section, moment: Moment) -> dict[str, Array]:
         """What is made sample by sample, of all samples, by the name of the argument."""

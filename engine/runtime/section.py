@@ -27,12 +27,12 @@ class Moment:
     learner: int = 0
     seconds: float = 0.0
 
-    def counter(self, name: str) -> float:
+    def counter(self, name: str, step: Array | int) -> Array | float:
         """The value of a `counter` node; `next_step` is the step once it has grown by one."""
-        step = self.step + 1 if name.startswith("next_") else self.step
+        step = step + 1 if name.startswith("next_") else step
         return self.count(name.removeprefix("next_"), step)
 
-    def count(self, unit: str, step: int) -> float:
+    def count(self, unit: str, step: Array | int) -> Array | float:
         """How much of a unit has passed after so many steps."""
         match unit:
             case "epoch" | "epochs":
@@ -45,7 +45,9 @@ class Moment:
                 return step
 
 
-def is_due(duration: Duration, now: Moment, step: int, seconds_before: float = 0.0) -> bool:
+def is_due(
+    duration: Duration, now: Moment, step: Array | int, seconds_before: float = 0.0
+) -> Array | bool:
     """Whether a multiple of a duration was reached by the step that made it `step` steps."""
     if duration.unit is Unit.SECONDS:
         return now.seconds // duration.amount > seconds_before // duration.amount
@@ -62,35 +64,43 @@ class Section:
     ) -> None:
         self.graph = optimise(graph, sizes)
         self.executable = Executable(self.graph, backend, store)
-        self._feeds = [
+        self.fed = [
             (n.id, str(n.attributes["data"]), str(n.attributes["field"]))
             for n in self.graph.of_op("feed")
         ]
-        self._counters = [(n.id, str(n.attributes["name"])) for n in self.graph.of_op("counter")]
-        self._keys = [n.id for n in self.graph.of_op("random_key")]
         self._series = [(n.id, str(n.attributes["name"])) for n in self.graph.of_op("series")]
         self._arguments = [(n.id, str(n.attributes["name"])) for n in self.graph.of_op("argument")]
-        self._fires = [(n.id, _duration(n.attributes)) for n in self.graph.of_op("fires")]
+        self.counts = [n.id for n in self.graph.of_op("counter", "random_key", "fires")]
 
     @property
-    def fed(self) -> list[tuple[str, str]]:
-        """The fields that `feed` must provide, by data set and field."""
-        return [(data, field) for _, data, field in self._feeds]
+    def depends_on_seconds(self) -> bool:
+        """Whether something depends on the clock."""
+        nodes = self.graph.of_op("counter", "fires")
+        return any("seconds" in {n.attributes.get("name"), n.attributes.get("unit")} for n in nodes)
 
     def feed(self, fields: Mapping[tuple[str, str], Array]) -> None:
         """Provide the batch: arrays by data set and field."""
-        for number, data, field in self._feeds:
+        for number, data, field in self.fed:
             self.executable.upload(number, fields[data, field])
 
-    def provide(self, moment: Moment, seconds_before: float = 0.0) -> None:
-        """Provide counters, the key of the random draws, and which `every` is due."""
-        upload = self.executable.upload
-        for number, name in self._counters:
-            upload(number, np.asarray(moment.counter(name)))
-        for number in self._keys:
-            upload(number, np.asarray([moment.seed, moment.learner, moment.step]))
-        for number, duration in self._fires:
-            upload(number, np.asarray(is_due(duration, moment, moment.step + 1, seconds_before)))
+    def provide(self, moment: Moment) -> None:
+        """Provide counters, and the key of the random draws."""
+        steps = np.asarray([moment.step])
+        for number in self.counts:
+            self.executable.upload(number, self.counted(number, moment, steps, 0.0)[0])
+
+    def counted(self, number: int, moment: Moment, steps: Array, seconds_before: float) -> Array:
+        """The values at steps of a node that counters tell: one for each step."""
+        node = self.graph[number]
+        match node.op:
+            case "counter":
+                value = moment.counter(str(node.attributes["name"]), steps)
+            case "fires":
+                value = is_due(_duration(node.attributes), moment, steps + 1, seconds_before)
+            case _:
+                keys = [np.full(len(steps), n) for n in (moment.seed, moment.learner)]
+                return np.stack([*keys, steps], axis=1)
+        return np.broadcast_to(np.asarray(value), steps.shape)
 
     def provide_series(self, latest: Mapping[str, float]) -> bool:
         """Provide the latest figures; False if one has not been measured yet."""

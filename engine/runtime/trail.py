@@ -1,86 +1,100 @@
-"""The way back: variables as they were before the last steps, and which node spoiled them."""
+"""The way back: variables as they were some steps ago, and which node spoiled them."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+import time
+from dataclasses import dataclass, field, replace
 
-from fml.engine.backends.interface import Launch
+from fml.engine.backends.interface import Backend, Launch
 from fml.engine.ir.diagnostics import Diagnostic, Mark
 from fml.engine.ir.graph import Node
-from fml.engine.ops.record import Array
 from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.section import Moment, Section
+from fml.engine.runtime.steps import Steps
+
+# Marks are made so often, and seldom enough that copying the variables takes no more than a share
+# of the time. Going back takes as long again as all steps since the older one.
+SECONDS_BETWEEN_MARKS = 0.25
+SHARE_FOR_MARKS = 0.005
+
+
+@dataclass(frozen=True, slots=True)
+class _Stretch:
+    """Steps that were taken together."""
+
+    moment: Moment
+    seconds_before: float
+    count: int
 
 
 @dataclass(slots=True)
 class _Mark:
-    """A place for all variables, and what the step that began there was given."""
+    """A place for all variables, and the steps that were begun from there."""
 
     fill: Launch
     restore: Launch
-    moment: Moment | None = None
-    seconds_before: float = 0.0
-    fields: Mapping[tuple[str, str], Array] | None = None
+    since: list[_Stretch] = field(default_factory=list[_Stretch])
 
 
 class Trail:
-    """Goes back as far as two steps.
+    """Goes back: to a mark, and from there by steps that are taken again to the same bits.
 
-    One is not enough: a step whose update overflows still reports a finite loss, and it is the
-    next one that does not.
+    There are two marks, so that at least one step lies behind the older one: a step whose update
+    overflows still reports a finite loss, and it is the next one that does not.
     """
 
-    def __init__(self, step: Section, store: VariableStore) -> None:
+    def __init__(self, steps: Steps, backend: Backend, store: VariableStore) -> None:
         """Take memory for the variables twice."""
-        self._step, self._store = step, store
+        self._steps, self._backend, self._store = steps, backend, store
         self._marks = [_Mark(*store.second_place()) for _ in range(2)]  # the latest is last
+        self._next = 0.0
 
-    def begin(
-        self,
-        moment: Moment,
-        seconds_before: float,
-        fields: Mapping[tuple[str, str], Array],
-    ) -> None:
-        """Remember the variables, and give a step what it needs."""
-        self._marks.reverse()
-        mark = self._marks[-1]
-        mark.moment, mark.seconds_before, mark.fields = moment, seconds_before, fields
-        mark.fill()
-        self._give(mark)
+    def begin(self, moment: Moment, seconds_before: float, count: int) -> None:
+        """Remember that so many steps are about to be taken, and now and then the variables."""
+        now = time.monotonic()
+        if now >= self._next:
+            self._marks.reverse()
+            self._marks[-1].since.clear()
+            self._marks[-1].fill()
+            ended = time.monotonic()
+            self._next = ended + max(SECONDS_BETWEEN_MARKS, (ended - now) / SHARE_FOR_MARKS)
+        self._marks[-1].since.append(_Stretch(moment, seconds_before, count))
 
     def undo(self) -> None:
-        """Go back to before the latest step."""
-        self._marks[-1].restore()
+        """Go back to before the latest steps were begun."""
+        latest = self._marks[-1]
+        latest.restore()
+        for stretch in latest.since[:-1]:
+            self._steps.run(stretch.moment, stretch.seconds_before, stretch.count)
 
-    def find_fault(self, series: str, value: float) -> tuple[Moment, Diagnostic]:
-        """Say why the latest step's figure is not finite, and go back to before it went wrong.
+    def find_fault(self, series: str, value: float, failed: int) -> tuple[Moment, Diagnostic]:
+        """Say why the figure of step `failed` is not finite, and go back to before it went wrong.
 
         Returns the moment that is gone back to, and E0703.
         """
         older, latest = self._marks
-        mark = older if older.moment is not None and self._spoils(older) else latest
-        mark.restore()
-        self._give(mark)
-        number = self._step.executable.first_not_finite()
-        mark.restore()
-        assert mark.moment is not None
-        assert latest.moment is not None
-        node = None if number is None else self._step.graph[number]
-        failed = latest.moment.step
-        return mark.moment, _diagnostic(series, value, failed, mark.moment.step, node)
+        oldest = older if older.since else latest
+        oldest.restore()
+        # From here on the other mark is where the variables were before a step.
+        stretches, before = [*older.since, *latest.since], latest if oldest is older else older
+        for stretch in stretches:
+            for step in range(stretch.moment.step, stretch.moment.step + stretch.count):
+                moment = replace(stretch.moment, step=step)
+                before.fill()
+                spoiled = self._store.not_finite()
+                self._steps.run(moment, stretch.seconds_before, 1)
+                if step == failed or self._store.not_finite() - spoiled:
+                    before.restore()
+                    node = self._first_not_finite(moment, stretch.seconds_before)
+                    before.restore()
+                    return moment, _diagnostic(series, value, failed, step, node)
+        raise AssertionError(f"step {failed} is none of those taken since the marks")
 
-    def _spoils(self, mark: _Mark) -> bool:
-        """Whether a step leaves a variable that is not finite, and was before it."""
-        mark.restore()
-        before = self._store.not_finite()
-        self._give(mark)
-        self._step.run()
-        return bool(self._store.not_finite() - before)
-
-    def _give(self, mark: _Mark) -> None:
-        assert mark.moment is not None
-        assert mark.fields is not None
-        self._step.feed(mark.fields)
-        self._step.provide(mark.moment, mark.seconds_before)
+    def _first_not_finite(self, moment: Moment, seconds_before: float) -> Node | None:
+        """Take a step node by node; compiled code keeps no value of most nodes."""
+        oracle = self._backend.oracle()
+        section = Section(self._steps.section.graph, {}, oracle, self._store)
+        self._steps.like(section, oracle).provide(moment, seconds_before)
+        number = section.executable.first_not_finite()
+        return None if number is None else section.graph[number]
 
 
 def _diagnostic(series: str, value: float, step: int, origin: int, node: Node | None) -> Diagnostic:

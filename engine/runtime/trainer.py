@@ -28,7 +28,9 @@ from fml.engine.runtime.fingerprint import fingerprint
 from fml.engine.runtime.footprint import Footprint, footprint
 from fml.engine.runtime.interrupt import Interrupt
 from fml.engine.runtime.measuring import measurements
+from fml.engine.runtime.pace import Pace
 from fml.engine.runtime.section import Moment, Section, is_due
+from fml.engine.runtime.steps import Steps
 from fml.engine.runtime.trail import Trail
 from fml.engine.runtime.watch import (
     TOLERANCE,
@@ -148,10 +150,15 @@ class Trainer:
             for number, rule in enumerate(training.stops)
             if isinstance(rule, StopWhen)
         }
-        self.trail = Trail(self.step, store)
+        # The steps end at a figure that is not finite; what is logged may be.
+        figures = {series.output: True for series in training.train_series}
+        logged = {log.series.output: False for log in training.logs if log.graph is None}
+        self.steps = Steps(self.step, self.batches, backend, logged | figures)
+        self.trail = Trail(self.steps, backend, store)
         self.record = Record(training)
         self.failure: Diagnostic | None = None
         self._data = data
+        self._pace = Pace()
         self._stepping = False
         self._looked = True
         self._began = time.monotonic()
@@ -186,7 +193,7 @@ class Trainer:
             if why:
                 return why
         while True:
-            self._one_step()
+            self._some_steps()
             if self.failure is not None:
                 return self.failure.message
             if interrupt.requested:
@@ -195,26 +202,43 @@ class Trainer:
             if why:
                 return why
 
-    def _one_step(self) -> None:
+    def _some_steps(self) -> None:
+        """Take steps up to where something is due, or as many as fit into a short time."""
         self.moment = replace(self.moment, seconds=self._seconds())
-        fields: dict[tuple[str, str], Array] = {}
-        for batches in self.batches:
-            fields |= batches.at(self.moment.step)
-        self.trail.begin(self.moment, self._seconds_before, fields)
+        count = min(self.steps.most, self._pace.steps, self._steps_to_next_look())
+        self.trail.begin(self.moment, self._seconds_before, count)
         self._stepping = True
-        self.step.run()
+        begun = time.monotonic()
+        taken = self.steps.run(self.moment, self._seconds_before, count)
+        self._pace.took(taken, time.monotonic() - begun)
         self._stepping = False
+        figures = self.steps.figures
         for series in self.training.train_series:
-            value = self.step.number(series.output)
-            if not np.isfinite(value):
-                self.moment, self.failure = self.trail.find_fault(series.name, value)
+            last = float(figures[series.output][taken - 1])
+            if not np.isfinite(last):
+                failed = self.moment.step + taken - 1
+                self.moment, self.failure = self.trail.find_fault(series.name, last, failed)
                 return
-            self.record.means[series.name].add(value)
+        for series in self.training.train_series:
+            self.record.means[series.name].add(figures[series.output][:taken])
         for log in self.training.logs:
             if log.graph is None:
-                self.record.of_step[log.series.name] = self.step.number(log.series.output)
-        self.moment, self._looked = replace(self.moment, step=self.moment.step + 1), False
+                self.record.of_step[log.series.name] = float(figures[log.series.output][taken - 1])
+        self.moment = replace(self.moment, step=self.moment.step + taken)
+        self._looked = False
         self.listener.stepped(self.progress())
+
+    def _steps_to_next_look(self) -> int:
+        """After how many steps something is due; all of them at once if nothing is."""
+        if self.training.reads_every_step:
+            return 1
+        most = self.steps.most
+        steps = self.moment.step + 1 + np.arange(most)
+        due = steps % self.moment.steps_per_epoch == 0
+        for duration in self.training.durations:
+            if duration.unit is not Unit.SECONDS:
+                due |= np.asarray(is_due(duration, self.moment, steps))
+        return int(np.argmax(due)) + 1 if due.any() else most
 
     def _look(self) -> str:
         """What comes after a step; returns why to stop, if a rule says so."""
@@ -247,7 +271,7 @@ class Trainer:
         return section.number(log.series.output)
 
     def _is_due(self, duration: Duration) -> bool:
-        return is_due(duration, self.moment, self.moment.step, self._seconds_before)
+        return bool(is_due(duration, self.moment, self.moment.step, self._seconds_before))
 
     def _point(self, series: str, value: float) -> Point:
         now = self.progress()
@@ -259,7 +283,7 @@ class Trainer:
     def _passed(self, duration: Duration) -> float:
         if duration.unit is Unit.SECONDS:
             return self._seconds()
-        return self.moment.count(duration.unit.value, self.moment.step)
+        return float(self.moment.count(duration.unit.value, self.moment.step))
 
     def _stop_reason(self) -> str:
         for number, rule in enumerate(self.training.stops):

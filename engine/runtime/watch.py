@@ -53,7 +53,7 @@ class Listener(Protocol):
         ...
 
     def stepped(self, progress: Progress) -> None:
-        """A step is over."""
+        """A step is over, or several in a row."""
         ...
 
     def measured(self, points: tuple[Point, ...]) -> None:
@@ -105,10 +105,11 @@ class Mean:
     total: float = 0.0
     steps: int = 0
 
-    def add(self, value: float) -> None:
-        """Take the value of a step."""
-        self.total += value
-        self.steps += 1
+    def add(self, values: Array) -> None:
+        """Take the values of some steps: one by one, so that it does not matter how many come."""
+        for value in values.tolist():
+            self.total += value
+        self.steps += len(values)
 
 
 class Record:

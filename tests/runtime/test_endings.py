@@ -6,10 +6,11 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from fml.engine.backends.interface import Launch
-from fml.engine.backends.numpy import NumpyBackend
-from fml.engine.ir.graph import Node, Phase
+from fml.engine.backends.interface import Code, Launch
+from fml.engine.backends.numpy import NodeByNode, NumpyBackend
+from fml.engine.ir.graph import Graph, Node, Phase
 from fml.engine.ops.record import Array
+from fml.engine.plan.task import Work
 from fml.engine.runtime.trainer import Outcome, train
 from fml.engine.runtime.watch import Progress, Silent
 from tests.dsl.programs import lowered, points
@@ -89,8 +90,16 @@ class Breaking(NumpyBackend):
     def __init__(self, at: int) -> None:
         self.at, self.updates = at, 0
 
-    def kernel(self, node: Node, inputs: Sequence[Array], output: Array) -> Launch:
-        launch = super().kernel(node, inputs, output)
+    def compile(self, graph: Graph) -> Code:
+        backend = self
+
+        class Counted(NodeByNode):
+            def launch(self, work: Work, *views: Sequence[Array]) -> Launch:
+                return backend.counting(graph[work.nodes[0]], super().launch(work, *views))
+
+        return Counted(graph)
+
+    def counting(self, node: Node, launch: Launch) -> Launch:
         if node.op != "assign" or node.phase is not Phase.UPDATE:
             return launch
 

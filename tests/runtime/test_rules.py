@@ -230,8 +230,7 @@ def batches(batch: int | None, seed: int = 0, shuffle: bool = True, samples: int
 
 def epoch(made: Batches, number: int) -> list[int]:
     first = number * made.per_epoch
-    steps = range(first, first + made.per_epoch)
-    return [int(x) for step in steps for x in made.at(step)["d", "x"]]
+    return made.rows(first, made.per_epoch).reshape(-1).tolist()
 
 
 @pytest.mark.parametrize("batch", [None, 1, 2, 5, 10])
@@ -240,6 +239,13 @@ def test_an_epoch_is_every_sample_once(batch: int | None) -> None:
     orders = [epoch(made, number) for number in range(5)]
     assert all(sorted(order) == list(range(10)) for order in orders)
     assert len({tuple(order) for order in orders}) == 5
+
+
+def test_batches_of_several_steps_are_those_of_each() -> None:
+    made = batches(3, samples=11)
+    several = batches(3, samples=11).rows(1, 10)  # over the ends of three epochs
+    for place, step in enumerate(range(1, 11)):
+        np.testing.assert_array_equal(several[place], made.rows(step, 1)[0])
 
 
 def test_the_last_short_batch_is_dropped() -> None:

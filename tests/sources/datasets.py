@@ -42,7 +42,7 @@ def fields_of(data: LoadedData, split: str = "train") -> dict[str, Array]:
     count = len(next(iter(samples.values())))
     backend = NumpyBackend()
     section = Section(data.late, {"N": count}, backend, VariableStore({}, backend))
-    section.feed({key: samples.pop(key[1]) for key in section.fed})
+    section.feed({(source, field): samples.pop(field) for _, source, field in section.fed})
     section.run()
     return {**samples, **{name: section.result(name) for name in data.late.outputs}}
 

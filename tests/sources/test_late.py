@@ -74,8 +74,9 @@ def test_batches_are_bytes_until_a_node_converts_them(folder: Path) -> None:
     training = lower(check(Source("t.fml", BYTES + PLAN), folder), None, {})
     data = {name: load(dataset, None, folder) for name, dataset in training.datasets.items()}
     bound, splits = bind(training, data)
-    batch = Batches(bound.feeds[0], splits["d"]["train"], 0).at(3)
-    assert {array.dtype for array in batch.values()} == {np.dtype(np.uint8)}
+    batches = Batches(bound.feeds[0], splits["d"]["train"], 0)
+    rows = batches.rows(3, 1)[0]
+    assert {samples[rows].dtype for samples in batches.fields.values()} == {np.dtype(np.uint8)}
     fed = {str(node.type) for node in bound.step.of_op("feed")}
     assert fed == {"u8[N, 4, 4, 1]", "label[3][N]"}
     assert {node.type.dtype.name for node in bound.step.of_op("cast")} == {"float32"}

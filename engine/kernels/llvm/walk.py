@@ -62,7 +62,8 @@ done:
   ret void
 }}
 
-define i64 @walk(ptr %table, i64 %count, i64 %iterations, ptr %control, i64 %worker, i64 %workers) {{
+define i64 @walk(
+    ptr %table, i64 %count, i64 %iterations, ptr %control, i64 %worker, i64 %workers) {{
   %alone = icmp eq i64 %workers, 1
   %first = icmp eq i64 %worker, 0
   %end = getelementptr i64, ptr %control, i64 3
@@ -223,8 +224,8 @@ def walker(host: Host) -> int:
 def moves(host: Host) -> dict[str, int]:
     """Addresses of what does entries that are no kernels, by name.
 
-    `copy(to, from, bytes, to's bytes an iteration, from's)`; `gather(to, from, bytes of a row, rows,
-    order)`; `finite(address of the last two bytes of a float, the bits of its exponent there)`.
+    `copy(to, from, bytes, to's bytes an iteration, from's)`; `gather(to, from, bytes of a row,
+    rows, order)`; `finite(address of the last two bytes of a float, its exponent's bits there)`.
     """
     text = (_HEAD + _MOVES).format(
         triple=host.triple,

@@ -1,0 +1,174 @@
+"""Several steps in a row: what each of them is given, and what it leaves, in tables.
+
+A backend repeats the step without Python; here are the batches, the counters and the keys of random
+draws of so many steps, made at once, and the figures that they leave.
+"""
+
+from collections.abc import Mapping, Sequence
+from functools import cached_property
+
+import numpy as np
+
+from fml.engine.backends.interface import Backend, Gathered, Given, Loop, Taken, View
+from fml.engine.ir.types import Element, TensorType
+from fml.engine.ops.precision import stored
+from fml.engine.ops.record import Array
+from fml.engine.runtime.feeding import Batches, Samples, Selection
+from fml.engine.runtime.section import Moment, Section
+
+# Tables of batches take at most so many bytes.
+TABLE_BYTES = 1 << 20
+# Arrays of at most so many bytes are converted as a whole, larger ones batch by batch.
+CONVERTED_BYTES = 1 << 26
+
+
+class Steps:
+    """The steps of a run, some at a time.
+
+    Attributes:
+        most: how many can be taken at a time.
+        figures: what the latest steps left, by output: entry i is that of the i-th of them.
+    """
+
+    def __init__(
+        self,
+        section: Section,
+        feeds: Sequence[Batches],
+        backend: Backend,
+        series: Mapping[str, bool],
+    ) -> None:
+        """`series` are scalar outputs, and whether the steps end where one is not finite."""
+        self.section = section
+        self._feeds, self._backend, self._series = feeds, backend, series
+        rows = max((batches.size for batches in feeds), default=1)
+        most = min(backend.steps_at_once, max(1, TABLE_BYTES // (8 * rows)))
+        self.most = 1 if section.depends_on_seconds or self._converts_late() else most
+        self.figures: dict[str, Array] = {}
+
+    def like(self, section: Section, backend: Backend) -> "Steps":
+        """The same steps by another backend."""
+        return Steps(section, self._feeds, backend, self._series)
+
+    def run(self, moment: Moment, seconds_before: float, count: int) -> int:
+        """Take `count` steps; return how many were taken: fewer if one gave no finite figure."""
+        self._fill(moment, seconds_before, count)
+        with np.errstate(all="ignore"):
+            return self._loop.run(count)
+
+    def provide(self, moment: Moment, seconds_before: float) -> None:
+        """Give the step what it needs, and do not take it."""
+        self._fill(moment, seconds_before, 1)
+        self._giving.run(1)
+
+    def _converts_late(self) -> bool:
+        return any(
+            _is_late(batches.fields[name], self.section.graph[number].type)
+            for batches in self._feeds
+            for number, data, name in self.section.fed
+            if data == batches.feed.data and name in batches.fields
+        )
+
+    # --- what is made once ----------------------------------------------------------------------
+
+    @cached_property
+    def _loop(self) -> Loop:
+        executable = self.section.executable
+        taken: list[Taken] = []
+        for name, ends in self._series.items():
+            view = executable.outputs[name]
+            self.figures[name] = table = np.zeros((self.most, *view.shape), view.dtype)
+            taken.append(Taken(view, table, ends))
+        return self._backend.loop(executable.calls, self._given, taken)
+
+    @cached_property
+    def _giving(self) -> Loop:
+        return self._backend.loop((), self._given)
+
+    @cached_property
+    def _given(self) -> list[Given | Gathered]:
+        return [*(table.given for table in self._counted.values()), *self._rows.given]
+
+    @cached_property
+    def _counted(self) -> "dict[int, _Table]":
+        """Tables of what depends on the number of the step alone, by node."""
+        executable = self.section.executable
+        graph = self.section.graph
+        return {
+            number: _Table(executable.inputs[number], graph[number].type, self.most)
+            for number in self.section.counts
+        }
+
+    @cached_property
+    def _rows(self) -> "_Rows":
+        return _Rows(self.section, self._feeds, self.most)
+
+    def _fill(self, moment: Moment, seconds_before: float, count: int) -> None:
+        steps = moment.step + np.arange(count)
+        for number, table in self._counted.items():
+            table.fill(self.section.counted(number, moment, steps, seconds_before), count)
+        self._rows.fill(moment.step, count)
+
+
+class _Table:
+    """Values of one input, an entry for each step."""
+
+    def __init__(self, view: View, type: TensorType, most: int) -> None:
+        self._type = type
+        self._table = np.zeros((most, *type.sizes), type.dtype)
+        self.given = Given(view, self._table)
+
+    def fill(self, values: Array, count: int) -> None:
+        self._table[:count] = stored(values, self._type)
+
+
+class _Rows:
+    """The batches of all feeds: rows of the arrays where the samples lie."""
+
+    def __init__(self, section: Section, feeds: Sequence[Batches], most: int) -> None:
+        self.given: list[Given | Gathered] = []
+        self._orders: list[tuple[Batches, Array | None, Array]] = []  # feed, its rows, the table
+        self._late: list[tuple[Batches, Samples, _Table]] = []
+        of = {(batches.feed.data, name): batches for batches in feeds for name in batches.fields}
+        for number, data, field in section.fed:
+            batches = of[data, field]
+            samples, type = batches.fields[field], section.graph[number].type
+            view = section.executable.inputs[number]
+            if _is_late(samples, type):
+                late = _Table(view, type, most)
+                self._late.append((batches, samples, late))
+                self.given.append(late.given)
+                continue
+            array = samples.array if isinstance(samples, Selection) else samples
+            if not _is_stored_as(array, type):
+                array = np.ascontiguousarray(stored(array, type))
+            chosen = samples.rows if isinstance(samples, Selection) else None
+            self.given.append(Gathered(view, array, self._order(batches, chosen, most)))
+
+    def _order(self, batches: Batches, chosen: Array | None, most: int) -> Array:
+        """The table of row numbers, one for all fields whose samples are the same rows."""
+        for known, rows, table in self._orders:
+            if known is batches and rows is chosen:
+                return table
+        table = np.zeros((most, batches.size), np.int64)
+        self._orders.append((batches, chosen, table))
+        return table
+
+    def fill(self, step: int, count: int) -> None:
+        """Choose the samples of `count` steps."""
+        for batches, chosen, table in self._orders:
+            rows = batches.rows(step, count)
+            table[:count] = rows if chosen is None else chosen[rows]
+        for batches, samples, late in self._late:
+            late.fill(np.asarray(samples[batches.rows(step, count).reshape(-1)]), count)
+
+
+def _is_late(samples: Samples, type: TensorType) -> bool:
+    """Whether samples are too large to be converted before they are asked for."""
+    array = samples.array if isinstance(samples, Selection) else samples
+    return not _is_stored_as(array, type) and array.nbytes > CONVERTED_BYTES
+
+
+def _is_stored_as(array: Array, type: TensorType) -> bool:
+    """Whether an array's rows are in memory as a tensor's are."""
+    is_rounded = type.element is not Element.BF16
+    return array.dtype == type.dtype and array.flags.c_contiguous and is_rounded
