@@ -6,7 +6,15 @@ from dataclasses import replace
 from fml.engine.ir.types import BOOL, Element
 from fml.engine.kernels.expr import INDEX, Apply, Const, Expr, Load, Local, Var, wide
 from fml.engine.kernels.llvm.host import Host
-from fml.engine.kernels.llvm.instructions import TYPES, Value, Writer, number, vector
+from fml.engine.kernels.llvm.instructions import (
+    BYTES,
+    STORED,
+    TYPES,
+    Value,
+    Writer,
+    number,
+    vector,
+)
 from fml.engine.kernels.llvm.memory import Memory
 from fml.engine.kernels.llvm.primitives import primitive
 from fml.engine.kernels.loops import (
@@ -159,8 +167,14 @@ class _Emitter:
                 found.append((width, False))
                 left = None if left is None else left % width
         if left != 0:
-            found.append((native, True) if self.host.has_masks else (1, False))
+            found.append((native, True) if self._has_masks else (1, False))
         return found
+
+    @property
+    def _has_masks(self) -> bool:
+        """Whether lanes can leave out entries of every buffer."""
+        narrowest = min(BYTES[STORED[buffer.element]] for buffer in self.kernel.buffers)
+        return 0 < self.host.masked_bytes <= narrowest
 
     def _narrowest(self, lanes: int) -> int:
         """Lanes of one vector register of 32-bit entries, of which most kernels consist."""

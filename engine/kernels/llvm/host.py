@@ -20,7 +20,8 @@ class Host:
         features: what it has, as LLVM lists it: `+avx2,-sse4a`.
         vector_bytes: width of a vector register.
         vector_registers: how many there are.
-        has_masks: lanes can be left out of any instruction.
+        masked_bytes: size of the narrowest entries that lanes can leave out when they read and
+            write; 0 where they cannot.
         rounds: it rounds floats to whole ones.
         fuses: it multiplies and adds with one rounding.
         converts_halves: it converts between f16 and f32.
@@ -31,7 +32,7 @@ class Host:
     features: str
     vector_bytes: int
     vector_registers: int
-    has_masks: bool
+    masked_bytes: int
     rounds: bool
     fuses: bool
     converts_halves: bool
@@ -59,14 +60,14 @@ class Host:
 def _of(cpu: str, features: str, has: frozenset[str]) -> Host:
     triple = binding.get_default_triple()
     is_arm = triple.startswith(("aarch64", "arm64"))
-    masks, avx2 = has >= _AVX512, has >= _AVX2
+    avx512, avx2 = has >= _AVX512, has >= _AVX2
     return Host(
         triple=triple,
         cpu=cpu,
         features=features,
-        vector_bytes=64 if masks else 32 if avx2 else 16,
-        vector_registers=32 if masks or is_arm else 16,
-        has_masks=masks,
+        vector_bytes=64 if avx512 else 32 if avx2 else 16,
+        vector_registers=32 if avx512 or is_arm else 16,
+        masked_bytes=1 if avx512 else 4 if avx2 else 0,
         rounds=is_arm or "sse4.1" in has,
         fuses=is_arm or avx2,
         converts_halves=is_arm or avx2,
