@@ -244,7 +244,7 @@ class _Made:
         kernel, self.kernel = self.kernel, to
         tap = c * f
         outer = ((kh, kw * tap, kw * tap), (kw, tap, -tap))
-        return turned(kernel, to, c, f, f, c, outer, (kw - 1) * tap)
+        return turned(kernel, to, c, f, f, c, self.vector, outer, to_at=index((kw - 1) * tap))
 
     def _in_rooms(self, scratch: list[tuple[Buffer, int]]) -> list[Statement]:
         """Image after image is copied into a room with its padding."""

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from fml.engine.ir.types import BOOL, Element
 from fml.engine.kernels.expr import INDEX, Apply, Expr, Load
-from fml.engine.kernels.loops import Assign, Declare, Fold, For, If, Let, Statement, Store
+from fml.engine.kernels.loops import Assign, Declare, Fold, For, If, Let, Statement, Store, Turn
 from fml.engine.kernels.nest import parts_of
 
 # A loop with more operations than this keeps fewer vectors in flight: registers run out.
@@ -32,3 +32,5 @@ def _expressions(statements: Sequence[Statement]) -> Iterator[Expr]:
                 yield value
             case For(body=body) | If(body=body):
                 yield from _expressions(body)
+            case Turn(source_at=read, to_at=write):
+                yield from (read, write)

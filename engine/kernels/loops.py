@@ -58,6 +58,25 @@ class Store:
 
 
 @dataclass(frozen=True, slots=True)
+class Turn:
+    """Turn a block of a matrix round: to[c to_step + r] = source[r source_step + c].
+
+    For all rows r and columns c, of which there are at most as many as a vector has entries; both
+    places are counted from an index of their buffer. It is a statement because machines turn a
+    square of registers round in far less time than entry by entry.
+    """
+
+    source: Buffer
+    source_at: Expr
+    source_step: int
+    to: Buffer
+    to_at: Expr
+    to_step: int
+    rows: int
+    columns: int
+
+
+@dataclass(frozen=True, slots=True)
 class For:
     """Repeat for var = start, start + step, ... below stop.
 
@@ -82,7 +101,7 @@ class If:
     body: tuple["Statement", ...]
 
 
-Statement: TypeAlias = Let | Declare | Assign | Fold | Store | For | If
+Statement: TypeAlias = Let | Declare | Assign | Fold | Store | Turn | For | If
 
 # What a fold begins with.
 IDENTITIES: dict[str, float] = {

@@ -99,7 +99,7 @@ class _Written:
         body: list[Statement] = []
         writer = self
         if p.b_turned == (lanes == "n"):
-            writer = self._turned(body, scratch)
+            writer = self._turned(body, scratch, vector)
         outer = writer._outer(tile, lanes, vector)
         schedule = Schedule(outer, tile.axes, lanes, vector, tile.vectors, ("k",))
         contracting = Contracting(
@@ -110,7 +110,9 @@ class _Written:
         parts = -(-_contraction(p).axis(first).size // step)
         return [*body, *contracting.statements()], scratch, parts
 
-    def _turned(self, body: list[Statement], scratch: list[tuple[Buffer, int]]) -> "_Written":
+    def _turned(
+        self, body: list[Statement], scratch: list[tuple[Buffer, int]], vector: int
+    ) -> "_Written":
         """Turn the matrices of `b` round first."""
         p = self.product
         to = Buffer("turned", wide(p.element))
@@ -119,7 +121,7 @@ class _Written:
         scratch.append((to, size * count))
         rows, columns = (p.columns, p.depth) if p.b_turned else (p.depth, p.columns)
         outer = ((count, size, size),)
-        body += turned(self.b, to, rows, columns, columns, rows, outer)
+        body += turned(self.b, to, rows, columns, columns, rows, vector, outer)
         return replace(self, b=to, product=replace(p, b_turned=not p.b_turned))
 
     def _outer(self, tile: Tile, lanes: str, vector: int) -> Steps:

@@ -3,12 +3,11 @@
 from collections.abc import Sequence
 
 from fml.engine.kernels.expr import Buffer, Expr, Load, Var, constant, index, wide
-from fml.engine.kernels.loops import For, Statement, Store
+from fml.engine.kernels.loops import For, Statement, Store, Turn
 
 COPY = 0.12  # cycles for an entry whose neighbours are copied with it
-TURN = 0.9  # cycles for an entry of a matrix that is turned round
+TURN = 0.5  # cycles for an entry of a matrix that is turned round
 _LANES = 64
-_BESIDE = 16  # entries from as many rows that are written beside each other
 
 
 def zeroed(buffer: Buffer, size: int) -> Statement:
@@ -41,7 +40,8 @@ def copied(
 
 def turned(
     source: Buffer, to: Buffer, rows: int, columns: int, source_step: int, to_step: int,
-    outer: Sequence[tuple[int, int, int]] = (), to_start: int = 0,
+    square: int, outer: Sequence[tuple[int, int, int]] = (), source_at: Expr | None = None,
+    to_at: Expr | None = None,
 ) -> list[Statement]:  # fmt: skip
     """Turn matrices round: rows `source_step` apart to columns, which lie `to_step` apart.
 
@@ -52,27 +52,32 @@ def turned(
         columns: entries that lie beside each other in `source`.
         source_step: from one row to the next one.
         to_step: from one column to the next one.
+        square: entries of a vector: so many rows and columns are turned at once.
         outer: size of further axes, with the step along them in `source` and in `to`.
-        to_start: where the first matrix begins in `to`.
+        source_at: where the first matrix begins in `source`.
+        to_at: where it begins in `to`.
     """
     variables = [Var(f"matrix{n}") for n in range(len(outer))]
-    source_at, to_at = index(0), index(to_start)
+    read, write = source_at or index(0), to_at or index(0)
     for var, (_, a, b) in zip(variables, outer, strict=True):
-        source_at, to_at = source_at + var * a, to_at + var * b
+        read, write = read + var * a, write + var * b
     made: list[Statement] = []
-    whole = rows // _BESIDE * _BESIDE
-    for begin, end in ((0, whole), (whole, rows)):
-        beside = min(_BESIDE, end - begin)
-        if not beside:
-            continue
-        row, column = Var("row"), Var("column")
-        read = (source_at + row * source_step) + column
-        write = (to_at + column * to_step) + row
-        copies = tuple(
-            Store(to, write + n, Load(source, read + n * source_step)) for n in range(beside)
-        )
-        line = For(column, index(0), index(columns), copies)
-        made.append(For(row, index(begin), index(end), (line,), beside))
+    for row, first_row, last_row, high in _strips("row", rows, square):
+        strip: list[Statement] = []
+        for column, first, last, wide_ in _strips("column", columns, square):
+            block = Turn(
+                source, (read + row * source_step) + column, source_step,
+                to, (write + column * to_step) + row, to_step, high, wide_,
+            )  # fmt: skip
+            strip.append(For(column, index(first), index(last), (block,), wide_))
+        made.append(For(row, index(first_row), index(last_row), tuple(strip), high))
     for var, (size, _, _) in zip(reversed(variables), reversed(list(outer)), strict=True):
         made = [For(var, index(0), index(size), tuple(made))]
     return made
+
+
+def _strips(name: str, size: int, step: int) -> list[tuple[Var, int, int, int]]:
+    """Whole steps of an axis, and what is left: a variable, its range, how long a step is."""
+    whole = size // step * step
+    found = [(Var(name), 0, whole, step), (Var(f"{name}_left"), whole, size, size - whole)]
+    return [strip for strip in found if strip[2] > strip[1]]

@@ -4,7 +4,18 @@ from collections.abc import Iterator, Sequence
 from typing import TypeAlias
 
 from fml.engine.kernels.expr import Apply, Const, Expr, Load, Local, Var
-from fml.engine.kernels.loops import Assign, Declare, Fold, For, If, Kernel, Let, Statement, Store
+from fml.engine.kernels.loops import (
+    Assign,
+    Declare,
+    Fold,
+    For,
+    If,
+    Kernel,
+    Let,
+    Statement,
+    Store,
+    Turn,
+)
 from fml.engine.kernels.nest import Read, Total
 
 _SIGNS = {
@@ -37,6 +48,11 @@ def _lines(body: Sequence[Statement], indent: str) -> Iterator[str]:
             case If(condition, inner):
                 yield f"{indent}if {show_expr(condition)}"
                 yield from _lines(inner, indent + "  ")
+            case Turn(source, source_at, source_step, to, to_at, to_step, rows, columns):
+                yield (
+                    f"{indent}turn {rows} x {columns} of {source.name}[{show_expr(source_at)}] "
+                    f"step {source_step} to {to.name}[{show_expr(to_at)}] step {to_step}"
+                )
             case _:
                 parts = _used_again(statement.value)
                 names: Names = {}

@@ -6,7 +6,18 @@ import numpy as np
 
 from fml.engine.ir.types import Element, TensorType
 from fml.engine.kernels.expr import Apply, Const, Expr, Load, Local, Var, wide
-from fml.engine.kernels.loops import Assign, Declare, Fold, For, If, Kernel, Let, Statement, Store
+from fml.engine.kernels.loops import (
+    Assign,
+    Declare,
+    Fold,
+    For,
+    If,
+    Kernel,
+    Let,
+    Statement,
+    Store,
+    Turn,
+)
 from fml.engine.ops.precision import stored
 from fml.engine.ops.record import Array
 
@@ -40,6 +51,8 @@ def _run(
                 made = np.asarray(_value(e, memory, values))
                 at = _value(index, memory, values)
                 memory[buffer.name][at] = stored(made, TensorType(buffer.element))
+            case Turn():
+                _run(_one_by_one(statement), memory, values)
             case If(condition, inner):
                 if _value(condition, memory, values):
                     _run(inner, memory, values)
@@ -48,6 +61,16 @@ def _run(
                 for i in range(low, high, step):
                     values[var] = np.int64(i)
                     _run(inner, memory, values)
+
+
+def _one_by_one(block: Turn) -> list[Store]:
+    return [
+        Store(
+            block.to, block.to_at + (c * block.to_step + r),
+            Load(block.source, block.source_at + (r * block.source_step + c)),
+        )
+        for r in range(block.rows) for c in range(block.columns)
+    ]  # fmt: skip
 
 
 def _value(e: Expr, memory: Mapping[str, Array], values: Mapping[Expr, object]) -> object:

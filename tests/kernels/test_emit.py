@@ -27,6 +27,7 @@ from fml.engine.kernels.expr import (
 )
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import Declare, Fold, For, Kernel, Statement, Store
+from fml.engine.kernels.packing import turned
 from fml.engine.ops.precision import stored
 from fml.engine.ops.record import Array
 
@@ -253,3 +254,18 @@ def test_entries_are_scattered(host: Host) -> None:
     kernel = Kernel("scatter", (places, source, out), (over_lanes(16, body),), (N,))
     order = np.random.default_rng(0).permutation(77)
     agree(kernel, host, [order, values_of(F32, 77), np.zeros(77, np.float32)], [77])
+
+
+@HOST
+@pytest.mark.parametrize("element", [F32, Element.F64, Element.F16, Element.BF16, BOOL], ids=str)
+@pytest.mark.parametrize(("rows", "columns"), [(35, 50), (8, 3), (1, 17), (16, 16)])
+def test_a_matrix_is_turned_round(host: Host, element: Element, rows: int, columns: int) -> None:
+    """In squares of a vector's entries, and nothing beside the matrix is written."""
+    source, to = Buffer("in0", element), Buffer("out0", wide(element))
+    body = turned(
+        source, to, rows, columns, columns + 3, rows + 2, host.vector_bytes // 4,
+        ((2, rows * (columns + 3), columns * (rows + 2)),),
+    )  # fmt: skip
+    before = values_of(element, 2 * rows * (columns + 3), rows)
+    after = np.full(2 * columns * (rows + 2), 7, dtype_of(wide(element)))
+    agree(Kernel("turn", (source, to), tuple(body)), host, [before, after], [])

@@ -17,6 +17,7 @@ from fml.engine.kernels.llvm.instructions import (
 )
 from fml.engine.kernels.llvm.memory import Memory
 from fml.engine.kernels.llvm.primitives import primitive
+from fml.engine.kernels.llvm.turning import turn
 from fml.engine.kernels.loops import (
     Assign,
     Declare,
@@ -27,6 +28,7 @@ from fml.engine.kernels.loops import (
     Let,
     Statement,
     Store,
+    Turn,
     identity,
 )
 
@@ -100,6 +102,9 @@ class _Emitter:
                     self.memory.store(
                         buffer, self._eval(index), self._eval(value), self._lanes, self._mask
                     )
+                case Turn(source_at=read, to_at=write):
+                    places = self._eval(read), self._eval(write)
+                    turn(self.w, self.memory, statement, *places, self._has_masks)
                 case For():
                     self._loop(statement)
                 case If(condition, body):
