@@ -16,6 +16,7 @@ _LATENCY = 4.0
 _STORE = 1.5  # for one vector of a tile: what comes before and after its sum
 _FOLD = 5.0  # lanes of one sum put together
 _LINE = 0.3  # for a vector that may not be in the first cache
+_LOAD = 0.16  # for each read beside multiply-adds, where vectors have 512 bits
 _TILE = 12.0  # loops, addresses, a wrong guess at the end
 _VARIANT = 1.01  # another piece of code has to gain this much
 
@@ -37,7 +38,10 @@ def vector_of(element: Element, host: Host) -> int:
     return host.vector_bytes // (8 if wide(element) in {Element.F64, Element.I64} else 4)
 
 
-def broadcast_tile(rows: Sizes, columns: int, depth: int, vector: int, host: Host) -> Tile:
+def broadcast_tile(
+    rows: Sizes, columns: int, depth: int, vector: int, host: Host,
+    vectors: Sequence[int] = range(1, 7), passes: int = 1,
+) -> Tile:  # fmt: skip
     """Rows times vectors of columns: every entry of `a` is spread over a vector and used for each.
 
     Args:
@@ -46,20 +50,26 @@ def broadcast_tile(rows: Sizes, columns: int, depth: int, vector: int, host: Hos
         depth: products of a sum.
         vector: entries of a vector.
         host: the machine.
+        vectors: how many may lie beside each other.
+        passes: how often a sum is begun again, and put together with what there was.
     """
     best: Tile | None = None
     wide_enough = max(1, -(-columns // vector))
-    for vectors in range(1, min(6, wide_enough) + 1):
-        for tile in _tiles(rows, (host.vector_registers - 2 - vectors) // vectors):
+    load = _load(host)
+    for beside in vectors:
+        if beside > wide_enough:
+            break
+        for tile in _tiles(rows, (host.vector_registers - 2 - beside) // beside):
             cycles, variants = 0.0, 0
-            for count, across in _cut(wide_enough, vectors):
+            for count, across in _cut(wide_enough, beside):
                 for number, high in _pieces(rows, tile):
                     sums, loads = high * across, high + across
-                    each = max(sums / 2, loads / 2, _LATENCY)
+                    each = max(sums / 2, loads / 2, _LATENCY) + load * loads
                     each += _LINE * (across + high / vector)
-                    cycles += count * number * (depth * each + sums * _STORE + _TILE)
+                    around = passes * (sums * _STORE + _TILE)
+                    cycles += count * number * (depth * each + around)
                     variants += 1
-            best = _better(best, Tile(tile, vectors, cycles * _VARIANT**variants))
+            best = _better(best, Tile(tile, beside, cycles * _VARIANT**variants))
     assert best is not None
     return best
 
@@ -67,6 +77,7 @@ def broadcast_tile(rows: Sizes, columns: int, depth: int, vector: int, host: Hos
 def folded_tile(rows: Sizes, columns: Sizes, depth: int, vector: int, host: Host) -> Tile:
     """Rows times columns, where vectors lie along the sum and are folded at its end."""
     best: Tile | None = None
+    load = _load(host)
     steps = -(-depth // vector)
     for across in _tiles(columns, 8):
         width = _size(across)
@@ -75,12 +86,16 @@ def folded_tile(rows: Sizes, columns: Sizes, depth: int, vector: int, host: Host
             for count, wide_ in _pieces(columns, across):
                 for number, high in _pieces(rows, tile):
                     sums, loads = high * wide_, high + wide_
-                    each = max(sums / 2, loads / 2, _LATENCY) + _LINE * loads
+                    each = max(sums / 2, loads / 2, _LATENCY) + (_LINE + load) * loads
                     cycles += count * number * (steps * each + sums * _FOLD + _TILE)
                     variants += 1
             best = _better(best, Tile({**tile, **across}, 1, cycles * _VARIANT**variants))
     assert best is not None
     return best
+
+
+def _load(host: Host) -> float:
+    return _LOAD if host.vector_bytes == 64 else 0.0
 
 
 def _better(best: Tile | None, found: Tile) -> Tile:

@@ -1,10 +1,11 @@
 """Convolutions of images (channels last) and the gradients of their images as contractions.
 
-There are four ways, and the one that should take the fewest cycles is chosen. Either the tile goes
-along a row of an image that was copied into a room with its padding, or, where images are small and
-padding would be much of the work, over samples, all at one place, and taps that lie outside are
-left out. And vectors lie along the channels of the result, or, where these are few, along those
-that are summed.
+Vectors lie along the channels of the result (`panels.py`), or, where these are few or there is
+little work for large weights, along those that are summed, or, where every channel is a group,
+along the groups. In the last two ways the tile goes along a row of an image that was copied into a
+room with its padding, or, where images are small and padding would be much of the work, over
+samples, all at one place, and taps that lie outside are left out. The way that should take the
+fewest cycles is chosen.
 """
 
 from collections.abc import Mapping, Sequence
@@ -23,70 +24,30 @@ from fml.engine.kernels.contraction import (
 from fml.engine.kernels.expr import Buffer, Expr, Var, index, wide
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import For, Kernel, Statement
-from fml.engine.kernels.packing import COPY, TURN, copied, turned, zeroed
-from fml.engine.kernels.slides import Convolution, Slide, backward_slides, forward_slide
+from fml.engine.kernels.packing import (
+    COPY,
+    FAR,
+    FROM_MEMORY,
+    TURN,
+    TURN_FAR,
+    copied,
+    turned,
+    zeroed,
+)
+from fml.engine.kernels.panels import Packed, blocks_of
+from fml.engine.kernels.slides import (
+    Convolution,
+    Slide,
+    Sweep,
+    backward_sweep,
+    forward_sweep,
+)
 
 _WAYS, _PAGE = 8, 4096  # lines so far apart share a few places in the first cache
 _PANEL = 24 << 10  # bytes of weights that are read again for every tile
 _CACHED = 1 << 18  # bytes of images that are read again for every few channels
 _FAR = 1.35  # times as long where they do not fit
 _CHUNK = 1024  # products that are added up before they meet the others
-
-
-@dataclass(frozen=True, slots=True)
-class _Weights:
-    """Steps through a kernel, as it is or turned round: [kh, kw, units, c], the taps of a row last
-    to first.
-    """
-
-    row: int
-    tap: int
-    summed: int
-    made: int
-    group: int
-    start: int
-
-
-@dataclass(frozen=True, slots=True)
-class _Sliding:
-    """What forward and back have in common: a source that a window slides over, and a result.
-
-    Attributes:
-        slides: one pair for each phase, along height and width.
-        summed, made: channels of a group in the source and in the result.
-    """
-
-    conv: Convolution
-    source: tuple[int, int]
-    result: tuple[int, int]
-    summed: int
-    made: int
-    slides: tuple[tuple[Slide, Slide], ...]
-    is_back: bool
-
-    @property
-    def turned_is_broadcast(self) -> bool:
-        """Whether lanes along the result's channels need the kernel turned round."""
-        return self.is_back
-
-    @property
-    def is_by_channel(self) -> bool:
-        """Every channel makes one channel."""
-        return self.summed == self.made == 1 and self.conv.groups > 1
-
-    def weights(self, turned: bool) -> _Weights:
-        conv = self.conv
-        c, f = conv.channels // conv.groups, conv.units // conv.groups
-        tap = c * conv.units
-        if turned:
-            of_c, of_f, group = 1, c, f * c
-        else:
-            of_c, of_f, group = conv.units, 1, f
-        summed, made = (of_f, of_c) if self.is_back else (of_c, of_f)
-        row = tap * conv.window[1]
-        if turned:
-            return _Weights(row, -tap, summed, made, group, row - tap)
-        return _Weights(row, tap, summed, made, group, 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,44 +62,36 @@ class _Way:
 
 def forward(conv: Convolution, name: str, host: Host, finish: AtIndices | None = None) -> Kernel:
     """A kernel of (x, w, out, scratch...): out = conv(x, w)."""
-    slides = ((forward_slide(conv, 0), forward_slide(conv, 1)),)
-    c, f = conv.channels // conv.groups, conv.units // conv.groups
-    return _kernel(
-        _Sliding(conv, conv.size, conv.places, c, f, slides, False), name, ("x", "w"), host, finish
-    )
+    return _kernel(forward_sweep(conv), name, ("x", "w"), host, finish)
 
 
 def input_gradient(
     conv: Convolution, name: str, host: Host, finish: AtIndices | None = None
 ) -> Kernel:
     """A kernel of (g, w, out, scratch...): the gradient of the images from that of the result."""
-    slides = tuple(
-        (rows, columns)
-        for rows in backward_slides(conv, 0) for columns in backward_slides(conv, 1)
-    )  # fmt: skip
-    c, f = conv.channels // conv.groups, conv.units // conv.groups
-    return _kernel(
-        _Sliding(conv, conv.places, conv.size, f, c, slides, True), name, ("g", "w"), host, finish
-    )
+    return _kernel(backward_sweep(conv), name, ("g", "w"), host, finish)
 
 
 def _kernel(
-    what: _Sliding, name: str, names: tuple[str, str], host: Host, finish: AtIndices | None
+    what: Sweep, name: str, names: tuple[str, str], host: Host, finish: AtIndices | None
 ) -> Kernel:
     conv = what.conv
     vector = vector_of(conv.element, host)
-    way = min(
-        (_way(what, in_room, folds, vector, host) for in_room in (True, False)
-         for folds in ((False,) if what.is_by_channel else (False, True))),
-        key=lambda way: way.cycles,
-    )  # fmt: skip
+    ways = [
+        _way(what, in_room, not what.is_by_channel, vector, host) for in_room in (True, False)
+    ]  # fmt: skip
+    way = min(ways, key=lambda way: way.cycles)
     source, kernel = (Buffer(n, conv.element) for n in names)
     out = Buffer("out", conv.element)
-    begin, end = Var("begin"), Var("end")
-    made = _Made(what, way, source, kernel, out, vector, finish, (begin, end))
+    part = (Var("begin"), Var("end"))
+    made: _Made | Packed = _Made(what, way, source, kernel, out, vector, finish, part)
+    if not what.is_by_channel:
+        blocks = blocks_of(what, vector, host)
+        if blocks.cycles < way.cycles:
+            made = Packed(what, blocks, source, kernel, out, vector, finish, part)
     body, scratch = made.statements()
     return Kernel(
-        name, (source, kernel, out, *(b for b, _ in scratch)), tuple(body), (begin, end),
+        name, (source, kernel, out, *(b for b, _ in scratch)), tuple(body), part,
         scratch=tuple(size for _, size in scratch), parts=made.parts,
     )  # fmt: skip
 
@@ -146,11 +99,11 @@ def _kernel(
 # --- choosing ------------------------------------------------------------------------------------
 
 
-def _is_turned(what: _Sliding, folds: bool) -> bool:
+def _is_turned(what: Sweep, folds: bool) -> bool:
     return not what.is_by_channel and folds != what.is_back
 
 
-def _way(what: _Sliding, in_room: bool, folds: bool, vector: int, host: Host) -> _Way:
+def _way(what: Sweep, in_room: bool, folds: bool, vector: int, host: Host) -> _Way:
     conv, cycles = what.conv, 0.0
     tiles: list[Tile] = []
     for rows, columns in what.slides:
@@ -171,38 +124,23 @@ def _way(what: _Sliding, in_room: bool, folds: bool, vector: int, host: Host) ->
             tile = broadcast_tile(axes, width, depth, vector, host)
         tiles.append(tile)
         cycles += often * tile.cycles * (1 if what.is_by_channel else conv.groups)
-    if in_room and _room(what) != ((0, 0), (0, 0)):
-        cycles += conv.batch * what.source[0] * what.source[1] * _channels(what)[0] * COPY
+    if in_room and what.room != ((0, 0), (0, 0)):
+        cycles += conv.batch * what.source[0] * what.source[1] * what.channels[0] * COPY
+    if 4 * what.entries > FAR:
+        cycles += what.entries * FROM_MEMORY
     if _is_turned(what, folds):
-        cycles += _entries(conv) * TURN
+        cycles += what.entries * (TURN if 4 * what.entries <= FAR else TURN_FAR)
     return _Way(in_room, folds, tuple(tiles), cycles)
 
 
-def _beside(what: _Sliding) -> int:
+def _beside(what: Sweep) -> int:
     """Samples that a tile may hold: those whose rows a cache of few ways can keep."""
     return min(what.conv.batch, _WAYS) if _image(what) % _PAGE == 0 else what.conv.batch
 
 
-def _image(what: _Sliding) -> int:
+def _image(what: Sweep) -> int:
     """Bytes of an image of the source."""
-    return what.source[0] * what.source[1] * _channels(what)[0] * 4
-
-
-def _channels(what: _Sliding) -> tuple[int, int]:
-    return what.summed * what.conv.groups, what.made * what.conv.groups
-
-
-def _entries(conv: Convolution) -> int:
-    return conv.window[0] * conv.window[1] * conv.channels // conv.groups * conv.units
-
-
-def _room(what: _Sliding) -> tuple[tuple[int, int], tuple[int, int]]:
-    """Zeros before and after, along height and width, that serve every phase."""
-    rooms = [
-        [pair[k].room for pair in what.slides if pair[0].taps and pair[1].taps] for k in (0, 1)
-    ]
-    before, after = ([max((r[side] for r in room), default=0) for room in rooms] for side in (0, 1))
-    return (before[0], after[0]), (before[1], after[1])
+    return what.source[0] * what.source[1] * what.channels[0] * 4
 
 
 # --- statements ----------------------------------------------------------------------------------
@@ -212,7 +150,7 @@ def _room(what: _Sliding) -> tuple[tuple[int, int], tuple[int, int]]:
 class _Made:
     """Writes the statements of one way."""
 
-    what: _Sliding
+    what: Sweep
     way: _Way
     source: Buffer
     kernel: Buffer
@@ -240,7 +178,7 @@ class _Made:
         to = Buffer("turned", wide(conv.element))
         c, f = conv.channels // conv.groups, conv.units
         kh, kw = conv.window
-        scratch.append((to, _entries(conv)))
+        scratch.append((to, self.what.entries))
         kernel, self.kernel = self.kernel, to
         tap = c * f
         outer = ((kh, kw * tap, kw * tap), (kw, tap, -tap))
@@ -249,8 +187,8 @@ class _Made:
     def _in_rooms(self, scratch: list[tuple[Buffer, int]]) -> list[Statement]:
         """Image after image is copied into a room with its padding."""
         what, conv = self.what, self.what.conv
-        channels = _channels(what)[0]
-        (top, bottom), (left, right) = _room(what)
+        channels = what.channels[0]
+        (top, bottom), (left, right) = what.room
         height, width = what.source
         n, before, inside = Var("n"), [], []
         source, step, row = self.source, height * width * channels, width * channels
@@ -281,7 +219,7 @@ class _Made:
     def _by_samples(self) -> list[Statement]:
         """Place after place, for a few samples at once."""
         what = self.what
-        channels = _channels(what)[0]
+        channels = what.channels[0]
         height, width = what.source
         made: list[Statement] = []
         for slides, tile in zip(what.slides, self.way.tiles, strict=True):
@@ -352,7 +290,7 @@ class _Made:
     ) -> Contraction:
         """The sums of one phase, given the steps of the source from image to image, row to row."""
         what, conv = self.what, self.what.conv
-        channels, made = _channels(what)
+        channels, made = what.channels
         w = what.weights(_is_turned(what, self.way.folds))
         (i, j), (height, width) = slides, what.result
         axes = (

@@ -7,6 +7,9 @@ from fml.engine.kernels.loops import For, Statement, Store, Turn
 
 COPY = 0.12  # cycles for an entry whose neighbours are copied with it
 TURN = 0.5  # cycles for an entry of a matrix that is turned round
+TURN_FAR = 3.5  # the same where it lies in no near cache, and what is made of it neither
+FROM_MEMORY = 1.2  # cycles for an entry that is only read, from there
+FAR = 1 << 20  # bytes of what is thought to lie there
 _LANES = 64
 
 

@@ -116,3 +116,94 @@ def backward_slides(conv: Convolution, k: int) -> list[Slide]:
             )
         )  # fmt: skip
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class Weights:
+    """Steps through a kernel, as it is or turned round: [kh, kw, units, c], the taps of a row last
+    to first.
+    """
+
+    row: int
+    tap: int
+    summed: int
+    made: int
+    group: int
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class Sweep:
+    """What forward and back have in common: a source that a window slides over, and a result.
+
+    Attributes:
+        slides: one pair for each phase, along height and width.
+        summed, made: channels of a group in the source and in the result.
+    """
+
+    conv: Convolution
+    source: Pair
+    result: Pair
+    summed: int
+    made: int
+    slides: tuple[tuple[Slide, Slide], ...]
+    is_back: bool
+
+    @property
+    def is_by_channel(self) -> bool:
+        """Every channel makes one channel."""
+        return self.summed == self.made == 1 and self.conv.groups > 1
+
+    @property
+    def channels(self) -> Pair:
+        """Channels of the source and of the result, in all groups."""
+        return self.summed * self.conv.groups, self.made * self.conv.groups
+
+    @property
+    def entries(self) -> int:
+        """Of the kernel."""
+        conv = self.conv
+        return conv.window[0] * conv.window[1] * conv.channels // conv.groups * conv.units
+
+    @property
+    def room(self) -> tuple[Pair, Pair]:
+        """Zeros before and after, along height and width, that serve every phase."""
+        rooms = [
+            [pair[k].room for pair in self.slides if pair[0].taps and pair[1].taps] for k in (0, 1)
+        ]
+        before, after = (
+            [max((r[side] for r in room), default=0) for room in rooms] for side in (0, 1)
+        )
+        return (before[0], after[0]), (before[1], after[1])
+
+    def weights(self, turned: bool) -> Weights:
+        """Steps through the kernel."""
+        conv = self.conv
+        c, f = conv.channels // conv.groups, conv.units // conv.groups
+        tap = c * conv.units
+        if turned:
+            of_c, of_f, group = 1, c, f * c
+        else:
+            of_c, of_f, group = conv.units, 1, f
+        summed, made = (of_f, of_c) if self.is_back else (of_c, of_f)
+        row = tap * conv.window[1]
+        if turned:
+            return Weights(row, -tap, summed, made, group, row - tap)
+        return Weights(row, tap, summed, made, group, 0)
+
+
+def forward_sweep(conv: Convolution) -> Sweep:
+    """From images to the result."""
+    slides = ((forward_slide(conv, 0), forward_slide(conv, 1)),)
+    c, f = conv.channels // conv.groups, conv.units // conv.groups
+    return Sweep(conv, conv.size, conv.places, c, f, slides, False)
+
+
+def backward_sweep(conv: Convolution) -> Sweep:
+    """From the gradient of the result to that of the images."""
+    slides = tuple(
+        (rows, columns)
+        for rows in backward_slides(conv, 0) for columns in backward_slides(conv, 1)
+    )  # fmt: skip
+    c, f = conv.channels // conv.groups, conv.units // conv.groups
+    return Sweep(conv, conv.places, conv.size, f, c, slides, True)
