@@ -185,6 +185,7 @@ PRIMITIVES: Mapping[str, int] = {
     **dict.fromkeys(("negate", "not", "abs", "sqrt", "floor", "ceil", "round", "truncate"), 1),
     "fma": 3,  # a b + c, rounded once
     "multiply_add": 3,  # a b + c, rounded once or twice, whichever is faster
+    "scale": 2,  # a 2^b, for a whole float b; rounded once if a 2^(b / 2) is a normal number
     "select": 3,
     "high_word": 2,  # of the product of two i32 taken as unsigned
     "convert": 1,  # to another element, as C does; out of range it is undefined

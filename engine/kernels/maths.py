@@ -2,9 +2,10 @@
 
 No branches, so that any number of lanes is computed at once, by the CPU's vectors as by a GPU's
 threads. The way: an argument is reduced to a small interval (Cody and Waite 1980), a polynomial
-takes it from there, and the scale is put back in the exponent's bits. Series are those of Taylor
-where they converge as fast as a fit would; their lengths are chosen so that what is left out is
-below a quarter of an ulp.
+takes it from there, and the scale is put back in the exponent. Polynomials of f32 are minimax fits
+(Remez 1934) whose coefficients were rounded to f32 one after another, from the lowest, the others
+fitted anew each time; beside each stand its interval and its largest error. Those of f64 are series
+of Taylor, as long as it takes to leave out less than a quarter of an ulp.
 """
 
 import math
@@ -15,6 +16,7 @@ from fml.engine.ir.types import F32, Element
 from fml.engine.kernels.expr import (
     INDEX,
     Expr,
+    binary,
     bits,
     constant,
     convert,
@@ -41,7 +43,7 @@ class Format:
     fraction: int
     bias: int
     ln2: tuple[float, float]
-    exp_terms: int
+    exp_series: tuple[float, ...]
     log_terms: int
 
     @property
@@ -55,9 +57,9 @@ class Format:
         return 1.5 * 2.0**self.fraction
 
     @property
-    def magic_bits(self) -> int:
-        """The bits of `magic`."""
-        return (self.bias + self.fraction) << self.fraction | 1 << (self.fraction - 1)
+    def exponent_magic(self) -> float:
+        """Adding it leaves the exponent's bits of a power of 2 in the last bits."""
+        return self.magic + self.bias
 
     @property
     def least_normal(self) -> float:
@@ -65,12 +67,23 @@ class Format:
         return 2.0 ** (1 - self.bias)
 
 
+# (e^r - 1 - r) / r^2 for |r| < 0.347: 0.053 2^-24 of e^r.
+_EXP_OF_F32 = (
+    0.4999999403953552,
+    0.1666652113199234,
+    0.041668280959129333,
+    0.008368694223463535,
+    0.0013819608138874173,
+)
+_EXP_OF_F64 = tuple(1 / math.factorial(n) for n in range(2, 14))
 FORMATS = {
-    F32: Format(F32, Element.I32, 23, 127, (0.693145751953125, 1.428606765330187e-06), 7, 6),
-    F64: Format(
-        F64, INDEX, 52, 1023, (0.6931471803691238, 1.9082149292705877e-10), 13, 12
+    F32: Format(
+        F32, Element.I32, 23, 127, (0.693145751953125, 1.428606765330187e-06), _EXP_OF_F32, 6
     ),
-}  # fmt: skip
+    F64: Format(
+        F64, INDEX, 52, 1023, (0.6931471803691238, 1.9082149292705877e-10), _EXP_OF_F64, 12
+    ),
+}
 
 
 def polynomial(x: Expr, coefficients: Sequence[float]) -> Expr:
@@ -106,41 +119,41 @@ def _is_tiny(x: Expr) -> Expr:
 # --- exp ------------------------------------------------------------------------------------------
 
 
-def _reduced(x: Expr, low: float, high: float) -> tuple[Expr, Expr, Expr]:
-    """n, as a whole number, and r with its tail, where x = n log 2 + r + tail, |r| < 0.35.
+def _reduced(x: Expr, unit: float = 1.0) -> tuple[Expr, Expr]:
+    """n with the bias of exponents, in the last bits of a number, and r: x = n u log 2 + r.
 
-    x is taken no lower and no higher than the bounds.
+    r is at most half of u log 2; u is a power of 2.
     """
     f = FORMATS[x.type]
-    x = minimum(maximum(x, low), high)
-    shifted = x * (1 / math.log(2)) + f.magic
-    n = shifted - f.magic
-    whole = bits(shifted, f.whole) - f.magic_bits
-    high_part = fma(-n, f.ln2[0], x)
-    r = fma(-n, f.ln2[1], high_part)
-    tail = fma(-n, f.ln2[1], high_part - r)
-    return whole, r, tail
+    shifted = fma(x, 1 / (unit * math.log(2)), f.exponent_magic)
+    n = shifted - f.exponent_magic
+    high, low = (part * unit for part in f.ln2)
+    return shifted, fma(n, -low, fma(n, -high, x))
 
 
-def _less_one(r: Expr, tail: Expr) -> Expr:
-    """exp(r + tail) - 1 for |r| < 0.35: r + r^2 / 2 + r^3 / 6 + ..."""
-    terms = FORMATS[r.type].exp_terms
-    series = [1 / math.factorial(n) for n in range(2, terms + 1)]
-    return r + fma(r * r, polynomial(r, series), tail)
+def _power_of_two(shifted: Expr) -> Expr:
+    """2^n, a normal number, from n as `_reduced` has it."""
+    f = FORMATS[shifted.type]
+    return bits(bits(shifted, f.whole) << constant(f.fraction, f.whole), shifted.type)
 
 
-def power_of_two(n: Expr, element: Element) -> Expr:
-    """2^n for a whole number in the range of normal exponents."""
-    f = FORMATS[element]
-    return bits((n + f.bias) << constant(f.fraction, f.whole), element)
+def _less_one(r: Expr, unit: float = 1.0) -> Expr:
+    """u (exp(r / u) - 1) for |r| < 0.35 u: r + r^2 / 2 u + r^3 / 6 u^2 + ..."""
+    series = [c / unit ** (k + 1) for k, c in enumerate(FORMATS[r.type].exp_series)]
+    return fma(r * r, polynomial(r, series), r)
 
 
-def _scaled(x: Expr, n: Expr) -> Expr:
-    """x 2^n in two steps, since 2^n itself may not be a number; it is rounded once."""
+def _exp(x: Expr, more: Expr | None = None) -> Expr:
+    """e^(x + more) where that is neither too large nor far below the smallest number."""
     f = FORMATS[x.type]
-    # A shift to the right brings zeros in, so the number is made positive before.
-    half = ((n + 4 * f.bias) >> constant(1, f.whole)) - 2 * f.bias
-    return x * power_of_two(half, x.type) * power_of_two(n - half, x.type)
+    shifted, r = _reduced(x)
+    found = polynomial(r, [1.0, 1.0, *f.exp_series])
+    found = found if more is None else fma(found, more, found)
+    return binary("scale", found, shifted - f.exponent_magic)
+
+
+# Where e^x is 0, and where it is infinite.
+_ENDS = {F32: (-104.0, 89.0), F64: (-746.0, 710.0)}
 
 
 def exp(x: Expr) -> Expr:
@@ -150,51 +163,42 @@ def exp(x: Expr) -> Expr:
 
 def exp_of_sum(x: Expr, more: Expr | None = None) -> Expr:
     """e^(x + more), where the second is not larger than an ulp of the first."""
-    low, high = (-104.0, 89.0) if x.type is F32 else (-746.0, 710.0)
-    n, r, tail = _reduced(x, low, high)
-    found = _less_one(r, tail) + 1.0
-    return _scaled(found if more is None else fma(found, more, found), n)
+    low, high = _ENDS[x.type]
+    return _exp(minimum(maximum(x, low), high), more)
 
 
 def expm1(x: Expr) -> Expr:
     """e^x - 1, exact for small x: 2^n (e^r - 1) + (2^n - 1)."""
     low, high = (-20.0, 89.0) if x.type is F32 else (-40.0, 710.0)
-    n, r, tail = _reduced(x, low, high)
-    less_one = _less_one(r, tail)
+    shifted, r = _reduced(minimum(maximum(x, low), high))
     # Half of it, since 2^n may be too large where the result is not.
-    half = power_of_two(n - 1, x.type)
-    found = fma(less_one, half, half - 0.5) * 2.0
-    found = select(n.equals(0), less_one, found)
+    half = _power_of_two(shifted - 1.0)
+    found = fma(_less_one(r), half, half - 0.5) * 2.0
     return select(_is_tiny(x), x, found)
 
 
-def _share(part: Expr, total: Expr, lost: Expr) -> tuple[Expr, Expr]:
-    """part / (total + lost), and 1 / total, where `lost` is what rounding took from the total.
-
-    One step of Newton's method makes up for the rounding of the total and of its inverse.
-    """
-    inverse = 1.0 / total
-    found = part * inverse
-    left = fma(-found, total, part) - found * lost
-    return fma(left, inverse, found), inverse
+def _exp_of_minus(size: Expr) -> Expr:
+    """e^-size for a size that is not negative."""
+    return _exp(maximum(-size, _ENDS[size.type][0]))
 
 
 def sigmoid(x: Expr) -> Expr:
-    """1 / (1 + e^-x), by e^-|x|, which does not overflow."""
-    small = exp(-magnitude(x))
-    total = small + 1.0
-    share, _ = _share(select(x < 0.0, small, 1.0), total, small - (total - 1.0))
-    return share
+    """1 / (1 + e^-x): by t = e^-|x|, which does not overflow, 1 - t / (1 + t), or t times that."""
+    small = _exp_of_minus(magnitude(x))
+    factor = select(x < 0.0, small, 1.0)
+    return fma(-factor, small / (small + 1.0), factor)
 
 
 def tanh(x: Expr) -> Expr:
-    """By t = e^2|x| - 1: t / (t + 2), and where that is above 1/2, 1 - 2 / (t + 2)."""
-    size = magnitude(x)
-    grown = expm1(size * 2.0)
-    total = grown + 2.0
-    share, inverse = _share(grown, total, grown - (total - 2.0))
-    found = select(size < 0.55, share, 1.0 - 2.0 * inverse)
-    return select(is_nan(x), x, with_sign_of(found, x))
+    """By t = (e^2|x| - 1) / 2: t / (t + 1)."""
+    size = minimum(magnitude(x), 9.1 if x.type is F32 else 19.1)
+    shifted, r = _reduced(size, 0.5)
+    power = _power_of_two(shifted)
+    grown = fma(_less_one(r, 0.5), power, fma(power, 0.5, -0.5))
+    share = grown / (grown + 1.0)
+    # t / (t + 1) = t - t t / (t + 1), where for small t an error of the quotient hardly shows.
+    found = select(grown < 0.5, fma(-grown, share, grown), share)
+    return with_sign_of(found, x)
 
 
 # --- log ------------------------------------------------------------------------------------------
@@ -258,7 +262,7 @@ def log1p(x: Expr) -> Expr:
 
 def softplus(x: Expr) -> Expr:
     """log(1 + e^x) without overflow."""
-    return maximum(x, 0.0) + log1p(exp(-magnitude(x)))
+    return maximum(x, 0.0) + log1p(_exp_of_minus(magnitude(x)))
 
 
 # --- roots and signs ------------------------------------------------------------------------------

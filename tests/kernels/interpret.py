@@ -115,6 +115,8 @@ def _applied(function: str, operands: Sequence[object], element: Element) -> obj
         case "fma" | "multiply_add":
             wider = np.longdouble if element is Element.F64 else np.float64
             return np.asarray(wider(a) * wider(others[0]) + wider(others[1])).astype(dtype)[()]
+        case "scale":
+            return np.ldexp(a, int(others[0])).astype(dtype)
         case "bits":
             return np.asarray(a).view(dtype)[()]
         case _:

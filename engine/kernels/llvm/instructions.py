@@ -162,11 +162,12 @@ class Writer:
 
         while value.lanes > 1:
             half = value.lanes // 2
-            parts = [self._part(value, range(begin, begin + half)) for begin in (0, half)]
+            parts = [self.part(value, range(begin, begin + half)) for begin in (0, half)]
             value = primitive(self, combine, parts, value.element)
         return value
 
-    def _part(self, value: Value, lanes: range) -> Value:
+    def part(self, value: Value, lanes: range) -> Value:
+        """Some lanes of a vector."""
         if len(lanes) == 1:
             text = self.put(f"extractelement {value.typed}, i64 {lanes[0]}")
             return Value(text, value.element)
@@ -175,6 +176,23 @@ class Writer:
             f"shufflevector {value.typed}, {value.type} poison, <{len(lanes)} x i32> <{chosen}>"
         )
         return replace(value, text=text, lanes=len(lanes))
+
+    def joined(self, parts: Sequence[Value]) -> Value:
+        """One vector of the lanes of several, which are of one size and a power of 2 of them."""
+        while len(parts) > 1:
+            lanes = 2 * parts[0].lanes
+            chosen = ", ".join(f"i32 {lane}" for lane in range(lanes))
+            parts = [
+                replace(
+                    a,
+                    text=self.put(
+                        f"shufflevector {a.typed}, {b.typed}, <{lanes} x i32> <{chosen}>"
+                    ),
+                    lanes=lanes,
+                )
+                for a, b in zip(parts[::2], parts[1::2], strict=True)
+            ]
+        return parts[0]
 
 
 def _type_of(argument: str) -> str:

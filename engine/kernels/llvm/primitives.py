@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from fml.engine.ir.types import BOOL, F32, Element
 from fml.engine.kernels.expr import INDEX
+from fml.engine.kernels.llvm.exponents import scaled
 from fml.engine.kernels.llvm.instructions import INTRINSIC, TYPES, Value, Writer, number, vector
 
 _FLOATS = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
@@ -259,6 +260,7 @@ _SPECIAL: Mapping[str, Emit] = {
     "truncate": _rounding("trunc"),
     "fma": _fma,
     "multiply_add": _multiply_add,
+    "scale": lambda w, operands, element: scaled(w, *operands),
     "high_word": _high_word,
     "convert": _convert,
     "bits": _bits,
