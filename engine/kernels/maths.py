@@ -260,9 +260,27 @@ def log1p(x: Expr) -> Expr:
     return select(_is_tiny(x), x, _at_edges(found, x, -1.0))
 
 
+# (log(1 + s) - s) / s^2 for 0 <= s <= 1: 0.089 2^-24 of log(1 + s).
+_LOG1P_OF_F32 = (
+    -0.4999993145465851,
+    0.33330464363098145,
+    -0.24958018958568573,
+    0.19692102074623108,
+    -0.15344882011413574,
+    0.10661137104034424,
+    -0.05745742470026016,
+    0.020086422562599182,
+    -0.0032905300613492727,
+)
+
+
 def softplus(x: Expr) -> Expr:
-    """log(1 + e^x) without overflow."""
-    return maximum(x, 0.0) + log1p(_exp_of_minus(magnitude(x)))
+    """log(1 + e^x) without overflow: max(x, 0) + log(1 + e^-|x|)."""
+    small = _exp_of_minus(magnitude(x))
+    if x.type is F32:
+        rest = polynomial(small, _LOG1P_OF_F32)
+        return maximum(x, 0.0) + fma(small * small, rest, small)
+    return maximum(x, 0.0) + log1p(small)
 
 
 # --- roots and signs ------------------------------------------------------------------------------
