@@ -186,6 +186,9 @@ PRIMITIVES: Mapping[str, int] = {
     "fma": 3,  # a b + c, rounded once
     "multiply_add": 3,  # a b + c, rounded once or twice, whichever is faster
     "scale": 2,  # a 2^b, for a whole float b; rounded once if a 2^(b / 2) is a normal number
+    # x = m 2^e of a float, 3/4 <= m < 3/2. e is -inf of 0, x of inf and NaN, and undefined below 0;
+    # m is NaN below 0 and of NaN, and some finite number of 0 and inf.
+    **dict.fromkeys(("exponent", "significand"), 1),
     "select": 3,
     "high_word": 2,  # of the product of two i32 taken as unsigned
     "convert": 1,  # to another element, as C does; out of range it is undefined

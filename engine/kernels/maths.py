@@ -246,18 +246,54 @@ def _at_edges(found: Expr, x: Expr, least: float) -> Expr:
     return select((x < least) | is_nan(x), math.nan, found)
 
 
+# (log(1 + f) - f) / f^2 for -1/4 <= f <= 1/2: 0.083 2^-24 of log(1 + f).
+_LOG_OF_F32 = (
+    -0.5,
+    0.3333345055580139,
+    -0.25000107288360596,
+    0.1999083161354065,
+    -0.1664692461490631,
+    0.14478003978729248,
+    -0.131642147898674,
+    0.10471309721469879,
+    -0.045135438442230225,
+)
+
+
+def _log_by_polynomial(e: Expr, f: Expr) -> Expr:
+    """log((1 + f) 2^e) of f32."""
+    high, low = FORMATS[F32].ln2
+    rest = fma(f * f, polynomial(f, _LOG_OF_F32), e * low)
+    return fma(e, high, f + rest)
+
+
 def log(x: Expr) -> Expr:
     """Natural logarithm."""
+    if x.type is F32:
+        # 0, infinity and what has no logarithm have an exponent or a significand that tells so.
+        return _log_by_polynomial(unary("exponent", x), unary("significand", x) - 1.0)
     return _at_edges(_log_of(x), x, 0.0)
 
 
 def log1p(x: Expr) -> Expr:
     """log(1 + x): log u for u = 1 + x rounded, and what rounding took away, over u."""
     u = x + 1.0
+    if x.type is F32:
+        return _log1p_by_polynomial(x, u)
     # The larger of both is taken away first, which is exact.
     lost = select(magnitude(x) < 1.0, x - (u - 1.0), 1.0 - (u - x))
     found = _log_of(u, lost / u)
     return select(_is_tiny(x), x, _at_edges(found, x, -1.0))
+
+
+def _log1p_by_polynomial(x: Expr, u: Expr) -> Expr:
+    """By f = x / 2^e + (1 / 2^e - 1), of which rounding takes next to nothing away."""
+    e = unary("exponent", u)
+    inverse = _power_of_two(FORMATS[F32].exponent_magic - e)
+    # A large x is its own 1 + x; below -1, the significand is NaN.
+    is_close = (u >= 0.0) & (e < 30.0)
+    f = select(is_close, fma(x, inverse, inverse - 1.0), unary("significand", u) - 1.0)
+    return with_sign_of(_log_by_polynomial(e, f), x)
 
 
 # (log(1 + s) - s) / s^2 for 0 <= s <= 1: 0.089 2^-24 of log(1 + s).

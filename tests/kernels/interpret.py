@@ -115,6 +115,12 @@ def _applied(function: str, operands: Sequence[object], element: Element) -> obj
         case "fma" | "multiply_add":
             wider = np.longdouble if element is Element.F64 else np.float64
             return np.asarray(wider(a) * wider(others[0]) + wider(others[1])).astype(dtype)[()]
+        case "exponent" | "significand":
+            m, e = np.frexp(a)
+            m, e = (m, e) if abs(m) >= 0.75 else (m * 2, e - 1)
+            if function == "significand":
+                return dtype.type(m if a > 0 else np.nan)
+            return dtype.type(a if not np.isfinite(a) else e if a else -np.inf)
         case "scale":
             return np.ldexp(a, int(others[0])).astype(dtype)
         case "bits":

@@ -85,16 +85,9 @@ def agree(kernel: Kernel, host: Host, buffers: Sequence[Array], sizes: Sequence[
 
 
 _FLOAT_ONLY = {
-    "divide",
-    "scale",
-    "sqrt",
-    "floor",
-    "ceil",
-    "round",
-    "truncate",
-    "fma",
-    "multiply_add",
-}
+    "divide", "sqrt", "floor", "ceil", "round", "truncate", "fma", "multiply_add", "scale",
+    "exponent", "significand",
+}  # fmt: skip
 _WHOLE_ONLY = {"and", "or", "xor", "shift_left", "shift_right", "not", "quotient", "remainder"}
 _COMPARING = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
 
@@ -132,6 +125,11 @@ def test_every_primitive_is_what_numpy_makes_of_it(host: Host, element: Element)
             operands[0] = operands[0] >> constant(1, element)  # the least by -1 has no quotient
         if function in {"shift_left", "shift_right"}:
             operands[1] = operands[1] & constant(7, element)
+        if function == "exponent":
+            operands[0] = unary("abs", operands[0])
+        if function == "significand":
+            size = unary("abs", operands[0])
+            operands = [select((size > 0.0) & (size < np.inf), operands[0], 1.4)]
         if function == "scale":
             factor, power = operands
             power = unary("round", select(unary("abs", power) < 70.0, power * 2.0, 0.0))

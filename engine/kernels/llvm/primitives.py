@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from fml.engine.ir.types import BOOL, F32, Element
 from fml.engine.kernels.expr import INDEX
-from fml.engine.kernels.llvm.exponents import scaled
+from fml.engine.kernels.llvm.exponents import exponent, scaled, significand
 from fml.engine.kernels.llvm.instructions import INTRINSIC, TYPES, Value, Writer, number, vector
 
 _FLOATS = {"add": "fadd", "subtract": "fsub", "multiply": "fmul", "divide": "fdiv"}
@@ -260,6 +260,8 @@ _SPECIAL: Mapping[str, Emit] = {
     "truncate": _rounding("trunc"),
     "fma": _fma,
     "multiply_add": _multiply_add,
+    "exponent": lambda w, operands, element: exponent(w, operands[0]),
+    "significand": lambda w, operands, element: significand(w, operands[0]),
     "scale": lambda w, operands, element: scaled(w, *operands),
     "high_word": _high_word,
     "convert": _convert,
