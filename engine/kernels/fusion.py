@@ -14,7 +14,7 @@ from math import prod
 from fml.engine.kernels.affine import affine, simplified
 from fml.engine.kernels.expr import Buffer, Const, Expr, Load, Local, Var
 from fml.engine.kernels.folding import Folded, folding
-from fml.engine.kernels.lanes import lanes_for
+from fml.engine.kernels.lanes import lanes_across, lanes_for
 from fml.engine.kernels.loops import Kernel, Let, Statement, Store
 from fml.engine.kernels.nest import (
     Input,
@@ -158,7 +158,8 @@ class Composer:
                 )
         lanes = 1
         if self.space.by_columns:
-            lanes = self._lanes(self._outer.statements)
+            body, columns = self._outer.statements, self.space.outer[-1].size
+            lanes = lanes_across(columns, body, self.vector_bytes)
         return around(self.space.outer, tuple(self._outer.statements), lanes)
 
     def _stage(self, stores: Sequence[int], folds: Sequence[int]) -> None:

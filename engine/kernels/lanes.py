@@ -9,6 +9,8 @@ from fml.engine.kernels.nest import parts_of
 
 # A loop with more operations than this keeps fewer vectors in flight: registers run out.
 _MANY = 16
+# Vectors of totals that stay in registers.
+_TOTALS = 8
 
 
 def lanes_for(statements: Sequence[Statement], values: Sequence[Expr], vector_bytes: int) -> int:
@@ -21,6 +23,25 @@ def lanes_for(statements: Sequence[Statement], values: Sequence[Expr], vector_by
     widest = 8 if any(p.type is Element.F64 for p in numbers) else 4
     vectors = 4 if sum(isinstance(p, Apply) for p in numbers) <= _MANY else 2
     return max(1, vectors * vector_bytes // widest)
+
+
+def lanes_across(columns: int, body: Sequence[Statement], vector_bytes: int) -> int:
+    """Lanes for columns whose body goes along all rows: as many as there are, if totals fit.
+
+    Neighbours in memory are then read together, and not in one go along the rows after another.
+    """
+    totals = max(1, _most_totals(body))
+    most = max(1, _TOTALS // totals) * vector_bytes // 4
+    lanes = vector_bytes // 4
+    while lanes < min(columns, most):
+        lanes *= 2
+    return lanes
+
+
+def _most_totals(body: Sequence[Statement]) -> int:
+    """How many folds one loop has at most."""
+    inside = [_most_totals(s.body) for s in body if isinstance(s, For)]
+    return max(sum(isinstance(s, Fold) for s in body), *inside, 0)
 
 
 def _expressions(statements: Sequence[Statement]) -> Iterator[Expr]:

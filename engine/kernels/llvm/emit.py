@@ -1,6 +1,6 @@
 """Kernels -> LLVM IR text."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fml.engine.ir.types import BOOL, Element
@@ -160,18 +160,24 @@ class _Emitter:
             start = self._with_lanes(loop, start, stop, lanes, masked)
 
     def _widths(self, lanes: int, start: Expr, stop: Expr) -> list[tuple[int, bool]]:
-        """How many lanes at once, one after another, until nothing is left."""
-        element = self._narrowest(lanes)
-        native = min(lanes, element)
-        left = None
-        if isinstance(start, Const) and isinstance(stop, Const):
-            left = int(stop.value - start.value)
-        found: list[tuple[int, bool]] = []
-        for width in dict.fromkeys((lanes, native)):
-            if left is None or left >= width:
+        """How many lanes at once, one after another, until nothing is left.
+
+        What is known to be left is done at once, if masked: a body may hold a long loop.
+        """
+        native = self._narrowest(lanes)
+        if not isinstance(start, Const) or not isinstance(stop, Const):
+            whole = [(width, False) for width in dict.fromkeys((lanes, native))]
+            return [*whole, (native, True) if self._has_masks else (1, False)]
+        left = max(0, int(stop.value - start.value))
+        found = [(lanes, False)] if left >= lanes else []
+        left %= lanes
+        for width in _halves(lanes, native):
+            if left > width and 2 * width <= lanes and self._has_masks:
+                return [*found, (2 * width, True)]
+            if left >= width:
                 found.append((width, False))
-                left = None if left is None else left % width
-        if left != 0:
+                left %= width
+        if left:
             found.append((native, True) if self._has_masks else (1, False))
         return found
 
@@ -281,9 +287,10 @@ class _Emitter:
 
     def _first_lanes(self, register: str, limit: Value) -> Value:
         """Which lanes lie below a limit."""
-        left = Value(self.w.put(f"sub i64 {limit.text}, {register}"), INDEX)
-        steps = ", ".join(f"i64 {i}" for i in range(self._lanes))
-        type = vector("i64", self._lanes)
+        some = self.w.put(f"sub i64 {limit.text}, {register}")
+        left = Value(self.w.put(f"trunc i64 {some} to i32"), Element.I32)
+        steps = ", ".join(f"i32 {i}" for i in range(self._lanes))
+        type = vector("i32", self._lanes)
         text = self.w.put(f"icmp slt {type} <{steps}>, {self.w.spread(left, self._lanes).text}")
         return Value(text, BOOL, self._lanes)
 
@@ -322,6 +329,16 @@ class _Emitter:
         if strided is not None:
             return strided
         return primitive(self.w, function, self.w.alike(values, self._lanes), element)
+
+
+def _halves(lanes: int, native: int) -> Iterator[int]:
+    """Powers of two times a vector, below so many lanes, from the largest on."""
+    width = native
+    while width < lanes:
+        width *= 2
+    while width > native:
+        width //= 2
+        yield width
 
 
 def _counted(w: Writer, function: str, values: Sequence[Value]) -> Value | None:
