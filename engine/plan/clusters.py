@@ -2,8 +2,9 @@
 
 Nodes are taken in their order. Each joins the cluster of the latest of those that it reads, if the
 loops of that cluster are its own; so a cluster can run as soon as the latest of the clusters that
-it reads has run, and none waits for itself. What reads nothing that is computed, and is read once,
-waits for its reader (`0.9 m` in an update rule).
+it reads has run, and none waits for itself. If not, it joins a later one of the same loops that
+reads some of the same. What reads nothing that is computed, and is read once, waits for its reader
+(`0.9 m` in an update rule).
 """
 
 from collections.abc import Iterable, Sequence
@@ -171,8 +172,7 @@ class _Clustering:
             self._begin_block(node)
             return
         self._settle_readers_of_variable(node)
-        latest = self._latest(node)
-        if nest is None or latest is None or not self._joins(node, nest, latest):
+        if nest is None or not any(self._joins(node, nest, c) for c in self._joinable(node)):
             self._begin(node.id)
 
     def _can_wait(self, node: Node, nest: Nest | None) -> bool:
@@ -191,6 +191,20 @@ class _Clustering:
         """The latest cluster that a node reads, through those that wait."""
         places = (self._place[v] for v in self._needed(node.id) if v in self._place)
         return max(places, default=None)
+
+    def _joinable(self, node: Node) -> Iterable[int]:
+        """The latest cluster that a node reads, then later ones that read some of the same."""
+        latest = self._latest(node)
+        if latest is not None:
+            yield latest
+        read = {v for v in self._needed(node.id) if prod(self.graph[v].type.sizes) > 1}
+        for place in range(0 if latest is None else latest + 1, len(self._open)):
+            cluster = self._open[place]
+            if cluster.block is None and read & self._read_by(cluster):
+                yield place
+
+    def _read_by(self, cluster: _Open) -> set[int]:
+        return {value for number in cluster.nodes for value in self.graph[number].inputs}
 
     def _needed(self, number: int) -> Iterable[int]:
         """What a node reads, and what those read that wait for it."""
