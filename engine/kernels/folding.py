@@ -6,9 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
+from fml.engine.kernels.deviations import Deviations
 from fml.engine.kernels.expr import Expr, Local, Var, constant, index, minimum
 from fml.engine.kernels.loops import Declare, Fold, For, Statement, identity
-from fml.engine.kernels.nest import Axis
+from fml.engine.kernels.nest import DEVIATIONS, Axis
 
 # Terms that one lane adds up before it begins a new chunk.
 CHUNK = 256
@@ -38,20 +39,27 @@ def folding(
     axes: Sequence[Axis], body: Sequence[Statement], terms: Sequence[Folded], lanes: int
 ) -> list[Statement]:
     """Begin the totals and loop over the axes; the last one has lanes."""
-    if not axes:
-        return [*(term.begun for term in terms), *body, *(term.fold for term in terms)]
-    *outer, last = axes
     reach = CHUNK * lanes
+    deviations = [
+        Deviations.of(term.local, term.value, body) for term in terms if term.combine == DEVIATIONS
+    ]
+    terms = [term for term in terms if term.combine != DEVIATIONS]
+    begun: list[Statement] = [term.begun for term in terms]
+    if not axes:
+        return [*begun, *body, *(term.fold for term in terms)]
+    for each in deviations:
+        begun += each.begun(axes, reach, lanes)
+    *outer, last = axes
     sums = any(term.combine == "add" for term in terms)
     is_long = last.size > reach and prod(axis.size for axis in axes) > reach
     inner = (
-        _chunked(last, body, terms, lanes)
-        if sums and is_long
+        _chunked(last, body, terms, lanes, deviations)
+        if deviations or (sums and is_long)
         else (_plain(last, body, terms, lanes),)
     )
     for axis in reversed(outer):
         inner = (For(axis.var, index(0), index(axis.size), inner),)
-    return [*(term.begun for term in terms), *inner]
+    return [*begun, *inner]
 
 
 def _plain(axis: Axis, body: Sequence[Statement], terms: Sequence[Folded], lanes: int) -> Statement:
@@ -60,15 +68,23 @@ def _plain(axis: Axis, body: Sequence[Statement], terms: Sequence[Folded], lanes
 
 
 def _chunked(
-    axis: Axis, body: Sequence[Statement], terms: Sequence[Folded], lanes: int
+    axis: Axis,
+    body: Sequence[Statement],
+    terms: Sequence[Folded],
+    lanes: int,
+    deviations: Sequence[Deviations],
 ) -> tuple[Statement, ...]:
     reach, chunk = CHUNK * lanes, Var("chunk")
     parts = [
         replace(term, local=Local(f"{term.local.name}p", term.local.element)) for term in terms
     ]
-    stop = minimum(chunk * reach + reach, index(axis.size))
-    folds = (part.fold for part in parts)
-    loop = For(axis.var, chunk * reach, stop, (*body, *folds), lanes=lanes)
-    whole = (Fold(t.local, t.combine, p.local) for t, p in zip(terms, parts, strict=True))
-    inside = (*(part.begun for part in parts), loop, *whole)
-    return (For(chunk, index(0), index(-(-axis.size // reach)), inside),)
+    start, stop = chunk * reach, minimum(chunk * reach + reach, index(axis.size))
+
+    inside: list[Statement] = [part.begun for part in parts]
+    inside += [statement for each in deviations for statement in each.part_begun]
+    folds = (statement for each in deviations for statement in each.folds)
+    every = (*body, *(part.fold for part in parts), *folds)
+    inside.append(For(axis.var, start, stop, every, lanes=lanes))
+    inside += [Fold(t.local, t.combine, p.local) for t, p in zip(terms, parts, strict=True)]
+    inside += [statement for each in deviations for statement in each.joined(stop - start)]
+    return (For(chunk, index(0), index(-(-axis.size // reach)), tuple(inside)),)

@@ -13,6 +13,9 @@ from fml.engine.kernels import expr
 from fml.engine.kernels.affine import affine
 from fml.engine.kernels.expr import INDEX, Apply, Buffer, Expr, Load, Var, index, wide
 
+# Combines entries to the sum of their squared distances from their mean.
+DEVIATIONS = "deviations"
+
 
 @dataclass(frozen=True, slots=True)
 class Axis:
@@ -88,7 +91,7 @@ class Nest:
         inputs: the types of what `Read`s refer to by place.
         element: that of the result; the value is computed in `wide` of it.
         axes: those of the result, in order; the last one is innermost in memory.
-        combine: a key of `loops.IDENTITIES`.
+        combine: a key of `loops.IDENTITIES`, or `DEVIATIONS` in a fusion.
     """
 
     inputs: tuple[Input, ...]

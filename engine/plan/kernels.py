@@ -12,6 +12,7 @@ from fml.engine.kernels.fusion import compose
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import Kernel, Statement, Store
 from fml.engine.kernels.nest import Nest, row_major
+from fml.engine.kernels.sums import fewer_passes
 from fml.engine.ops.table import OPS
 from fml.engine.plan.clusters import Cluster, fusion_of
 
@@ -57,7 +58,7 @@ def kernel_of(graph: Graph, cluster: Cluster, name: str, host: Host) -> Kernel:
     assert op.nest is not None, f"`{node.op}` has no kernel"
     made = op.nest([graph[v].type for v in node.inputs], node.attributes, node.type)
     if isinstance(made, Nest):
-        return compose(fusion_of(graph, cluster), name, host.vector_bytes)
+        return compose(fewer_passes(fusion_of(graph, cluster)), name, host.vector_bytes)
     return replace(made, name=name)
 
 
