@@ -51,7 +51,7 @@ def significand(w: Writer, x: Value) -> str:
 
 def _fills_registers(w: Writer, x: Value) -> bool:
     """Whether there are such instructions, and a number of whole registers for them."""
-    return w.host.has_masks and x.lanes % _lanes_of(x) == 0
+    return w.host.vector_bytes == 64 and x.lanes % _lanes_of(x) == 0
 
 
 def _lanes_of(x: Value) -> int:
