@@ -19,7 +19,7 @@ from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.llvm.load import load
 from fml.engine.passes.pipeline import optimise
 from fml.engine.plan.clusters import clusters
-from fml.engine.plan.kernels import kernels_of
+from fml.engine.plan.kernels import recipes_of
 
 ROUNDS = 5
 EXAMPLES = Path(__file__).parents[1] / "examples"
@@ -56,7 +56,8 @@ def measure(name: str) -> None:
     graph, host = step_of(name), Host.native()
     start = time.perf_counter()
     found = clusters(graph)
-    kernels, _ = kernels_of(graph, found, host)
+    recipes = {recipe.key: recipe for recipe in recipes_of(graph, found)}
+    kernels = [recipe.make(f"kernel{n}", host) for n, recipe in enumerate(recipes.values())]
     planned = time.perf_counter()
     texts = [emit(kernel, host) for kernel in kernels]
     written = time.perf_counter()

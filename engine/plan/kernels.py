@@ -1,14 +1,17 @@
-"""Clusters -> kernels."""
+"""Clusters -> kernels, and the recipes of these."""
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import cache, partial
 from math import prod
 
 from fml.engine.ir.graph import Graph
+from fml.engine.ir.types import TensorType
 from fml.engine.kernels.blocks import block_kernel, result_sizes
 from fml.engine.kernels.epilogue import epilogue_of
 from fml.engine.kernels.expr import Buffer, Expr
 from fml.engine.kernels.fusion import compose
+from fml.engine.kernels.llvm.compiled import Recipe
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import Kernel, Statement, Store
 from fml.engine.kernels.nest import Nest, row_major
@@ -17,36 +20,36 @@ from fml.engine.ops.table import OPS
 from fml.engine.plan.clusters import Cluster, fusion_of
 
 
-def kernels_of(
-    graph: Graph, found: Sequence[Cluster], host: Host
-) -> tuple[list[Kernel], list[int]]:
-    """The different kernels of clusters, called `kernel0`, ..., and which of them each one has."""
-    places: dict[object, int] = {}
-    kernels: list[Kernel] = []
-    of: list[int] = []
-    for cluster in found:
-        key = _key(graph, cluster)
-        if key not in places:
-            places[key] = len(kernels)
-            kernels.append(kernel_of(graph, cluster, f"kernel{len(kernels)}", host))
-        of.append(places[key])
-    return kernels, of
+def recipes_of(graph: Graph, found: Sequence[Cluster]) -> tuple[Recipe, ...]:
+    """How to make the kernel of each cluster; clusters that are alike have equal keys."""
+    return tuple(
+        Recipe(_key(graph, cluster), partial(kernel_of, graph, cluster)) for cluster in found
+    )
 
 
-def _key(graph: Graph, cluster: Cluster) -> object:
-    """What clusters of the same kernel have in common: operations, types, and who reads whom."""
+def _key(graph: Graph, cluster: Cluster) -> str:
+    """What clusters of the same kernel have in common: operations, types, and who reads whom.
+
+    As text, which tells 0.0 from -0.0 and 1 from 1.0.
+    """
     numbers = {value: n for n, value in enumerate((*cluster.inputs, *cluster.nodes))}
-    given = tuple(graph[value].type for value in cluster.inputs)
+    given = tuple(_written(graph[value].type) for value in cluster.inputs)
     nodes = tuple(
         (
-            node.op, node.type, tuple(numbers.get(value) for value in node.inputs),
+            node.op, _written(node.type), tuple(numbers.get(value) for value in node.inputs),
+            node.guard is None,
             # The name of what is assigned makes no difference to how.
             tuple(item for item in node.attributes.items() if node.op != "assign"),
         )
         for node in map(graph.__getitem__, cluster.nodes)
     )  # fmt: skip
     results = tuple(numbers[value] for value in cluster.results)
-    return given, nodes, results, cluster.block
+    return repr((given, nodes, results, cluster.block))
+
+
+@cache
+def _written(type: TensorType) -> str:
+    return str(type)
 
 
 def kernel_of(graph: Graph, cluster: Cluster, name: str, host: Host) -> Kernel:

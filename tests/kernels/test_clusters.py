@@ -1,6 +1,5 @@
 """Whole training steps as a few kernels: each computes what numpy computes node by node."""
 
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +18,7 @@ from fml.engine.ops.record import Array
 from fml.engine.ops.table import OPS
 from fml.engine.passes.pipeline import optimise
 from fml.engine.plan.clusters import clusters
-from fml.engine.plan.kernels import kernel_of, kernels_of
+from fml.engine.plan.kernels import kernel_of, recipes_of
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 HOST = Host.native()
@@ -137,11 +136,12 @@ def test_clusters_that_are_alike_have_one_kernel() -> None:
     """Layers of the same sizes differ in the names of their parameters alone."""
     graph = step_of(fml.load(EXAMPLES / "resnet_fashion.fml"), 2)
     found = clusters(graph)
-    kernels, of = kernels_of(graph, found, HOST)
-    assert len(kernels) < len(found) * 2 / 3
-    shown = [show(replace(kernel_of(graph, c, "k", HOST), name="k")) for c in found]
-    for cluster, place in zip(shown, of, strict=True):
-        assert show(replace(kernels[place], name="k")) == cluster
+    recipes = recipes_of(graph, found)
+    first: dict[str, str] = {}
+    for recipe in recipes:
+        shown = show(recipe.make("k", HOST))
+        assert first.setdefault(recipe.key, shown) == shown
+    assert len(first) < len(found) * 2 / 3
 
 
 def test_what_belongs_together_is_one_kernel() -> None:
