@@ -2,9 +2,8 @@
 
 Nodes are taken in their order. Each joins the cluster of the latest of those that it reads, if the
 loops of that cluster are its own; so a cluster can run as soon as the latest of the clusters that
-it reads has run, and none waits for itself. If not, it joins a later one of the same loops that
-reads some of the same. What reads nothing that is computed, and is read once, waits for its reader
-(`0.9 m` in an update rule).
+it reads has run, and none waits for itself. What reads nothing that is computed, and is read once,
+waits for its reader (`0.9 m` in an update rule).
 """
 
 from collections.abc import Iterable, Sequence
@@ -14,74 +13,21 @@ from math import prod
 from fml.engine.ir.graph import Graph, Node
 from fml.engine.kernels.blocks import Block, Product, result_sizes
 from fml.engine.kernels.epilogue import epilogue_of
-from fml.engine.kernels.fusion import Fusion, Member, NotFusable
-from fml.engine.kernels.nest import Nest, inputs_of
+from fml.engine.kernels.fusion import NotFusable
+from fml.engine.kernels.nest import Nest
 from fml.engine.kernels.spaces import Home, reads_at_home
-from fml.engine.kernels.unroll import unrolled
 from fml.engine.ops import rules
 from fml.engine.ops.table import OPS
+from fml.engine.plan.cluster import Alike, Cluster, fusion_of
 from fml.engine.plan.order import late_reads
 
 # More nodes than this make one kernel's registers run out.
 _MOST = 48
 
 
-@dataclass(frozen=True, slots=True)
-class Cluster:
-    """Nodes that one kernel computes, in an order in which each reads those before it.
-
-    Attributes:
-        inputs: read, from elsewhere; those of a block begin with its operands.
-        results: read elsewhere, or outputs of the graph, or with an effect.
-        block: where the first node is computed in blocks, how; the others are its epilogue.
-        guard: the bool without which nothing is done.
-    """
-
-    nodes: tuple[int, ...]
-    inputs: tuple[int, ...]
-    results: tuple[int, ...]
-    block: Block | None = None
-    guard: int | None = None
-
-
 def clusters(graph: Graph) -> tuple[Cluster, ...]:
     """Return the clusters of a graph of definite sizes, in an order in which they can run."""
     return _Clustering(graph).result()
-
-
-def fusion_of(graph: Graph, cluster: Cluster) -> Fusion:
-    """A cluster as nests that read each other; the sum of a block is the first input.
-
-    Raises:
-        NotFusable: an operation's entries cannot be told one by one.
-    """
-    inputs, nodes = cluster.inputs, cluster.nodes
-    if cluster.block is not None:
-        inputs, nodes = (nodes[0], *inputs[2:]), nodes[1:]
-    numbers = {node: n for n, node in enumerate((*inputs, *nodes))}
-    members: list[Member] = []
-    for number in nodes:
-        nest = nest_of(graph, graph[number])
-        if nest is None:
-            raise NotFusable(f"`{graph[number].op}` has no nest")
-        members.append(Member(nest, tuple(numbers[value] for value in graph[number].inputs)))
-    given = inputs_of([graph[value].type for value in inputs])
-    made = [value for value in cluster.results if value in nodes]
-    shared = tuple(
-        (numbers[graph[value].inputs[0]], place)
-        for place, value in enumerate(made)
-        if graph[value].op == "assign" and graph[value].inputs[0] in inputs
-    )
-    return Fusion(given, tuple(members), tuple(numbers[value] for value in made), shared)
-
-
-def nest_of(graph: Graph, node: Node) -> Nest | None:
-    """The nest of a node, if its operation has one."""
-    op = OPS[node.op]
-    if op.nest is None:
-        return None
-    made = op.nest([graph[value].type for value in node.inputs], node.attributes, node.type)
-    return unrolled(made) if isinstance(made, Nest) else None
 
 
 @dataclass(slots=True)
@@ -126,12 +72,19 @@ class _Clustering:
 
     def __init__(self, graph: Graph) -> None:
         self.graph = graph
-        self.order = late_reads(graph)
         self._open: list[_Open] = []
         self._place: dict[int, int] = {}  # node -> cluster
         self._waiting: dict[int, Nest] = {}
-        self._nests: dict[int, Nest | None] = {}
-        self._readers = {node.id: list(graph.users(node.id)) for node in graph}
+        self._alike = Alike(graph)
+        self._readers: dict[int, dict[int, None]] = {node.id: {} for node in graph}
+        for node in graph:
+            for value in node.needs:
+                self._readers[value][node.id] = None
+        self._outputs = frozenset(graph.outputs.values())
+        self._aside = frozenset(value for _, value in late_reads(graph).aside)
+        self._turns: dict[int, int] = {}  # node -> when it was taken
+        self._known_epilogues: dict[str, bool] = {}
+        self._known_homes: dict[tuple[int, int, tuple[Home | None, ...]], bool] = {}
 
     def result(self) -> tuple[Cluster, ...]:
         """Take the nodes one by one."""
@@ -157,7 +110,8 @@ class _Clustering:
     # --- one node -------------------------------------------------------------------------------
 
     def _take(self, node: Node) -> None:
-        nest = self._nests[node.id] = nest_of(self.graph, node)
+        nest = self._alike.nest(node.id)
+        self._turns[node.id] = len(self._turns)
         if node.op == "constant":
             return  # a number is written where it is read, and a table is there before all
         if self._is_turn(node):
@@ -172,7 +126,8 @@ class _Clustering:
             self._begin_block(node)
             return
         self._settle_readers_of_variable(node)
-        if nest is None or not any(self._joins(node, nest, c) for c in self._joinable(node)):
+        latest = self._latest(node)
+        if nest is None or latest is None or not self._joins(node, nest, latest):
             self._begin(node.id)
 
     def _can_wait(self, node: Node, nest: Nest | None) -> bool:
@@ -183,28 +138,10 @@ class _Clustering:
         computed = (v for v in node.inputs if v in self._place)
         return len(readers) == 1 and not any(computed) and next(computed, None) is None
 
-    @property
-    def _outputs(self) -> set[int]:
-        return set(self.graph.outputs.values())
-
     def _latest(self, node: Node) -> int | None:
         """The latest cluster that a node reads, through those that wait."""
         places = (self._place[v] for v in self._needed(node.id) if v in self._place)
         return max(places, default=None)
-
-    def _joinable(self, node: Node) -> Iterable[int]:
-        """The latest cluster that a node reads, then later ones that read some of the same."""
-        latest = self._latest(node)
-        if latest is not None:
-            yield latest
-        read = {v for v in self._needed(node.id) if prod(self.graph[v].type.sizes) > 1}
-        for place in range(0 if latest is None else latest + 1, len(self._open)):
-            cluster = self._open[place]
-            if cluster.block is None and read & self._read_by(cluster):
-                yield place
-
-    def _read_by(self, cluster: _Open) -> set[int]:
-        return {value for number in cluster.nodes for value in self.graph[number].inputs}
 
     def _needed(self, number: int) -> Iterable[int]:
         """What a node reads, and what those read that wait for it."""
@@ -231,7 +168,7 @@ class _Clustering:
 
     def _fits(self, value: int, nest: Nest, cluster: _Open | None = None) -> bool:
         """Whether a node that waits can be computed in the loops of its reader's cluster."""
-        count, rows = prod(self.graph[value].type.sizes), prod(nest.sizes)
+        count, rows = self._alike.count(value), prod(nest.sizes)
         if cluster is not None:
             return count in {cluster.count, cluster.outer}
         return count in {rows, rows * prod(axis.size for axis in nest.over)}
@@ -240,33 +177,40 @@ class _Clustering:
         """Whether nodes read the sum of a block, and each other, at their own places."""
         assert cluster.block is not None
         grown = self._closed([*cluster.nodes, *more], cluster)
-        try:
-            epilogue_of(fusion_of(self.graph, grown), 0, result_sizes(cluster.block))
-        except NotFusable:
-            return False
-        return True
+        key = self._alike.key(grown)
+        if key not in self._known_epilogues:
+            try:
+                epilogue_of(fusion_of(self._alike, grown), 0, result_sizes(cluster.block))
+            except NotFusable:
+                self._known_epilogues[key] = False
+            else:
+                self._known_epilogues[key] = True
+        return self._known_epilogues[key]
 
     def _is_at_home(self, number: int, cluster: _Open, reader: Nest) -> bool:
         """Whether a node reads values of a cluster at the places where they are at hand."""
         if cluster.block is not None:
             return True
         fold = cluster.first_fold or (reader if reader.over else None)
-        nest = self._waiting.get(number) or self._nests[number]
-        assert nest is not None
         if fold is None:
             return True
-        homes = [self._home(v, cluster, fold) for v in self.graph[number].inputs]
-        return reads_at_home(fold, nest, homes)
+        nest = self._alike.nest(number)
+        assert nest is not None
+        homes = tuple([self._home(v, cluster, fold) for v in self.graph[number].inputs])
+        key = id(fold), id(nest), homes  # `_alike` holds the nests
+        if key not in self._known_homes:
+            self._known_homes[key] = reads_at_home(fold, nest, homes)
+        return self._known_homes[key]
 
     def _home(self, value: int, cluster: _Open, fold: Nest) -> Home | None:
         if value not in cluster.nodes and value not in self._waiting:
             return None
-        count = prod(self.graph[value].type.sizes)
+        count = self._alike.count(value)
         return Home.OUTER if count == prod(fold.sizes) else Home.INNER
 
     def _begin(self, number: int) -> None:
         """A node in a cluster of its own, with those that wait for it and fit."""
-        nest = self._nests[number]
+        nest = self._alike.nest(number)
         for value in self._pulled(number):
             if value in self._waiting and (nest is None or not self._fits(value, nest)):
                 self._begin(value)
@@ -290,7 +234,7 @@ class _Clustering:
         for value in operands:
             if value in self._waiting:
                 self._begin(value)
-        count = prod(node.type.sizes)
+        count = self._alike.count(node.id)
         self._open.append(
             _Open([node.id], count, block=block, operands=tuple(operands), guard=node.guard)
         )
@@ -313,11 +257,11 @@ class _Clustering:
     def _pulled(self, number: int) -> list[int]:
         """Those that wait for a node, in order."""
         waiting = {v for v in self._needed(number) if v in self._waiting}
-        return sorted(waiting, key=list(self._waiting).index)
+        return sorted(waiting, key=self._turns.__getitem__)
 
     def _put(self, value: int, place: int) -> None:
-        nest = self._waiting.pop(value, None) or self._nests[value]
-        self._open[place].add(value, nest)
+        self._waiting.pop(value, None)
+        self._open[place].add(value, self._alike.nest(value))
         self._place[value] = place
 
     # --- variables ------------------------------------------------------------------------------
@@ -336,7 +280,7 @@ class _Clustering:
         if node.op != "assign":
             return True
         variable = node.inputs[0]
-        if any(value == variable for _, value in self.order.aside):
+        if variable in self._aside:
             return False
         readers = [r for r in self._readers_of(variable) if r != node.id]
         if variable in self._open[place].operands:
@@ -359,7 +303,7 @@ class _Clustering:
         inside = set(nodes)
         readers = nodes[1:] if of.block is not None else nodes
         read = dict.fromkeys(v for n in readers for v in self.graph[n].inputs if v not in inside)
-        numbers = [v for v in read if self.graph[v].op == "constant" and self._nest(v)]
+        numbers = [v for v in read if self.graph[v].op == "constant" and self._alike.nest(v)]
         results = tuple(
             n for n in nodes
             if n in self._outputs or OPS[self.graph[n].op].effect
@@ -369,6 +313,3 @@ class _Clustering:
         ordered = (nodes[0], *numbers, *nodes[1:]) if of.block else (*numbers, *nodes)
         made = results or (nodes[-1],)
         return Cluster(ordered, (*of.operands, *given), made, of.block, of.guard)
-
-    def _nest(self, number: int) -> Nest | None:
-        return nest_of(self.graph, self.graph[number])

@@ -2,11 +2,10 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from functools import cache, partial
+from functools import partial
 from math import prod
 
 from fml.engine.ir.graph import Graph
-from fml.engine.ir.types import TensorType
 from fml.engine.kernels.blocks import block_kernel, result_sizes
 from fml.engine.kernels.epilogue import epilogue_of
 from fml.engine.kernels.expr import Buffer, Expr
@@ -17,39 +16,15 @@ from fml.engine.kernels.loops import Kernel, Statement, Store
 from fml.engine.kernels.nest import Nest, row_major
 from fml.engine.kernels.sums import fewer_passes
 from fml.engine.ops.table import OPS
-from fml.engine.plan.clusters import Cluster, fusion_of
+from fml.engine.plan.cluster import Alike, Cluster, fusion_of
 
 
 def recipes_of(graph: Graph, found: Sequence[Cluster]) -> tuple[Recipe, ...]:
     """How to make the kernel of each cluster; clusters that are alike have equal keys."""
+    alike = Alike(graph)
     return tuple(
-        Recipe(_key(graph, cluster), partial(kernel_of, graph, cluster)) for cluster in found
+        Recipe(alike.key(cluster), partial(kernel_of, graph, cluster)) for cluster in found
     )
-
-
-def _key(graph: Graph, cluster: Cluster) -> str:
-    """What clusters of the same kernel have in common: operations, types, and who reads whom.
-
-    As text, which tells 0.0 from -0.0 and 1 from 1.0.
-    """
-    numbers = {value: n for n, value in enumerate((*cluster.inputs, *cluster.nodes))}
-    given = tuple(_written(graph[value].type) for value in cluster.inputs)
-    nodes = tuple(
-        (
-            node.op, _written(node.type), tuple(numbers.get(value) for value in node.inputs),
-            node.guard is None,
-            # The name of what is assigned makes no difference to how.
-            tuple(item for item in node.attributes.items() if node.op != "assign"),
-        )
-        for node in map(graph.__getitem__, cluster.nodes)
-    )  # fmt: skip
-    results = tuple(numbers[value] for value in cluster.results)
-    return repr((given, nodes, results, cluster.block))
-
-
-@cache
-def _written(type: TensorType) -> str:
-    return str(type)
 
 
 def kernel_of(graph: Graph, cluster: Cluster, name: str, host: Host) -> Kernel:
@@ -61,7 +36,8 @@ def kernel_of(graph: Graph, cluster: Cluster, name: str, host: Host) -> Kernel:
     assert op.nest is not None, f"`{node.op}` has no kernel"
     made = op.nest([graph[v].type for v in node.inputs], node.attributes, node.type)
     if isinstance(made, Nest):
-        return compose(fewer_passes(fusion_of(graph, cluster)), name, host.vector_bytes)
+        fusion = fewer_passes(fusion_of(Alike(graph), cluster))
+        return compose(fusion, name, host.vector_bytes)
     return replace(made, name=name)
 
 
@@ -71,7 +47,7 @@ def _block_kernel(graph: Graph, cluster: Cluster, name: str, host: Host) -> Kern
     root, *others = cluster.nodes
     if not others:
         return block_kernel(cluster.block, name, host)
-    fusion, sizes = fusion_of(graph, cluster), result_sizes(cluster.block)
+    fusion, sizes = fusion_of(Alike(graph), cluster), result_sizes(cluster.block)
     epilogue = epilogue_of(fusion, 0, sizes)
     is_kept = root in cluster.results
     sums = Buffer("out", fusion.inputs[0].element)

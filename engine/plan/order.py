@@ -47,10 +47,10 @@ def late_reads(graph: Graph) -> LateReads:
     place = {node.id: at for at, node in enumerate(graph)}
     overwritten = _overwritten(graph)
     aside = {
-        (reader, value)
-        for value, by in overwritten.items()
-        for reader in graph.users(value)
-        if place[reader] > place[by]
+        (node.id, value)
+        for node in graph
+        for value in node.needs
+        if value in overwritten and place[node.id] > place[overwritten[value]]
     }
     outputs = {name for name, value in graph.outputs.items() if value in overwritten}
     return LateReads(frozenset(aside), frozenset(outputs))
