@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from math import gcd
 
-from fml.engine.kernels.expr import INDEX, Apply, Const, Expr, Var, index
+from fml.engine.kernels.expr import Apply, Const, Expr, Var, index
 
 # How far a variable runs: from 0 to below this.
 Ranges = Mapping[Var, int]
@@ -35,6 +35,8 @@ class Affine:
 
     def plus(self, other: "Affine", factor: int = 1) -> "Affine":
         """The sum with a multiple of another."""
+        if not other.strides:
+            return Affine(self.offset + factor * other.offset, self.strides)
         strides = dict(self.strides)
         for part, stride in other.strides.items():
             strides[part] = strides.get(part, 0) + factor * stride
@@ -70,10 +72,14 @@ def _rejoined(strides: dict[Expr, int]) -> dict[Expr, int]:
 
     x // n * (n s) + x % n * s is x s: a reshape and the one that undoes it.
     """
+    if not any(isinstance(part, Apply) for part in strides):
+        return strides
     quotients = {_key(part): part for part in strides if _divisor("quotient", part)}
+    if not quotients:
+        return strides
     for part, stride in strides.items():
         by = _divisor("remainder", part)
-        if not by or not quotients:
+        if not by:
             continue
         assert isinstance(part, Apply)
         divided = part.operands[0]
@@ -192,9 +198,3 @@ def _by_factor(function: str, a: Affine, by: int, factor: int, ranges: Ranges) -
     whole, rest = both
     further = _quotient(function, whole, by // factor, ranges)
     return further if function == "quotient" else rest.plus(further, factor)
-
-
-def simplified(e: Expr, ranges: Ranges) -> Expr:
-    """An index, simplified."""
-    assert e.type is INDEX
-    return affine(e, ranges).expression

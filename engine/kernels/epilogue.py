@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
-from fml.engine.kernels.affine import affine
 from fml.engine.kernels.expr import Expr, Var, wide
 from fml.engine.kernels.fusion import Composer, Fusion, NotFusable, Scope
 from fml.engine.kernels.loops import Let, Statement, Store
@@ -74,6 +73,6 @@ class _Behind(Composer):
     def at(self, value: int, place: Expr, scope: Scope) -> Expr:
         if value != self._summed:
             return super().at(value, place, scope)
-        if affine(place, self.space.ranges) != affine(self.space.place, self.space.ranges):
+        if self.affine(place) != self.affine(self.space.place):
             raise NotFusable("the sum is read at another place")
         return Total(wide(self.fusion.inputs[value].element))

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from math import prod
 
-from fml.engine.kernels.affine import affine, simplified
+from fml.engine.kernels.affine import Affine, affine
 from fml.engine.kernels.expr import Buffer, Const, Expr, Load, Local, Var
 from fml.engine.kernels.folding import Folded, folding
 from fml.engine.kernels.lanes import lanes_across, lanes_for
@@ -137,8 +137,14 @@ class Composer:
         self._stored: dict[int, int] = {}  # result -> the level whose loop has written it
         self._level = 0
         self._names = 0
-        self._canonical = affine(space.place, space.ranges)
-        self._outer_canonical = affine(space.outer_place, space.ranges)
+        self._buffers, self._ranges, self._outer_place = (
+            fusion.buffers, space.ranges, space.outer_place,
+        )  # fmt: skip
+        self._canonical = affine(space.place, self._ranges)
+        self._outer_canonical = affine(self._outer_place, self._ranges)
+        # Most values are needed at the same places: what was found out of these, by identity.
+        self._affine: dict[int, tuple[Expr, Affine]] = {}
+        self._taken_apart: dict[tuple[int, tuple[int, ...]], tuple[Expr, ...]] = {}
 
     def body(self) -> tuple[Statement, ...]:
         """All statements."""
@@ -152,9 +158,9 @@ class Composer:
             )
         for value in results:
             if not self._is_inner(value):
-                at = self.simple(self.space.outer_place)
+                at = self.simple(self._outer_place)
                 self._outer.statements.append(
-                    Store(self.out(value), at, self.at(value, self.space.outer_place, self._outer))
+                    Store(self.out(value), at, self.at(value, self._outer_place, self._outer))
                 )
         lanes = 1
         if self.space.by_columns:
@@ -187,7 +193,7 @@ class Composer:
         nest = self.fusion.nest(value)
         made: Expr = local
         if nest.finish is not None:
-            indices = self._indices(self.space.outer_place, nest.sizes)
+            indices = self._indices(self._outer_place, nest.sizes)
             where = {a.var: i for a, i in zip(nest.axes, indices, strict=True)}
             resolved = self._resolved(value, nest.finish, where, self._outer)
             made = rewritten(resolved, lambda part: local if isinstance(part, Total) else None)
@@ -195,7 +201,7 @@ class Composer:
 
     def _term(self, value: int, nest: Nest, scope: Scope) -> Expr:
         """What a fold adds up, at the place of the loops."""
-        outer = self._indices(self.space.outer_place, nest.sizes)
+        outer = self._indices(self._outer_place, nest.sizes)
         inner = self._indices(place_of(self.space.inner), [axis.size for axis in nest.over])
         where = {a.var: i for a, i in zip((*nest.axes, *nest.over), (*outer, *inner), strict=True)}
         return self._resolved(value, nest.value, where, scope)
@@ -205,12 +211,12 @@ class Composer:
     def at(self, value: int, place: Expr, scope: Scope) -> Expr:
         """A value at a flat place."""
         if self.fusion.is_input(value):
-            return Load(self.fusion.buffers[value], self._noted(place))
+            return Load(self._buffers[value], self._noted(place))
         if self._is_fold(value):
-            if affine(place, self.space.ranges) != self._outer_canonical:
+            if self.affine(place) != self._outer_canonical:
                 raise NotFusable(f"value {value} is a fold, read at another place")
             return self._folded[value]
-        here = affine(place, self.space.ranges)
+        here = self.affine(place)
         if here == self._canonical and scope is not self._outer:
             return self._named(value, place, scope)
         if here == self._outer_canonical:
@@ -260,7 +266,7 @@ class Composer:
     def _guarded(self, value: int, place: Expr, guard: Expr, read: Read) -> Expr:
         if not self.fusion.is_input(value):
             raise NotFusable("what is read under a guard is computed at other places")
-        return Load(self.fusion.buffers[value], self._noted(place), guard, read.otherwise)
+        return Load(self._buffers[value], self._noted(place), guard, read.otherwise)
 
     # --- small things ---------------------------------------------------------------------------
 
@@ -291,18 +297,28 @@ class Composer:
 
     def out(self, value: int) -> Buffer:
         """The buffer of a result."""
-        return self.fusion.buffers[len(self.fusion.inputs) + self.fusion.results.index(value)]
+        return self._buffers[len(self.fusion.inputs) + self.fusion.results.index(value)]
 
     def _indices(self, place: Expr, sizes: Sequence[int]) -> tuple[Expr, ...]:
-        return tuple(self.simple(i) for i in unflattened(place, sizes))
+        self.affine(place)  # keeps the place, and so its identity
+        key = id(place), tuple(sizes)
+        if key not in self._taken_apart:
+            self._taken_apart[key] = tuple(self.simple(i) for i in unflattened(place, sizes))
+        return self._taken_apart[key]
+
+    def affine(self, place: Expr) -> Affine:
+        """A place as a sum, found once."""
+        if id(place) not in self._affine:
+            self._affine[id(place)] = place, affine(place, self._ranges)
+        return self._affine[id(place)][1]
 
     def simple(self, place: Expr) -> Expr:
         """A place as a sum of variables, as far as it is one."""
-        return simplified(place, self.space.ranges)
+        return self.affine(place).expression
 
     def _noted(self, place: Expr) -> Expr:
         """A place in memory; whether all are sums decides about the space."""
-        found = affine(place, self.space.ranges)
+        found = self.affine(place)
         self.is_plain = self.is_plain and found.is_plain
         return found.expression
 
