@@ -102,6 +102,17 @@ class Cell:
     value: "Any_"
 
 
+@dataclass(slots=True)
+class Master(Cell):
+    """A 16-bit parameter inside an `each`: its value in f32, as updates are computed.
+
+    `kept` is the slot that keeps what was stored before it was rounded; None where nothing is.
+    """
+
+    place: Place
+    kept: Place | None
+
+
 @dataclass(slots=True, eq=False)
 class Instance:
     """A layer value: owns its parameters, which come to be when it is first applied.

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from fml.dsl import ast
-from fml.dsl.elaborate import calls, expressions, gradients, layers
+from fml.dsl.elaborate import calls, expressions, gradients, layers, masters
 from fml.dsl.elaborate.arithmetic import as_tensor, read
 from fml.dsl.elaborate.session import Session
 from fml.dsl.scope import Scope
@@ -13,6 +13,7 @@ from fml.dsl.values import (
     Any_,
     Instance,
     LayerFactory,
+    Master,
     Place,
     Poison,
     Selection,
@@ -47,6 +48,8 @@ def before(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) ->
     match value:
         case Place():
             return s.at_start(value)
+        case Master(place=place):
+            return masters.widened(s.at_start(place))
         case Instance():
             return Tree({value.below(place.name): s.at_start(place) for place in value.trained()})
         case Selection(instance):

@@ -4,6 +4,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from fml.dsl import ast
+from fml.dsl.elaborate import masters
 from fml.dsl.elaborate.arithmetic import as_tensor
 from fml.dsl.elaborate.session import Session
 from fml.dsl.values import (
@@ -11,6 +12,7 @@ from fml.dsl.values import (
     Cell,
     Instance,
     LayerFactory,
+    Master,
     Place,
     Selection,
     Tensor,
@@ -119,6 +121,8 @@ def grad(s: Session, value: Any_, by: Any_, at: tuple[ast.Syntax, ast.Syntax]) -
             if not tensor.type.is_float:
                 raise s.report("E0328", f"there is no gradient for {tensor.type}", [at[1]])
             return Tensor(_gradient(s, loss, tensor, s.builder.context.scope))
+        case Master(place=place):
+            return masters.widened(of_places(s, loss, [place])[place.name])
         case Cell():
             return grad(s, value, by.value, at)
         case _:

@@ -10,6 +10,7 @@ from fml.dsl.elaborate import (
     expressions,
     gradients,
     layers,
+    masters,
     places,
     signatures,
     written_types,
@@ -22,6 +23,7 @@ from fml.dsl.values import (
     POISON,
     Any_,
     Cell,
+    Master,
     OptimizerChain,
     OptimizerFactory,
     OptimizerValue,
@@ -96,7 +98,7 @@ def update(
     links = optimizer.links if isinstance(optimizer, OptimizerChain) else (optimizer,)
     with s.marked(phase=Phase.UPDATE, span=s.user_span(at.span)):
         found = given or gradients.of_places(s, loss, trained)
-        cells = {place.name: Cell(found[place.name]) for place in trained}
+        cells = {place.name: Cell(masters.widened(found[place.name])) for place in trained}
         for link in links:
             _apply(s, link, loss if given is None else None, trained, cells, at)
 
@@ -114,7 +116,7 @@ def _apply(
         scope = Scope(module, None, None, names)
         for statement in declaration.body:
             # All of them together, as they are before this statement.
-            names["params"] = Tree({p.name: s.read(p) for p in trained})
+            names["params"] = Tree({p.name: masters.widened(s.read(p)) for p in trained})
             names["grads"] = Tree({k: _tensor(s, c, at) for k, c in cells.items()})
             if isinstance(statement, ast.Each):
                 _each(s, statement, scope, loss, trained, cells, path)
@@ -149,7 +151,8 @@ def _each(
         if each.at is not None:
             _ahead(s, each, scope, loss, trained, cells, path)
     for place in trained:
-        inner = scope.inner({each.parameter.name: place, each.gradient.name: cells[place.name]})
+        parameter = _parameter(s, each, place, path)
+        inner = scope.inner({each.parameter.name: parameter, each.gradient.name: cells[place.name]})
         for statement in each.body:
             with attempts:
                 if isinstance(statement, ast.State):
@@ -160,6 +163,11 @@ def _each(
         value = cells[place.name].value
         if isinstance(value, Poison | Unknown):
             raise Failed
+
+
+def _parameter(s: Session, each: ast.Each, place: Place, path: str) -> Place | Master:
+    """What `w` is in `each w, g`."""
+    return masters.master(s, each, place, path) if masters.is_narrow(place.variable.type) else place
 
 
 def _ahead(
@@ -175,22 +183,22 @@ def _ahead(
         )  # fmt: skip
     shifted: dict[str, Value] = {}
     for place in trained:
-        inner = scope.inner({each.parameter.name: place})
+        inner = scope.inner({each.parameter.name: _parameter(s, each, place, path)})
         for statement in each.body:
             if isinstance(statement, ast.State):
                 _slot(s, statement, inner, path, place)
         value = read(s, expressions.evaluate(s, each.at, inner))
         if isinstance(value, Poison):
             raise Failed
-        made = as_tensor(s, value, each.at)
+        made = masters.narrowed(as_tensor(s, value, each.at), place)
         shifted[place.name] = places.fitted(s, made, place.variable.type, each.at, place.name)
     found = gradients.at_shifted(s, loss, trained, shifted)
     for name, value in found.items():
-        cells[name].value = value
+        cells[name].value = masters.widened(value)
 
 
 def _slot(s: Session, written: ast.State, scope: Scope, path: str, place: Place | None) -> None:
-    """A `state` of an optimizer: like the parameter where no type is written."""
+    """A `state` of an optimizer: like the parameter where no type is written, f32 for 16 bits."""
     owner = f"{path}.{place.name}" if place else path
     name = f"{owner}.{written.name}"
 
@@ -198,7 +206,7 @@ def _slot(s: Session, written: ast.State, scope: Scope, path: str, place: Place 
         if name in s.plan.slots:
             return s.plan.slots[name]
         if written.type is None and place is not None:
-            type = place.variable.type
+            type = masters.wide(place.variable.type)
         else:
             type = places.declared_type(s, written, scope)
         mapped = place.variable.mapped if place else s.builder.context.mapped

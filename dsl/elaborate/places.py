@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fml.dsl import ast
-from fml.dsl.elaborate import calls, expressions, written_types
+from fml.dsl.elaborate import calls, expressions, masters, written_types
 from fml.dsl.elaborate.arithmetic import as_tensor, no_parameters, parameters, read
 from fml.dsl.elaborate.session import Failed, Origin, Session
 from fml.dsl.scope import Scope, declared
@@ -13,6 +13,7 @@ from fml.dsl.values import (
     Cell,
     Closure,
     Instance,
+    Master,
     Place,
     Poison,
     Selection,
@@ -23,7 +24,7 @@ from fml.dsl.values import (
 from fml.engine.ir.diagnostics import Mark
 from fml.engine.ir.graph import Phase
 from fml.engine.ir.training import Variable
-from fml.engine.ir.types import TensorType
+from fml.engine.ir.types import F32, TensorType
 from fml.engine.ops.build import Value
 
 
@@ -149,6 +150,8 @@ def store(s: Session, target: Any_, value: Any_, written: ast.Assign) -> None:
                 as_tensor(s, value, written.value, target.variable.type.element),
                 written.value,
             )
+        case Master():
+            masters.store(s, target, as_tensor(s, value, written.value, F32), written.value)
         case Cell():
             target.value = value
         case Instance() | Selection() | Tree():

@@ -1,0 +1,117 @@
+"""Training in f16 and bf16: every optimizer goes down about as far as in f32."""
+
+from functools import cache
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from fml.dsl.modules import std_index
+from fml.engine.runtime.trainer import Outcome
+from tests.dsl.programs import lowered, trained
+
+# The optimizers of std, each with a rate at which the loss goes down in 100 epochs.
+UPDATES = {
+    "sgd": "sgd(0.05)",
+    "momentum": "momentum(0.02)",
+    "nesterov": "nesterov(0.02)",
+    "adagrad": "adagrad(0.05)",
+    "rmsprop": "rmsprop(0.003)",
+    "adam": "adam(0.003)",
+    "adamw": "adamw(0.003)",
+    "lars": "lars(1)",
+    "lamb": "lamb(0.01)",
+    "lion": "lion(0.001)",
+    "clip_norm": "clip_norm(0.1) |> adam(0.003)",
+    "clip_value": "clip_value(0.1) |> sgd(0.1)",
+    "decay": "decay(1e-4) |> sgd(0.05)",
+}
+PLAN = """
+data d = given {{ x: {element}[3]; y: {element} }}
+model m(x: float[N, D]) -> float[N] {{
+  param a: float[D, 8] ~ glorot_uniform {where}
+  param b: float[8] ~ glorot_uniform
+  tanh(x @ a) @ b
+}}
+train {{
+  net = m()
+  feed x, y from d.train |> batch(20)
+  minimize loss = mse(net(x), y)
+  using {optimizer}
+  {more}
+  stop after {epochs} epochs
+}}"""
+
+
+def points() -> dict[str, NDArray[np.float32]]:
+    x = np.random.default_rng(0).normal(size=(40, 3)).astype(np.float32)
+    return {"x": x, "y": np.tanh(x @ np.asarray([1, -2, 0.5], np.float32))}
+
+
+@cache
+def run(
+    element: str, optimizer: str, more: str = "", where: str = "", epochs: int = 100
+) -> Outcome:
+    text = PLAN.format(
+        element=element, optimizer=optimizer, more=more, where=where, epochs=epochs
+    )  # fmt: skip
+    return trained(text, {"d": points()})
+
+
+def loss(outcome: Outcome) -> float:
+    return outcome.figures["train.loss"]
+
+
+def test_every_optimizer_of_std_is_tried() -> None:
+    assert {n for n, e in std_index().items() if e.file == "optimizers.fml"} == UPDATES.keys()
+
+
+@pytest.mark.parametrize("element", ["f16", "bf16"])
+@pytest.mark.parametrize("name", UPDATES)
+def test_the_loss_goes_down_as_far_as_in_f32(name: str, element: str) -> None:
+    start = loss(run("f32", "sgd(0)", epochs=1))
+    wide, narrow = loss(run("f32", UPDATES[name])), loss(run(element, UPDATES[name]))
+    assert wide < 0.2 * start
+    # Of the figure itself, bf16 keeps 8 bits; the rest is what the forward pass loses.
+    assert narrow == pytest.approx(wide, rel=0.05, abs=0.02 * start)
+
+
+def test_steps_too_small_for_a_16_bit_number_add_up() -> None:
+    outcome = run("bf16", "sgd(0)", more="", epochs=1)
+    start = np.asarray(outcome.variables["net.b"], np.float32)
+    # 1e-5 is less than half the distance to the next bf16 of any |b| above 0.005.
+    optimizer = "lion(1e-5, weight_decay = 0)"
+    moved = np.asarray(run("bf16", optimizer, epochs=2000).variables["net.b"], np.float32)
+    assert np.abs(moved - start).max() > 0.01
+
+
+def test_a_parameter_that_something_else_changes_is_taken_as_it_is() -> None:
+    # After 3 of 4 steps: what the slot kept no longer rounds to it, and must not come back.
+    outcome = run("f16", "sgd(0)", more="every 3 steps { net.b <- 0.5 }", epochs=2)
+    assert np.all(np.asarray(outcome.variables["net.b"], np.float32) == 0.5)
+
+
+def test_a_constraint_holds_for_what_is_stored() -> None:
+    outcome = run("f16", "adam(0.05)", where="where max_norm(0.5)")
+    lengths = np.linalg.norm(np.asarray(outcome.variables["net.a"], np.float64), axis=0)
+    assert lengths.max() <= 0.5 + 1e-3
+    assert loss(outcome) < loss(run("f32", "sgd(0)", epochs=1))
+
+
+def test_slots_of_16_bit_parameters_are_f32_and_those_of_others_as_they_were() -> None:
+    slots: dict[str, dict[str, str]] = {}
+    for element in ("f16", "f32", "f64"):
+        text = PLAN.format(
+            element=element, optimizer="momentum(0.1)", more="", where="", epochs=1
+        )  # fmt: skip
+        variables = lowered(text).variables
+        slots[element] = {
+            n: str(v.type.element) for n, v in variables.items() if n.startswith("momentum.")
+        }
+    of = "momentum.net.b"
+    assert {k: v for k, v in slots["f16"].items() if of in k} == {
+        f"{of}.m": "f32",
+        f"{of}.w": "f32",
+    }
+    assert {k: v for k, v in slots["f32"].items() if of in k} == {f"{of}.m": "f32"}
+    assert {k: v for k, v in slots["f64"].items() if of in k} == {f"{of}.m": "f64"}
