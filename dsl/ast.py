@@ -106,6 +106,18 @@ class Range(Syntax):
 
 
 @syntax
+class Interval(Syntax):
+    """Behind `in`: `0 ..`, `0 <.. 1`, `0 ..< 1`; `<` leaves out the end at its side.
+
+    `sign` is `..`, `<..`, `..<` or `<..<`; `high` is None where there is no upper end.
+    """
+
+    low: "Expression"
+    sign: str
+    high: "Expression | None"
+
+
+@syntax
 class Argument(Syntax):
     """`e` or `name = e` in a call."""
 
@@ -215,11 +227,12 @@ class Type(Syntax):
 
 @syntax
 class Parameter(Syntax):
-    """One of a declaration's: `x: f32[N, D]`, `bias = true`, `rate`."""
+    """One of a declaration's: `x: f32[N, D]`, `bias = true`, `p in 0 ..< 1`."""
 
     name: str
     type: Type | None
     default: Expression | None
+    allowed: Expression | Interval | None
 
 
 @syntax
@@ -228,7 +241,7 @@ class Option(Syntax):
 
     name: str
     default: Expression
-    allowed: Expression | None
+    allowed: Expression | Interval | None
     doc: str = field(default="", compare=False)
 
 

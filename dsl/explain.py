@@ -33,6 +33,7 @@ _HOMES = {
 }
 _SYMBOLS = {
     "_PUT": "<-", "_ARROW": "->", "_PIPE": "|>", "_RANGE": "..", "_DOTS": "...", "_EQUALS": "=",
+    "ABOVE": "<..", "BELOW": "..<", "BETWEEN": "<..<",
     "_COMMA": ",", "_COLON": ":", "_TILDE": "~", "_DOT": ".", "_LPAR": "(", "_RPAR": ")",
     "_LSQB": "[", "_RSQB": "]", "_LBRACE": "{", "_RBRACE": "}", "PLUS": "+", "MINUS": "-",
     "STAR": "*", "SLASH": "/", "AT": "@", "CARET": "^", "WILD": "*",

@@ -56,7 +56,7 @@ def _declaration(d: ast.Declaration) -> str:
         case ast.ImportFrom(path, names):
             return f"from {_at(path)} import {_names(names)}"
         case ast.Option(name, default, allowed, doc):
-            within = f" in {_at(allowed)}" if allowed else ""
+            within = f" in {_allowed(allowed)}" if allowed else ""
             return _with_doc(f"option {name} = {_at(default)}{within}", doc, behind=True)
         case ast.Constant(name, value, doc):
             return _with_doc(_set(f"{name} = ", value), doc, behind=True)
@@ -108,7 +108,15 @@ def _parameters(parameters: Iterable[ast.Parameter]) -> str:
 
 def _parameter(p: ast.Parameter) -> str:
     type = f": {_type(p.type)}" if p.type else ""
-    return f"{p.name}{type}" + (f" = {_at(p.default)}" if p.default else "")
+    default = f" = {_at(p.default)}" if p.default else ""
+    return f"{p.name}{type}{default}" + (f" in {_allowed(p.allowed)}" if p.allowed else "")
+
+
+def _allowed(allowed: ast.Expression | ast.Interval) -> str:
+    if not isinstance(allowed, ast.Interval):
+        return _at(allowed)
+    high = f" {_at(allowed.high, _SUM)}" if allowed.high is not None else ""
+    return f"{_at(allowed.low, _SUM)} {allowed.sign}{high}"
 
 
 def _type(t: ast.Type) -> str:

@@ -13,7 +13,7 @@ SEPARATOR = "_SEP"
 OPENS = {"_LPAR": "_RPAR", "_LSQB": "_RSQB", "_LBRACE": "_RBRACE"}
 BRACKETS = frozenset({"_LPAR", "_LSQB"})
 _ENDS = frozenset({
-    "NAME", "NUMBER", "STRING", "TRUE", "FALSE", "UNIT", "WILD", "_END",
+    "NAME", "NUMBER", "STRING", "TRUE", "FALSE", "UNIT", "WILD", "_END", "ABOVE",
     "_RPAR", "_RSQB", "_RBRACE",
 })  # fmt: skip
 
@@ -27,6 +27,7 @@ class Nesting:
     def __init__(self) -> None:
         self.opened: list[Token] = []
         self.last = SEPARATOR
+        self.is_allowed = False
 
     def passes(self, token: Token) -> bool:
         """Tell whether the parser is to see a token.
@@ -37,7 +38,8 @@ class Nesting:
             return True
         if self.opened and self.opened[-1].type in BRACKETS:
             return token == ";"
-        return self.last in _ENDS
+        # Behind `in` a range may go on without end: `option lr = 0.1 in 0 ..`.
+        return self.last in _ENDS or (self.last == "_RANGE" and self.is_allowed)
 
     def follow(self, token: Token) -> None:
         """Take note of a token that passed."""
@@ -45,6 +47,8 @@ class Nesting:
             self.opened.append(token)
         elif self.opened and OPENS[self.opened[-1].type] == token.type:
             self.opened.pop()
+        if token.type in {"_IN", SEPARATOR}:
+            self.is_allowed = token.type == "_IN"
         self.last = token.type
 
     def back_to(self, depth: int) -> None:

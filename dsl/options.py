@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from typing import cast
 
 from fml.dsl import ast
-from fml.dsl.elaborate import expressions
+from fml.dsl.elaborate import allowed, expressions
 from fml.dsl.elaborate.session import Attempts, Failed, Session
 from fml.dsl.modules import Module
 from fml.dsl.parse import parse_expression
 from fml.dsl.scope import Scope
-from fml.dsl.values import POISON, Any_, Poison, RangeOf, describe
+from fml.dsl.values import POISON, Any_, Poison, RangeOf, Unknown, describe
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, did_you_mean
 from fml.engine.ir.foreign import in_words
 from fml.engine.ir.source import Source, Span
@@ -83,17 +83,13 @@ def _default(s: Session, written: ast.Expression, scope: Scope) -> object:
 
 
 def _bounds(
-    s: Session, written: ast.Expression | None, scope: Scope
+    s: Session, written: ast.Expression | ast.Interval | None, scope: Scope
 ) -> RangeOf | tuple[object, ...] | None:
     """What stands behind `in`, if anything does."""
     if written is None:
         return None
-    allowed = expressions.evaluate_static(s, written, scope, "a range or a list")
-    if not isinstance(allowed, RangeOf | tuple):
-        raise s.report(
-            "E0405", f"`in` takes a range or a list, found {describe(allowed)}", [written]
-        )
-    return cast("RangeOf | tuple[object, ...]", allowed)
+    found = allowed.evaluated(s, written, scope)
+    return None if isinstance(found, Unknown) else found
 
 
 def option_values(
@@ -219,7 +215,7 @@ def _not_allowed(option: OptionInfo, value: object) -> str:
     if isinstance(value, float) and not math.isfinite(value):
         return f"`{option.name}` must be finite, found {value}"
     match option.bounds:
-        case RangeOf(low, high) if isinstance(value, int | float) and not low <= value <= high:
+        case RangeOf() if isinstance(value, int | float) and value not in option.bounds:
             return f"`{option.name}` must be in {option.allowed}, found {value}"
         case tuple() if value not in option.bounds:
             found = describe(cast(Any_, value))

@@ -118,7 +118,7 @@ class ToSyntax(ToExpressions):
 
     def parameter(self, meta: Meta, c: list[Any]) -> ast.Parameter:
         """One parameter."""
-        return ast.Parameter(self.word(c[0]), c[1], c[2], span=self.span(meta))
+        return ast.Parameter(self.word(c[0]), c[1], c[2], c[3], span=self.span(meta))
 
     # --- bodies ------------------------------------------------------------------------------
 

@@ -131,6 +131,18 @@ class ToExpressions:
         """`a .. b`."""
         return ast.Range(c[0], c[1], span=self.span(meta))
 
+    def at_least(self, meta: Meta, c: list[Any]) -> ast.Interval:
+        """`a ..`, behind `in`."""
+        return ast.Interval(c[0], "..", None, span=self.span(meta))
+
+    def above(self, meta: Meta, c: list[Any]) -> ast.Interval:
+        """`a <..`, behind `in`."""
+        return ast.Interval(c[0], str(c[1]), None, span=self.span(meta))
+
+    def interval(self, meta: Meta, c: list[Any]) -> ast.Interval:
+        """`a <.. b`, `a ..< b` and `a <..< b`, behind `in`."""
+        return ast.Interval(c[0], str(c[1]), c[2], span=self.span(meta))
+
     def call(self, meta: Meta, c: list[Any]) -> ast.Call:
         """`f(a, b = c)`."""
         return ast.Call(c[0], tuple(c[1:]), span=self.span(meta))

@@ -4,6 +4,7 @@ Static numbers, strings, booleans, lists (tuples), durations, dimensions and ele
 Python values; everything else is one of the classes below.
 """
 
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, TypeAlias, Union
@@ -49,10 +50,25 @@ class Size(int):
 
 @dataclass(frozen=True, slots=True)
 class RangeOf:
-    """`a .. b`, both ends included."""
+    """`a .. b`, both ends included; behind `in` also without an upper end, or without an end."""
 
     low: int | float
     high: int | float
+    above: bool = False  # without `low` itself: `a <.. b`
+    below: bool = False  # without `high` itself: `a ..< b`
+
+    def __contains__(self, value: float) -> bool:
+        """Whether a number lies within."""
+        low = self.low < value if self.above else self.low <= value
+        return low and (value < self.high if self.below else value <= self.high)
+
+    @property
+    def words(self) -> str:
+        """Say it in words: `at least 0 and less than 1`."""
+        said = f"{'more than' if self.above else 'at least'} {self.low}"
+        if math.isinf(self.high):
+            return said
+        return f"{said} and {'less than' if self.below else 'at most'} {self.high}"
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from fml.dsl import ast
 from fml.dsl.elaborate import (
+    allowed,
     builtins,
     declarations,
     expressions,
@@ -234,6 +235,7 @@ def bind(
         earlier: dict[str, Entry] = {k: g.value for k, g in bound.items()}
         value = expressions.evaluate(s, parameter.default, defaults.inner(earlier))
         bound[parameter.name] = Given(parameter.name, value, parameter.default)
+    allowed.require(s, parameters, bound, name, defaults)
     return {p.name: bound[p.name] for p in parameters}
 
 

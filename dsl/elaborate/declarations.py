@@ -4,7 +4,7 @@ from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 
 from fml.dsl import ast
-from fml.dsl.elaborate import calls, optimizers, signatures, written_types
+from fml.dsl.elaborate import allowed, calls, optimizers, signatures, written_types
 from fml.dsl.elaborate.arithmetic import to_dim
 from fml.dsl.elaborate.session import Attempts, PlanState, Session
 from fml.dsl.elaborate.statics import simplest
@@ -27,6 +27,9 @@ def ensure_checked(
     before = len(s.diagnostics)
     with _on_its_own(s), Attempts():
         _attributes_are_static(s, declaration)
+        allowed.require_of_defaults(
+            s, parameters_of(declaration), Scope(module, None), declaration.name
+        )
         match declaration:
             case ast.Function():
                 _check_function(s, declaration, module)

@@ -103,12 +103,13 @@ def _range(s: Session, e: ast.Range, scope: Scope) -> Any_:
         with attempts:
             value = evaluate_static(s, written, scope, "a number")
             if not isinstance(value, Unknown):
-                ends.append(_end_of_range(s, value, written))
+                ends.append(end_of_range(s, value, written))
     attempts.settle()
-    return RangeOf(*ends) if len(ends) == 2 else Unknown()
+    return RangeOf(ends[0], ends[1]) if len(ends) == 2 else Unknown()
 
 
-def _end_of_range(s: Session, value: Any_, at: ast.Expression) -> int | float:
+def end_of_range(s: Session, value: Any_, at: ast.Expression) -> int | float:
+    """Return an end of a range, which is a number (E0401)."""
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise s.report("E0401", f"a range goes between numbers, found {describe(value)}", [at])
     return value

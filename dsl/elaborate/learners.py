@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from fml.dsl import ast
-from fml.dsl.elaborate import calls, expressions, places
+from fml.dsl.elaborate import allowed, calls, expressions, places
 from fml.dsl.elaborate.session import Attempts, Failed, Session
 from fml.dsl.elaborate.syntax import names_in, walk
 from fml.dsl.scope import Scope
@@ -219,6 +219,7 @@ def use(
             if parameter.default is None:
                 raise s.report("E0205", f"`{declaration.name}` needs `{parameter.name}`", [e])
             inner.names[parameter.name] = Closure(parameter.default, inner)
+    allowed.require_of_closures(s, declaration.parameters, inner, declaration.name)
     with calls.followed(s, declaration.name, factory.module, e):
         statements(s, work, declaration.body, inner)
 

@@ -18,6 +18,7 @@ PIPE = "(File [(Constant 'x' (|> a b))])"
 CHOICE = "(File [(Constant 'x' (If a b c))])"
 TWO = "(File [(Constant 'x' 1) (Constant 'y' 2)])"
 CALL = "(File [(Constant 'x' (Call f [a b]))])"
+OPEN = "(File [(Option 'a' 1 (Interval 0 '{}' None)) (Constant 'y' 2)])"
 PLAN = "(File [(Train '' [(Seed 1) (Bind 'a' 2)])])"
 
 
@@ -39,6 +40,16 @@ PLAN = "(File [(Train '' [(Seed 1) (Bind 'a' 2)])])"
         ("x = a |>\nb", PIPE),
         ("x = if a then\nb else\nc", CHOICE),
         ("x = if\na then b else c", CHOICE),
+        # Behind `in`, a range may have no end, and does not go on.
+        ("x = 1 ..\n2", "(File [(Constant 'x' (.. 1 2))])"),
+        ("option a = 1 in 0 ..\ny = 2", OPEN.format("..")),
+        ("option a = 1 in 0 .. # comment\ny = 2", OPEN.format("..")),
+        ("option a = 1 in 0 <..\ny = 2", OPEN.format("<..")),
+        ("option a = 1 in 0 ..<\n2", "(File [(Option 'a' 1 (Interval 0 '..<' 2))])"),
+        (
+            "option a = 1 in\n0 .. 2\nx = 1 ..\n2",
+            "(File [(Option 'a' 1 (.. 0 2)) (Constant 'x' (.. 1 2))])",
+        ),
         # Not inside ( ) and [ ].
         ("x = f(\na\n,\nb\n)", CALL),
         ("x = f(a, # comment\n  b)", CALL),

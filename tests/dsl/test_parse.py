@@ -202,6 +202,14 @@ def test_types(text: str, tree: str) -> None:
     ("text", "tree"),
     [
         ("option a = 1 in [1, 2]", "(Option 'a' 1 (ListOf [1 2]))"),
+        ("option a = 1 in 0 ..", "(Option 'a' 1 (Interval 0 '..' None))"),
+        ("option a = 1 in 0 ..; b = 1", "(Option 'a' 1 (Interval 0 '..' None)) (Constant 'b' 1)"),
+        ("option a = 1 in b - 1 <.. 2", "(Option 'a' 1 (Interval (- b 1) '<..' 2))"),
+        ("option a = 1 in 0 .. 2", "(Option 'a' 1 (.. 0 2))"),
+        ("fn f(x in 0 .., y = 1 in 0 ..< 1, z in 0 <..) = x",
+         "(Function 'f' [(Parameter 'x' None None (Interval 0 '..' None)) "
+         "(Parameter 'y' None 1 (Interval 0 '..<' 1)) "
+         "(Parameter 'z' None None (Interval 0 '<..' None))] None x)"),
         ("a = 1", "(Constant 'a' 1)"),
         ('import "b.fml" as b', "(Import (String 'b.fml') 'b')"),
         ('from "b.fml" import c, d', "(ImportFrom (String 'b.fml') [c d])"),
@@ -212,18 +220,18 @@ def test_types(text: str, tree: str) -> None:
          "(Data 'd' (Call csv [(String 'd')]) [] "
          "[(SplitBy [(SplitPart 'a' 0.7) (SplitPart 'b' 2)] 'c' (Call f [1]))])"),
         ("fn f(x, d = 1) -> f32 = x",
-         "(Function 'f' [(Parameter 'x' None None) (Parameter 'd' None 1)] "
+         "(Function 'f' [(Parameter 'x' None None None) (Parameter 'd' None 1 None)] "
          "(Type 'f32' None None) x)"),
         ("fn f(x) { y = x; y }",
-         "(Function 'f' [(Parameter 'x' None None)] None (Block [(Bind 'y' x)] y))"),
-        ("layer f(x) = x", "(Layer 'layer' 'f' [] [(Parameter 'x' None None)] None x)"),
+         "(Function 'f' [(Parameter 'x' None None None)] None (Block [(Bind 'y' x)] y))"),
+        ("layer f(x) = x", "(Layer 'layer' 'f' [] [(Parameter 'x' None None None)] None x)"),
         ("model f(n: dim)(x) = x",
-         "(Layer 'model' 'f' [(Parameter 'n' (Type 'dim' None None) None)] "
-         "[(Parameter 'x' None None)] None x)"),
-        ("model f()(x) = x", "(Layer 'model' 'f' [] [(Parameter 'x' None None)] None x)"),
+         "(Layer 'model' 'f' [(Parameter 'n' (Type 'dim' None None) None None)] "
+         "[(Parameter 'x' None None None)] None x)"),
+        ("model f()(x) = x", "(Layer 'model' 'f' [] [(Parameter 'x' None None None)] None x)"),
         ("model f() = x", "(Layer 'model' 'f' [] [] None x)"),
         ("optimizer o(r) { each w, g at w + 1 { w <- g } }",
-         "(Optimizer 'o' [(Parameter 'r' None None)] [(Each w g (+ w 1) [(Assign w g)])])"),
+         "(Optimizer 'o' [(Parameter 'r' None None None)] [(Each w g (+ w 1) [(Assign w g)])])"),
         ("strategy s { every t { w <- z } }", "(Strategy 's' [] [(Every t [(Assign w z)])])"),
         ("train { }", "(Train '' [])"),
         ("train a { seed 1 }", "(Train 'a' [(Seed 1)])"),
@@ -277,7 +285,7 @@ def test_statements(text: str, tree: str) -> None:
 def test_layer_bodies() -> None:
     text = "layer f(x) { param W: f32[D] ~ ones where max_norm(3); state s: f32 ~ zeros; W }"
     assert shown(file(text)) == (
-        "(File [(Layer 'layer' 'f' [] [(Parameter 'x' None None)] None (Block "
+        "(File [(Layer 'layer' 'f' [] [(Parameter 'x' None None None)] None (Block "
         "[(Param 'W' (Type 'f32' None [D]) ones (Call max_norm [3])) "
         "(State 's' (Type 'f32' None None) zeros)] W))])"
     )

@@ -13,9 +13,11 @@ HEAD = """# What is there without being declared
 
 Layers, losses, optimizers and all else that stands in `dsl/std/*.fml`, written in the language
 itself: `fml explain adam` prints a definition. What stands behind `=` in a list of parameters is
-the default; `float` is any floating-point element, and a name in a shape stands for a size. Layers
-take their attributes first, then their inputs: `conv(32, 5)(x)`, or `x |> conv(32, 5)`. This page
-is made from the files by `pytest tests/dsl/test_std_page.py --update-golden`.
+the default, and behind `in` what the argument may be: `0 ..` is at least 0, `0 <..` more than 0,
+`0 ..< 1` at least 0 and less than 1; `float` is any floating-point element, and a name in a shape
+stands for a size. Layers take their attributes first, then their inputs: `conv(32, 5)(x)`, or
+`x |> conv(32, 5)`. This page is made from the files by
+`pytest tests/dsl/test_std_page.py --update-golden`.
 """
 _KIND = re.compile(r"^(?:fn|layer|model|optimizer|strategy)\s+")
 
@@ -24,12 +26,21 @@ def declared(text: str) -> tuple[str, str]:
     """The doc and the signature of a declaration."""
     lines = text.strip().splitlines()
     doc = " ".join(line.removeprefix("##").strip() for line in lines if line.startswith("##"))
-    code = next(line for line in lines if line and not line.startswith("#"))
+    code = _head([line.strip() for line in lines if line and not line.startswith("#")])
     head, _, behind = code.partition("##")
     signature = re.split(r"\s[={](?:\s|$)", _KIND.sub("", head.strip()))[0]
     if " = " in head and not _KIND.match(head):
         signature = head.strip()
     return doc or behind.strip(), _closed(_KIND.sub("", head.strip()), signature)
+
+
+def _head(lines: list[str]) -> str:
+    """The first line of code, and those that its parentheses go on for."""
+    head, *more = lines
+    while head.count("(") > head.count(")"):
+        following = more.pop(0)
+        head += ("" if head.endswith("(") or following.startswith(")") else " ") + following
+    return head
 
 
 def _closed(code: str, first: str) -> str:

@@ -64,7 +64,12 @@ types = (
 paths = node(ast.Attribute, name, names) | node(
     ast.Attribute, node(ast.Attribute, name, names), names
 )
-parameters = tuples(node(ast.Parameter, names, maybe(types), maybe(e)))
+allowed = (
+    e
+    | node(ast.Interval, e, st.sampled_from(["..", "<.."]), st.none())
+    | node(ast.Interval, e, st.sampled_from(["<..", "..<", "<..<"]), e)
+)
+parameters = tuples(node(ast.Parameter, names, maybe(types), maybe(e), maybe(allowed)))
 
 bind = node(ast.Bind, BINDABLE, e, name_span=st.just(NOWHERE))
 assign = node(ast.Assign, e, e)
@@ -112,7 +117,7 @@ bodies = e | node(
 )
 split = node(ast.SplitBy, tuples(node(ast.SplitPart, names, e), low=1), maybe(names), maybe(e))
 declarations = (
-    node(ast.Option, names, e, maybe(e))
+    node(ast.Option, names, e, maybe(allowed))
     | node(ast.Constant, st.sampled_from((*WORDS, *STATEMENT_WORDS)), e)
     | node(ast.Import, string, names)
     | node(ast.ImportFrom, string, tuples(name, low=1))
