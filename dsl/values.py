@@ -249,10 +249,11 @@ class StrategyFactory:
 
 @dataclass(frozen=True, slots=True)
 class OptimizerValue:
-    """An optimizer with its arguments."""
+    """An optimizer with its arguments, and where it was written."""
 
     factory: OptimizerFactory
     arguments: Mapping[str, "Any_"]
+    written: ast.Expression
 
 
 @dataclass(frozen=True, slots=True)

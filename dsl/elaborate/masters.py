@@ -7,7 +7,7 @@ if the parameter alone were kept: Micikevicius et al. 2018, "Mixed precision tra
 from fml.dsl import ast
 from fml.dsl.elaborate import places
 from fml.dsl.elaborate.session import Session
-from fml.dsl.elaborate.syntax import walk
+from fml.dsl.elaborate.syntax import assigns
 from fml.dsl.values import Master, Place, Tensor
 from fml.engine.ir.training import Role, Variable
 from fml.engine.ir.types import Element, TensorType
@@ -30,12 +30,6 @@ def widened(tensor: Tensor) -> Tensor:
     if not is_narrow(tensor.type):
         return tensor
     return Tensor(tensor.value.call("cast", element=Element.F32))
-
-
-def assigns(body: tuple[ast.Statement, ...], name: str) -> bool:
-    """Whether a statement of a body assigns to a name."""
-    assigned = (node for node in walk(body) if isinstance(node, ast.Assign))
-    return any(isinstance(a.place, ast.Name) and a.place.name == name for a in assigned)
 
 
 def master(s: Session, each: ast.Each, place: Place, path: str) -> Master:

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 from fml.dsl import ast
 from fml.dsl.elaborate import (
     calls,
+    chains,
     declarations,
     expressions,
     gradients,
@@ -61,7 +62,7 @@ def make(
             else:
                 _require_scalar(s, parameter, bound[parameter.name], declaration.name)
     attempts.settle()
-    return OptimizerValue(factory, calls.values_of(bound))
+    return OptimizerValue(factory, calls.values_of(bound), e)
 
 
 def _require_scalar(s: Session, p: ast.Parameter, given: "Given", name: str) -> None:
@@ -96,6 +97,7 @@ def update(
 ) -> None:  # fmt: skip
     """Apply an optimizer: gradients of `loss`, or those that are given, for each parameter."""
     links = optimizer.links if isinstance(optimizer, OptimizerChain) else (optimizer,)
+    chains.require_effects(s, links)
     with s.marked(phase=Phase.UPDATE, span=s.user_span(at.span)):
         found = given or gradients.of_places(s, loss, trained)
         cells = {place.name: Cell(masters.widened(found[place.name])) for place in trained}

@@ -30,3 +30,9 @@ def _parts(kind: type[object]) -> tuple[str, ...]:
 def names_in(node: object) -> set[str]:
     """All names that stand in it."""
     return {n.name for n in walk(node) if isinstance(n, ast.Name)}
+
+
+def assigns(body: object, name: str) -> bool:
+    """Whether a statement of a body assigns to a name."""
+    assigned = (node for node in walk(body) if isinstance(node, ast.Assign))
+    return any(isinstance(a.place, ast.Name) and a.place.name == name for a in assigned)
