@@ -267,7 +267,8 @@ def as_tensor(
         value = read(s, value)
     if isinstance(value, Tensor):
         return value if element is None else clock.in_element(s, value, element)
-    element = element or F32
+    if element is None:
+        element = clock.common_element(value) if isinstance(value, tuple) else F32
     match value:
         case Poison() | Unknown():
             raise Failed

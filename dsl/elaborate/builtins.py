@@ -11,7 +11,6 @@ from typing import TYPE_CHECKING
 
 from fml.dsl import ast
 from fml.dsl.elaborate import (
-    arithmetic,
     clock,
     datasets,
     dynamics,
@@ -173,9 +172,11 @@ def _where(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any
     a, b = read(s, bound["a"].value), read(s, bound["b"].value)
     if isinstance(a, Unknown) or isinstance(b, Unknown):
         return POISON
-    left, right = arithmetic.as_pair(s, a, b, bound["a"].at, bound["b"].at)
+    element = clock.chosen_element(condition.value, a, b)
+    left = as_tensor(s, a, bound["a"].at, element)
+    right = as_tensor(s, b, bound["b"].at, element)
     at = (bound["condition"].at, bound["a"].at, bound["b"].at)
-    return s.op("select", (condition.value, left, right), at)
+    return s.op("select", (condition.value, left.value, right.value), at)
 
 
 # --- reductions ----------------------------------------------------------------------------------
@@ -219,7 +220,9 @@ def _cast(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_
         raise s.report(
             "E0326", "`cast` takes an element type", [bound["to"].at], help="`cast(x, f32)`"
         )
-    tensor = as_tensor(s, bound["x"].value, bound["x"].at)
+    # A number is what was written, to the last digit that the element can hold.
+    written = element if element.is_float and clock.is_weak(read(s, bound["x"].value)) else None
+    tensor = as_tensor(s, bound["x"].value, bound["x"].at, written)
     if tensor.type.element == element:
         return tensor
     return s.op("cast", (tensor.value,), (bound["x"].at,), element=element)

@@ -4,12 +4,13 @@ The clock is kept in f64, and what is computed of it and of numbers alone, such 
 used in the element of what it meets, as a written number is.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate.session import Session
 from fml.dsl.values import Any_, Tensor, Unknown, describe
+from fml.engine.ir.dims import Dim
 from fml.engine.ir.training import STEPS_PER_EPOCH, Duration, Role, Unit
 from fml.engine.ir.types import F32, Element, ElementType, TensorType
 from fml.engine.ops.build import Value
@@ -79,8 +80,44 @@ def in_element(s: Session, tensor: Tensor, element: ElementType) -> Tensor:
 
 def is_of_clock(value: Value) -> bool:
     """Whether a value is a floating-point scalar made of counters, counts and numbers alone."""
-    if value.type.rank or not value.type.is_float:
-        return False
+    return not value.type.rank and value.type.is_float and _knows_no_data(value)
+
+
+def is_weak(value: Any_) -> bool:
+    """Whether a value takes the element of what it meets: numbers, scalars of the clock, lists."""
+    if isinstance(value, tuple):
+        return all(map(is_weak, cast("tuple[Any_, ...]", value)))
+    if isinstance(value, Tensor):
+        return is_of_clock(value.value)
+    return isinstance(value, int | float | Dim) and not isinstance(value, bool)
+
+
+def chosen_element(condition: Value, a: Any_, b: Any_) -> ElementType:
+    """Return the element of `where(condition, a, b)` for numbers and scalars of the clock.
+
+    Where both are, nothing says it but the condition: that of what it compares.
+    """
+    if not (is_weak(a) and is_weak(b)):
+        return common_element((a, b))
+    if isinstance(a, tuple) or isinstance(b, tuple):
+        return F32
+    if not condition.type.rank and _knows_no_data(condition):
+        return Element.F64
+    return next((v.type.element for v in _compared(condition) if not is_of_clock(v)), F32)
+
+
+def _compared(condition: Value) -> Iterator[Value]:
+    """The floating-point values that a condition is made of."""
+    for number in condition.node.inputs:
+        value = condition.builder.value(number)
+        if value.type.is_float:
+            yield value
+        else:
+            yield from _compared(value)
+
+
+def _knows_no_data(value: Value) -> bool:
+    """Whether a value is made of counters, counts and numbers alone."""
     nodes = value.builder.nodes
     for number in nodes.ancestors([value.id]):
         node = nodes[number]

@@ -154,7 +154,7 @@ def descend(s: Session, work: "PlanWork", written: ast.Descend, scope: Scope) ->
     if isinstance(target, Poison) or isinstance(along, Poison):
         raise Failed
     if isinstance(target, Place):
-        found = {target.name: as_tensor(s, along, written.along)}
+        found = {target.name: as_tensor(s, along, written.along, target.variable.type.element)}
         trained = [target]
     elif isinstance(target, Instance | Selection) and isinstance(along, Tree):
         whole = target.instance if isinstance(target, Selection) else target

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fml.dsl import ast
-from fml.dsl.elaborate import calls, expressions, masters, written_types
+from fml.dsl.elaborate import calls, clock, expressions, masters, written_types
 from fml.dsl.elaborate.arithmetic import as_tensor, no_parameters, parameters, read
 from fml.dsl.elaborate.session import Failed, Origin, Session
 from fml.dsl.scope import Scope, declared
@@ -24,7 +24,7 @@ from fml.dsl.values import (
 from fml.engine.ir.diagnostics import Mark
 from fml.engine.ir.graph import Phase
 from fml.engine.ir.training import Variable
-from fml.engine.ir.types import F32, TensorType
+from fml.engine.ir.types import F32, Element, TensorType
 from fml.engine.ops.build import Value
 
 
@@ -98,7 +98,8 @@ def _first_value(s: Session, place: Place, initial: ast.Expression, scope: Scope
         value = calls.pipe_into(s, like, initial, initial, scope)
         if isinstance(value, Poison):
             raise Failed
-        value = constrained(s, place, as_tensor(s, value, initial), initial)
+        value = as_tensor(s, value, initial, variable.type.element)
+        value = constrained(s, place, value, initial)
         return fitted(s, value, variable.type, initial, variable.name)
 
 
@@ -110,7 +111,7 @@ def constrained(s: Session, place: Place, value: Tensor, at: ast.Syntax) -> Tens
     result = calls.pipe_into(s, value, written, written, scope)
     if isinstance(result, Poison):
         raise Failed
-    return as_tensor(s, result, written)
+    return as_tensor(s, result, written, value.type.element)
 
 
 def fitted(s: Session, value: Tensor, type: TensorType, at: ast.Syntax, name: str) -> Value:
@@ -158,7 +159,8 @@ def store(s: Session, target: Any_, value: Any_, written: ast.Assign) -> None:
             leaves = list(_leaves(s, target, written))
             tree = _tree_for(s, [key for key, _ in leaves], value, written)
             for key, place in leaves:
-                store_in(s, place, tree[key], written.value)
+                leaf = as_tensor(s, tree[key], written.value, place.variable.type.element)
+                store_in(s, place, leaf, written.value)
         case _:
             raise s.report(
                 "E0407",
@@ -192,7 +194,7 @@ def _tree_for(s: Session, keys: list[str], value: Any_, written: ast.Assign) -> 
     if isinstance(value, Instance):
         value = parameters(s, value)
     if not isinstance(value, Tree):
-        single = as_tensor(s, value, written.value)
+        single = as_tensor(s, value, written.value, Element.F64 if clock.is_weak(value) else None)
         return dict.fromkeys(keys, single)
     if set(keys) != set(value.items):
         odd = sorted(set(keys) ^ value.items.keys())

@@ -5,6 +5,7 @@ from math import prod
 from typing import cast
 
 from fml.dsl import ast
+from fml.dsl.elaborate import clock
 from fml.dsl.elaborate.arithmetic import as_tensor, no_parameters, read
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.values import (
@@ -41,7 +42,9 @@ def reduce(
         return _over_learners(s, op, value, e)
     if isinstance(value, Tree):
         return _tree(s, op, value, over, e)
-    tensor = as_tensor(s, value, e)
+    # A scalar of numbers alone takes the element of what it meets, and keeps all digits till then.
+    is_weak = isinstance(value, tuple) and over is None and not keep and clock.is_weak(value)
+    tensor = as_tensor(s, value, e, Element.F64 if is_weak else None)
     axes = tuple(range(tensor.type.rank)) if over is None else axes_of(s, tensor, over, e)
     if op == "mean":
         return _mean(s, tensor.value, axes, keep, e)

@@ -5,7 +5,7 @@ from math import prod
 from typing import TYPE_CHECKING, cast
 
 from fml.dsl import ast
-from fml.dsl.elaborate import arithmetic, reductions
+from fml.dsl.elaborate import arithmetic, clock, reductions
 from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim, whole_number
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.elaborate.statics import simplest
@@ -128,9 +128,10 @@ def joined(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) ->
     if not isinstance(items, tuple):
         raise s.report("E0402", f"`{p.name}` takes a list, found {describe(items)}", [at])
     parts = cast("tuple[Any_, ...]", items)
+    element = clock.common_element(parts)
     if p.name == "stack":
-        return arithmetic.stack(s, parts, at, Element.F32, _given(bound, "over"))
-    tensors = [as_tensor(s, item, at) for item in parts]
+        return arithmetic.stack(s, parts, at, element, _given(bound, "over"))
+    tensors = [as_tensor(s, item, at, element) for item in parts]
     if not tensors:
         raise s.report("E0402", "there is nothing to join", [at])
     axis = _axis(s, tensors[0], bound, e)

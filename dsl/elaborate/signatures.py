@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
-from fml.dsl.elaborate.clock import is_of_clock
+from fml.dsl.elaborate.clock import is_of_clock, is_weak
 from fml.dsl.elaborate.session import Attempts, Failed, Origin, Session
 from fml.dsl.elaborate.statics import simplest
 from fml.dsl.elaborate.written_types import (
@@ -95,7 +95,10 @@ def static_argument(
 def _bind_float(
     s: Session, parameters: Sequence[ast.Parameter], bound: "Mapping[str, Given]", matched: Matched
 ) -> None:
-    """Let `float` be the element of the first tensor given for one; of numbers alone, f32."""
+    """Let `float` be the element of the first tensor given for one.
+
+    Of numbers and scalars of the clock alone it is f64, as the clock is; of lists, f32.
+    """
     given = [bound[p.name] for p in parameters if p.type is not None and p.type.name == FLOAT]
     for argument in given:
         value = read(s, argument.value)
@@ -104,7 +107,9 @@ def _bind_float(
             matched.sources[FLOAT] = argument.at
             return
     if given:
-        matched.names[FLOAT] = Element.F32
+        values = [read(s, argument.value) for argument in given]
+        is_exact = all(is_weak(v) and not isinstance(v, tuple) for v in values)
+        matched.names[FLOAT] = Element.F64 if is_exact else Element.F32
 
 
 def _tensor_argument(

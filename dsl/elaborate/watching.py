@@ -3,7 +3,7 @@
 from typing import TYPE_CHECKING
 
 from fml.dsl import ast
-from fml.dsl.elaborate import expressions, measuring, names, plan
+from fml.dsl.elaborate import clock, expressions, measuring, names, plan
 from fml.dsl.elaborate.arithmetic import as_tensor, read
 from fml.dsl.elaborate.session import Attempts, Failed, Session
 from fml.dsl.elaborate.syntax import walk
@@ -12,7 +12,7 @@ from fml.dsl.values import Poison, Tensor
 from fml.engine.ir import training
 from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.training import Duration, Series
-from fml.engine.ir.types import BOOL, SCALAR
+from fml.engine.ir.types import BOOL, SCALAR, Element
 
 if TYPE_CHECKING:
     from fml.dsl.elaborate.plan import PlanWork
@@ -104,7 +104,7 @@ def _scalar(s: Session, e: ast.Expression, scope: Scope) -> Tensor:
     value = read(s, expressions.evaluate(s, e, scope))
     if isinstance(value, Poison):
         raise Failed
-    tensor = as_tensor(s, value, e)
+    tensor = as_tensor(s, value, e, Element.F64 if clock.is_weak(value) else None)
     if tensor.type.rank:
         raise s.report(
             "E0328", f"a series is a scalar, found {tensor.type}", [e],
