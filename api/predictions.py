@@ -115,8 +115,8 @@ def _table(dataset: Dataset, rows: Path | Mapping[str, object], base: Path) -> T
     # Other files for prediction are CSV, whatever the data set was read from.
     if rows.is_dir():
         raise error("E0503", f"`{rows}` is a folder", help=way_out)
-    header = dataset.source != "csv" or bool(arguments_of(dataset)["header"])
-    return read_csv({"path": str(rows.absolute()), "header": header}, base)
+    header = {"header": True} if dataset.source != "csv" else arguments_of(dataset)
+    return read_csv({**header, "path": str(rows.absolute())}, base)
 
 
 def _named_columns(rows: Mapping[str, object]) -> dict[str, Array]:

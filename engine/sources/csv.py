@@ -10,7 +10,7 @@ import numpy as np
 from fml.engine.ir.diagnostics import FmlError, error
 from fml.engine.ops.record import Array
 from fml.engine.sources.paths import find_file, read_text
-from fml.engine.sources.table import Argument, Arguments, Source, Table
+from fml.engine.sources.table import Argument, Arguments, Source, Table, is_number
 
 _HEAD = 1 << 20
 
@@ -18,14 +18,15 @@ _HEAD = 1 << 20
 def read_csv(arguments: Arguments, base: Path) -> Table:
     """Read a file: a column holds numbers if every cell is a number, else text.
 
-    Without a header the columns are called "0", "1", ... Cells that are empty or no numbers are
-    faults only where they are used, so they stay here as they came.
+    The first line are names, and must not look like a sample unless `header` is given; without a
+    header the columns are called "0", "1", ... Cells that are empty or no numbers are faults only
+    where they are used, so they stay here as they came.
 
     Raises:
-        FmlError: E0501 not found, E0503 not a table.
+        FmlError: E0501 not found, E0503 not a table, E0513 a first line that looks like a sample.
     """
     path = find_file(str(arguments["path"]), base)
-    return _table(path, read_text(path), with_header=bool(arguments["header"]))
+    return _table(path, read_text(path), arguments.get("header"))
 
 
 def read_head(arguments: Arguments, base: Path) -> Table:
@@ -40,13 +41,21 @@ def read_head(arguments: Arguments, base: Path) -> Table:
     # Up to the last end of a line that is in no quotes.
     while (end := text.rfind("\n", 0, end)) >= 0 and text.count('"', 0, end) % 2:
         pass
-    return _table(path, text[: end + 1], with_header=bool(arguments["header"]))
+    return _table(path, text[: end + 1], arguments.get("header"))
 
 
-def _table(path: Path, text: str, *, with_header: bool) -> Table:
+def _table(path: Path, text: str, header: object) -> Table:
+    """`header` is None where nobody has said whether there is one."""
     rows, lines = _rows(path, text)
+    if header is None and rows and _is_sample(rows[0], rows[1:]):
+        shown = ", ".join(name.strip() for name in rows[0][:6]) + ", ..." * (len(rows[0]) > 6)
+        raise error(
+            "E0513", f"the first line of {path} looks like a sample, and is read as names",
+            notes=[f"it is {shown}"],
+            help="write `header = false` behind the path, or `header = true` if these are names",
+        )  # fmt: skip
     names = [str(n) for n in range(len(rows[0]))] if rows else []
-    if with_header and rows:
+    if header is not False and rows:
         names, rows, lines = [name.strip() for name in rows[0]], rows[1:], lines[1:]
     if not rows:
         raise error("E0503", f"{path} has no samples", help="a sample is a line of its own")
@@ -72,6 +81,14 @@ def _rows(path: Path, text: str) -> tuple[list[list[str]], list[int]]:
             help='a cell that holds a comma or a quote is written "in quotes", its quotes doubled',
         ) from None  # fmt: skip
     return rows, lines
+
+
+def _is_sample(first: list[str], others: list[list[str]]) -> bool:
+    """Whether a line is no names: it has numbers, and its words are in their columns again."""
+    words = [(place, cell) for place, cell in enumerate(first) if not is_number(cell)]
+    if len(words) == len(first):
+        return False
+    return all(any(row[place : place + 1] == [cell] for row in others) for place, cell in words)
 
 
 def _check(path: Path, names: list[str], rows: list[list[str]], lines: list[int]) -> None:
@@ -110,7 +127,7 @@ def _column(cells: Sequence[str]) -> Array:
 CSV = Source(
     "csv",
     "A table as text, plain or compressed with gzip.",
-    (Argument("path", str), Argument("header", bool, default=True)),
+    (Argument("path", str), Argument("header", bool, is_optional=True)),
     read_csv,
     read_head,
 )

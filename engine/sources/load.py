@@ -56,7 +56,7 @@ def load(dataset: Dataset, given: object, base: Path) -> LoadedData:
         base: the folder of the file that declares it, where relative paths begin.
 
     Raises:
-        FmlError: E0501 to E0511, the data are not there, or are not as declared; E0512, a
+        FmlError: E0501 to E0513, the data are not there, or are not as declared; E0512, a
             package that reads them is not installed.
     """
     columns = columns_of(dataset, read_table(dataset, given, base))

@@ -29,7 +29,7 @@ def look(dataset: Dataset, base: Path) -> tuple[tuple[Diagnostic, ...], str]:
     is a package for them that is not installed.
 
     Raises:
-        FmlError: E0502 to E0511, what was read is not as declared.
+        FmlError: E0502 to E0513, what was read is not as declared.
     """
     if dataset.source == "given":
         return (), ""

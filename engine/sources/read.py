@@ -30,7 +30,7 @@ def read_table(dataset: Dataset, given: object, base: Path) -> Table:
     """Read the source of a data set; `given` are the arrays handed over from Python, if any.
 
     Raises:
-        FmlError: E0501 to E0512 as the source raises.
+        FmlError: E0501 to E0513 as the source raises.
     """
     if dataset.source == "given":
         return table_of(dataset, given)
@@ -39,14 +39,18 @@ def read_table(dataset: Dataset, given: object, base: Path) -> Table:
 
 
 def arguments_of(dataset: Dataset) -> dict[str, bool | float | str]:
-    """All arguments of a data set's source, the defaults of those that are left out included.
+    """The arguments of a data set's source, the defaults of those that are left out included.
 
     Raises:
         FmlError: E0507, an argument that does not fit.
     """
     source = SOURCES[dataset.source]
     given = _named(dataset, source)
-    return {a.name: _argument(dataset, a, given.get(a.name, a.default)) for a in source.arguments}
+    return {
+        a.name: _argument(dataset, a, given.get(a.name, a.default))
+        for a in source.arguments
+        if a.name in given or not a.is_optional
+    }
 
 
 def _named(dataset: Dataset, source: Source) -> dict[str, object]:

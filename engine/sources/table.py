@@ -123,12 +123,14 @@ class Argument:
         kind: its type in Python; a float may be written as a whole number.
         default: what it is where it is left out; None for one that must be given.
         least: the smallest number that is allowed.
+        is_optional: whether the source decides where it is left out.
     """
 
     name: str
     kind: type[bool] | type[int] | type[float] | type[str]
     default: bool | float | str | None = None
     least: int | None = None
+    is_optional: bool = False
 
     def accepts(self, value: object) -> TypeGuard[bool | float | str]:
         """Whether a static value of the language is of this kind."""
@@ -141,8 +143,9 @@ class Argument:
 class Source:
     """A kind of source: its name, what it is in a line, its arguments, and how it is read.
 
-    `read` is given every argument and the folder of the file that declares the data set; `head`
-    reads as much of large data as a moment allows, of all columns and with all `classes`.
+    `read` is given every argument, but for optional ones that were left out, and the folder of the
+    file that declares the data set; `head` reads as much of large data as a moment allows, of all
+    columns and with all `classes`.
     """
 
     name: str

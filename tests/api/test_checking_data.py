@@ -62,6 +62,7 @@ def test_data_as_declared_leave_nothing_to_say(
         ("0.0,5.0,aster", "0.0,five,aster", "E0504", "line 2 of"),
         ("crocus", "aster", "E0508", "2 classes were found"),
         ("0.0,5.0,aster", "0.0,5.0", "E0503", "has 2 cells instead of 3"),
+        ("length,width,species\n", "", "E0513", "`header = false`"),
     ],
 )
 def test_data_that_are_not_as_declared_are_errors_with_the_place_in_the_text(

@@ -48,6 +48,11 @@ def test_odd_names_of_columns(tmp_path: Path) -> None:
     assert columns(tmp_path, '"size (cm), η",1\n5,6\n', text) == {"a": [5], "b": [6]}
 
 
+def test_names_that_are_numbers_are_said_to_be_names(tmp_path: Path) -> None:
+    text = 'data d = csv("t.csv", header = true) { a: f32 = columns["2019"]; b: f32 = columns[1] }'
+    assert columns(tmp_path, "2019,2020\n1,2\n", text) == {"a": [1], "b": [2]}
+
+
 @pytest.mark.parametrize(
     ("content", "code", "said"),
     [
@@ -62,7 +67,10 @@ def test_odd_names_of_columns(tmp_path: Path) -> None:
         (gzip.compress(b"a,b\n1,2\n", mtime=0)[:-9], "E0503", ["cannot be read"]),
         (b"\x1f\x8b\x08\x00 this is no gzip", "E0503", ["cannot be read"]),
         ("a,c\n1,2\n", "E0502", ["no column `b`", "its columns are a, c"]),
-        ("1,2\n3,4\n", "E0502", ["header = false"]),
+        ("1,2\n3,4\n", "E0513", ["it is 1, 2", "header = false", "header = true"]),
+        ("1,1\n", "E0513", ["looks like a sample"]),
+        ("5.1,rose\n4.9,rose\n", "E0513", ["looks like a sample"]),
+        ("place,2019\nOslo,1.5\n", "E0502", ["its columns are place, 2019"]),
         ("a,bb\n1,2\n", "E0502", ["did you mean `bb`"]),
         ("a,b\n1,2\n,3\n", "E0504", ["line 3", "nothing in `a`"]),
         ("a,b\n1,2\n\n3,x\n", "E0504", ["line 4", "`x` in `b`"]),

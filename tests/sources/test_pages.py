@@ -10,7 +10,7 @@ from fml.engine.ir.diagnostics import FmlError
 from tests.sources.datasets import loaded
 
 PAGES = Path(__file__).parent.parent.parent / "docs" / "errors"
-CODES = [f"E050{n}" for n in range(1, 10)] + ["E0510", "E0511", "W0501"]
+CODES = [f"E050{n}" for n in range(1, 10)] + ["E0510", "E0511", "E0513", "W0501"]
 
 
 def found(text: str) -> list[str]:
