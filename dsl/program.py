@@ -19,7 +19,7 @@ from fml.dsl.scope import Scope
 from fml.dsl.values import DataValue
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, did_you_mean, error
 from fml.engine.ir.source import Source, Span
-from fml.engine.ir.training import Dataset, Model, Series, Training
+from fml.engine.ir.training import Dataset, Feed, Measure, Model, Series, Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +36,8 @@ class CheckedProgram:
     """A file without errors.
 
     `sources` are all files that were read, imports included; `base` is the folder in which its
-    relative paths are looked for first; `datasets` are those that its plans use, by name.
+    relative paths are looked for first; `datasets` are those that its plans use, by name, and
+    `feeds` and `measures` say what for.
     """
 
     source: Source
@@ -46,6 +47,8 @@ class CheckedProgram:
     options: tuple[OptionInfo, ...]
     plans: tuple[PlanInfo, ...]
     datasets: Mapping[str, Dataset]
+    feeds: tuple[Feed, ...]
+    measures: tuple[Measure, ...]
     warnings: tuple[Diagnostic, ...] = ()
 
 
@@ -67,19 +70,28 @@ def _check(source: Source, base: Path) -> CheckedProgram:
     _check_declarations(session, module)
     found += session.diagnostics
     broken, first = bool(found), session
-    datasets: dict[str, Dataset] = {}
+    followed: list[_Followed] = []
     for written in module.plans:
         session = Session(module, {})
         session.checked, session.broken = first.checked, first.broken
-        followed = _follow(session, written, module)
-        datasets |= followed.work.datasets if followed else {}
+        made = _follow(session, written, module)
+        followed += [made] if made else []
         # A fault of a declaration is reported once, where it stands.
         found += [d for d in session.diagnostics if not (broken and _known(d, found))]
     if any(d.severity == "error" for d in found):
         raise FmlError(found)
-    plans = tuple(PlanInfo(t.name, t.doc, t.span) for t in module.plans)
+    works = [each.work for each in followed]
     return CheckedProgram(
-        source, loaded.sources, base, module, options, plans, datasets, tuple(found)
+        source,
+        loaded.sources,
+        base,
+        module,
+        options,
+        plans=tuple(PlanInfo(t.name, t.doc, t.span) for t in module.plans),
+        datasets={name: data for work in works for name, data in work.datasets.items()},
+        feeds=tuple(feed for work in works for feed in work.feeds),
+        measures=tuple(measure for work in works for measure in work.measures),
+        warnings=tuple(found),
     )
 
 

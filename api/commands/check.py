@@ -64,7 +64,8 @@ def _check(file: Path, found: list["Diagnostic"], left_out: list[str]) -> None:
         from fml.engine.sources.look import look
 
         try:
-            warnings, words = look(dataset, program.base)
+            checked = program.checked
+            warnings, words = look(dataset, program.base, checked.feeds, checked.measures)
         except FmlError as error:
             found += error.diagnostics
         else:

@@ -59,7 +59,8 @@ def measure(
             _no_clash(s, work, split.split, watched, written)
         known = measured.setdefault(dataset.name, [])
         known += [w for w in watched if w.name not in {k.name for k in known}]
-        work.measures.append(_lower(s, work, dataset, split.split, watched, every))
+        lowered = _lower(s, work, dataset, split.split, watched, every)
+        work.measures.append(replace(lowered, span=written.on.span))
         if not splits.has(split.data.declaration, split.split):
             raise Failed  # its name was reported
     if attempts.failed:

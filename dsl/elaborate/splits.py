@@ -54,7 +54,7 @@ def cut(s: Session, declaration: ast.Data, module: Module) -> Split | None:
         with attempts:
             if part.name in parts:
                 raise s.report("E0202", f"the split `{part.name}` is named twice", [part])
-            parts[part.name] = _part(s, part, module)
+            parts[part.name] = _part(s, declaration, part, module)
     with attempts:
         if sum(p.amount for p in parts.values() if p.is_share) > 1 + 1e-9:
             raise s.report("E0543", "the shares add up to more than 100%", [written])
@@ -65,11 +65,16 @@ def cut(s: Session, declaration: ast.Data, module: Module) -> Split | None:
     return None
 
 
-def _part(s: Session, part: ast.SplitPart, module: Module) -> Part:
+def _part(s: Session, declaration: ast.Data, part: ast.SplitPart, module: Module) -> Part:
     amount = expressions.evaluate_static(s, part.amount, Scope(module, None), "an amount")
     if isinstance(amount, bool) or not isinstance(amount, int | float) or amount < 0:
         raise s.report("E0543", "a split is a number of samples or a percentage", [part.amount])
-    return Part(part.name, amount, isinstance(amount, float))
+    if not amount:
+        raise s.report(
+            "E0521", f"the split `{part.name}` of `{declaration.name}` is empty", [part],
+            help="give it samples, or leave it out",
+        )  # fmt: skip
+    return Part(part.name, amount, isinstance(amount, float), part.span)
 
 
 def _method(

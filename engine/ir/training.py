@@ -76,6 +76,7 @@ class Part:
     name: str
     amount: float
     is_share: bool
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,6 +179,7 @@ class Measure:
     every: Duration | None
     dim: str = "N"
     optional: bool = False
+    span: Span | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,6 +1,6 @@
 """Mini-batches: each epoch's order is a function of seed and epoch, whatever came before."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import TypeAlias
 
@@ -8,7 +8,7 @@ import numpy as np
 
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, did_you_mean
 from fml.engine.ir.source import Span
-from fml.engine.ir.training import Feed
+from fml.engine.ir.training import Feed, Measure
 from fml.engine.ops.record import Array
 
 
@@ -49,8 +49,8 @@ class Batches:
         self._seed = seed
         self._epoch = -1
         self._order: Array | None = None
-        if not 0 < self.size <= self.samples:
-            raise FmlError([_too_few(feed, self.samples)])
+        if shortage := _shortage(feed, self.samples):
+            raise FmlError([shortage])
 
     @property
     def per_epoch(self) -> int:
@@ -79,6 +79,27 @@ class Batches:
                 generator.permutation(self.samples) if shuffled else np.arange(self.samples)
             )
         return self._order
+
+
+def require_samples(data: Data, feeds: Iterable[Feed], measures: Iterable[Measure]) -> None:
+    """See to it that there is a batch for every feed, and a sample wherever plans measure.
+
+    Raises:
+        FmlError: E0520 and E0521, all that a run of the plans would be refused for.
+    """
+    found: list[Diagnostic] = []
+    for use in (*feeds, *measures):
+        try:
+            if isinstance(use, Feed):
+                samples = samples_in(data, use.data, use.split, "train on", use.span)
+                shortage = _shortage(use, _count(samples))
+                found += [shortage] if shortage else []
+            elif not use.optional:
+                samples_in(data, use.data, use.split, "measure on", use.span)
+        except FmlError as fault:
+            found += fault.diagnostics
+    if found:
+        raise FmlError(found)
 
 
 def has_samples(data: Data, name: str, split: str) -> bool:
@@ -112,7 +133,10 @@ def _count(fields: Mapping[str, Samples]) -> int:
     return len(next(iter(fields.values()))) if fields else 0
 
 
-def _too_few(feed: Feed, samples: int) -> Diagnostic:
+def _shortage(feed: Feed, samples: int) -> Diagnostic | None:
+    """Say why no batch of a feed can be made of its split; nothing if one can."""
+    if samples and (feed.batch or 1) <= samples:
+        return None
     marks = (Mark(feed.span),) if feed.span else ()
     if not samples:
         return Diagnostic("E0520", f"the split `{feed.split}` of `{feed.data}` is empty", marks)

@@ -40,7 +40,7 @@ class Measurement:
             FmlError: E0521, there are no samples to measure on.
         """
         self.rule = measure
-        split = samples_in(data, measure.data, measure.split, "measure on")
+        split = samples_in(data, measure.data, measure.split, "measure on", measure.span)
         self._fields = {(measure.data, name): array for name, array in split.items()}
         self._samples = len(next(iter(split.values())))
         graph = readable(measure.graph)

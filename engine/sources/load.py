@@ -8,7 +8,7 @@ import numpy as np
 
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark
 from fml.engine.ir.graph import Graph
-from fml.engine.ir.training import Dataset
+from fml.engine.ir.training import Dataset, Split
 from fml.engine.ops.record import Array
 from fml.engine.runtime.feeding import Samples, Selection
 from fml.engine.sources.columns import Columns, columns_of, source_column
@@ -57,7 +57,7 @@ def load(dataset: Dataset, given: object, base: Path) -> LoadedData:
 
     Raises:
         FmlError: E0501 to E0513, the data are not there, or are not as declared; E0512, a
-            package that reads them is not installed.
+            package that reads them is not installed; E0521, a part of the split is empty.
     """
     columns = columns_of(dataset, read_table(dataset, given, base))
     rows = _rows(dataset, columns.table)
@@ -128,7 +128,23 @@ def _rows(dataset: Dataset, table: Table) -> dict[str, Array]:
         labels = table.column(source_column(dataset, field))[rows]
     kept = {} if split.of is None else {n: r for n, r in table.splits.items() if n != split.of}
     with declared_at(dataset.span):
-        return {**kept, **cut(split, rows, labels, dataset.name)}
+        made = cut(split, rows, labels, dataset.name)
+    _require_samples(dataset, split, made, len(rows))
+    return {**kept, **made}
+
+
+def _require_samples(dataset: Dataset, split: Split, made: Mapping[str, Array], count: int) -> None:
+    """A part that comes out empty is not what was meant, whether it is used or not."""
+    for part in split.parts:
+        if len(made[part.name]):
+            continue
+        asked = f"{part.amount * 100:g}%" if part.is_share else f"{part.amount:g}"
+        raise FmlError([Diagnostic(
+            "E0521", f"the split `{part.name}` of `{dataset.name}` is empty",
+            (Mark(part.span),) if part.span else (),
+            (f"{asked} of {count} samples {'is' if count == 1 else 'are'} none",),
+            "give it samples, or leave it out",
+        )])  # fmt: skip
 
 
 def _statistics(

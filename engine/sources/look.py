@@ -1,17 +1,19 @@
 """A look at the data of a plan without reading much of them, for `fml check`."""
 
 import os
+from collections.abc import Iterable
 from os.path import isfile  # unlike Path.is_file, no error where a folder may not be looked into
 from pathlib import Path
 
 import numpy as np
 
 from fml.engine.ir.diagnostics import Diagnostic, FmlError
-from fml.engine.ir.training import Dataset
+from fml.engine.ir.training import Dataset, Feed, Measure
 from fml.engine.ir.types import Label
+from fml.engine.runtime.feeding import require_samples
 from fml.engine.sources.columns import Columns, label_fields, source_column
 from fml.engine.sources.labels import declared
-from fml.engine.sources.load import load
+from fml.engine.sources.load import LoadedData, load
 from fml.engine.sources.paths import find_file
 from fml.engine.sources.presence import unseen
 from fml.engine.sources.read import SOURCES, arguments_of
@@ -22,43 +24,57 @@ _SMALL = 1 << 20
 _FEW = 100_000
 
 
-def look(dataset: Dataset, base: Path) -> tuple[tuple[Diagnostic, ...], str]:
+def look(
+    dataset: Dataset, base: Path, feeds: Iterable[Feed] = (), measures: Iterable[Measure] = ()
+) -> tuple[tuple[Diagnostic, ...], str]:
     """Read a data set if it is small, else some samples of a source that can tell them apart.
 
+    The `feeds` and `measures` that draw from a data set which is read whole are looked at, too.
     Returns warnings, and in words what was not looked at. Data that are not there are no fault, nor
     is a package for them that is not installed.
 
     Raises:
-        FmlError: E0502 to E0513, what was read is not as declared.
+        FmlError: E0502 to E0513, what was read is not as declared; E0520 and E0521, there are
+            too few samples for a feed or a measure.
     """
     if dataset.source == "given":
         return (), ""
     try:
-        return _look(dataset, base)
+        loaded, words = _look(dataset, base)
     except FmlError as fault:
         if fault.diagnostics[0].code not in {"E0501", "E0512"}:
             raise
         return (), unseen(dataset, fault)
+    if loaded is None:
+        return (), words
+    name = dataset.name
+    require_samples(
+        {name: loaded.splits},
+        [feed for feed in feeds if feed.data == name],
+        [measure for measure in measures if measure.data == name],
+    )
+    return loaded.warnings, words
 
 
-def _look(dataset: Dataset, base: Path) -> tuple[tuple[Diagnostic, ...], str]:
+def _look(dataset: Dataset, base: Path) -> tuple[LoadedData | None, str]:
+    """Return a data set that is read whole, or in words what was not looked at."""
     arguments = arguments_of(dataset)
     if "path" not in arguments:
         samples = arguments.get("samples", 0)
         if isinstance(samples, int) and samples > _FEW:
-            return (), f"`{dataset.name}` was not looked at: it has {samples:,} samples"
-        return load(dataset, None, base).warnings, ""
+            return None, f"`{dataset.name}` was not looked at: it has {samples:,} samples"
+        return load(dataset, None, base), ""
     path = find_file(str(arguments["path"]), base)
     size = _nbytes(path)
     if size <= _SMALL:
-        return load(dataset, None, base).warnings, ""
+        return load(dataset, None, base), ""
     head = SOURCES[dataset.source].head
     if head is None:
-        return (), f"`{dataset.name}` was not looked at: {path} has {size / 1e6:,.0f} MB"
+        return None, f"`{dataset.name}` was not looked at: {path} has {size / 1e6:,.0f} MB"
     with declared_at(dataset.span):
         table = head(arguments, base)
     _require(Columns(dataset, table, {}))
-    return (), f"of `{dataset.name}` {table.samples:,} samples were looked at"
+    return None, f"of `{dataset.name}` {table.samples:,} samples were looked at"
 
 
 def _require(columns: Columns) -> None:

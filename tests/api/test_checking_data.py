@@ -84,6 +84,64 @@ def test_data_that_are_not_as_declared_are_errors_with_the_place_in_the_text(
     assert "--> flowers.fml:" in ran.err
 
 
+UNUSABLE = [
+    ("valid 20%", "valid 0%", "E0521", ":6:20", "`valid` of `flowers` is empty"),
+    ("valid 20%", "valid 0", "E0521", ":6:20", "leave it out"),
+    ("valid 20%", "valid 0.5%", "E0521", ":6:20", "0.5% of 90 samples are none"),
+    ("batch(8)", "batch(80)", "E0520", ":12:3", "it has 54 samples"),
+    ("60%, valid 20%, test 20%", "7, valid 50", "E0520", ":12:3", "use `batch(7)` or less"),
+    ("60%, valid 20%, test 20%", "80, valid 20", "E0506", ":3:1", "train 80, valid 20"),
+]
+
+
+@pytest.mark.parametrize(("before", "after", "code", "place", "said"), UNUSABLE)
+def test_too_few_samples_are_told_with_the_words_of_training(
+    before: str,
+    after: str,
+    code: str,
+    place: str,
+    said: str,
+    *,
+    project: Path,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    assert before in FLOWERS
+    Path("flowers.csv").write_text(flowers_csv())
+    Path("flowers.fml").write_text(FLOWERS.replace(before, after))
+    ran, trained = fml(capfd, "check", "flowers.fml"), fml(capfd, "train", "flowers.fml", "-q")
+    assert ran.status == trained.status == 2
+    assert ran.err == f"{trained.err}1 error in 1 file\n"
+    assert f"error[{code}]" in ran.err
+    assert f"flowers.fml{place}\n" in ran.err
+    assert said in ran.err
+
+
+def test_splits_that_only_the_data_tell_are_looked_for(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    random = np.random.default_rng(0)
+    np.savez("d.npz", x_train=random.normal(size=(40, 2)), x_test=random.normal(size=(9, 2)))
+    text = """
+data d = npz("d.npz") { x: f32[2] = x }
+model net(x: f32[N, D]) -> f32[N, 1] = x |> dense(1)
+train {
+  net = net()
+  feed x from d.train |> batch(8)
+  minimize J = mean(net(x)^2)
+  using sgd(0.1)
+  measure mean(net(x)) as "m" on d.SPLIT
+  stop after 1 epochs
+}
+"""
+    Path("d.fml").write_text(text.replace("SPLIT", "test"))
+    assert fml(capfd, "check", "d.fml").status == 0
+    Path("d.fml").write_text(text.replace("SPLIT", "valid"))
+    ran = fml(capfd, "check", "d.fml")
+    assert "error[E0521]: `d` has no samples in the split `valid` to measure on" in ran.err
+    assert "--> d.fml:9:" in ran.err
+    assert "`train` has 40, `test` has 9" in ran.err
+
+
 def large_csv(head: str) -> str:
     """More than is read at once, faulty only far behind the beginning."""
     rows = [head, *['1.5,2.5,"a, b"'] * 200_000, "1.5,oops,aster"]

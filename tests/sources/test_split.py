@@ -196,7 +196,6 @@ data iris = csv("data/iris.csv") {
         ("split train 100, valid 51", "151 samples, and there are 150"),
         ("split train 50%, valid 50% from train", "leave out `from train`"),
         ("split training 50%, valid 50%", "no samples in a split `train`"),
-        ("split train 0, valid 10", "no samples in a split `train`"),
     ],
 )
 def test_splits_that_cannot_be_are_reported(split: str, said: str) -> None:
