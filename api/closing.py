@@ -3,13 +3,14 @@
 import math
 import shlex
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
-from fml.predictions import is_for_rows
+from fml.predictions import example_data
 
 if TYPE_CHECKING:
     from fml.run import Run
@@ -36,10 +37,18 @@ def print_closing(run: "Run", console: Console) -> None:
         console.print(f"run:     {run.folder}")
         if run.interrupted:
             console.print(f"go on:   fml train --resume {folder}", soft_wrap=True)
-        predict = f"fml predict {folder} DATA.csv -o predictions.csv"
-        usual = predict if is_for_rows(run) else f"fml eval {folder}"
-        next_step = _with_a_lower_rate(run) if run.failure else usual
+        next_step = _with_a_lower_rate(run) if run.failure else _usual_next(run, run.folder)
         console.print(f"next:    {next_step}", soft_wrap=True)
+
+
+def _usual_next(run: "Run", folder: Path) -> str:
+    """What to type after a run: a command that works as it stands."""
+    data = example_data(run)
+    if data is None:
+        return shlex.join(["fml", "eval", str(folder)])
+    shown, here = data.absolute(), Path.cwd()
+    shown = shown.relative_to(here) if shown.is_relative_to(here) else shown
+    return shlex.join(["fml", "predict", str(folder), str(shown), "-o", "predictions.csv"])
 
 
 def print_if_killed(run: "Run", console: Console) -> None:

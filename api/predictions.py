@@ -7,15 +7,13 @@ from typing import TYPE_CHECKING, TextIO
 
 import numpy as np
 
-from fml.engine.ir.diagnostics import FmlError, did_you_mean, error
-from fml.engine.ir.training import Dataset
+from fml.engine.ir.diagnostics import FmlError, error
+from fml.engine.ir.training import Dataset, Field
 from fml.engine.ir.training import Model as LoweredModel
-from fml.engine.ir.types import Label
+from fml.engine.ir.types import Label, TensorType
 from fml.engine.ops.record import Array
-from fml.engine.sources.csv import read_csv
-from fml.engine.sources.images import read_new
 from fml.engine.sources.load import transform
-from fml.engine.sources.read import arguments_of
+from fml.engine.sources.new import example_of, read_new
 from fml.engine.sources.table import Table, is_number
 
 if TYPE_CHECKING:
@@ -25,34 +23,39 @@ if TYPE_CHECKING:
 def predictions(run: "Run", rows: Path | Mapping[str, object]) -> dict[str, Array]:
     """Return columns of predictions, an entry a row, in order.
 
-    `rows` are the columns that the data set's fields are computed from: a CSV file, or arrays by
-    name; for a data set of images, an image or a folder of them. A classifier gives `prediction`,
-    the class, and a column `score_CLASS` for each with the model's own outputs; any other model
-    `prediction` alone. Rows from images begin with `file`, its name.
+    `rows` are the columns that the data set's fields are computed from: arrays by name, or a file
+    or folder as `read_new` takes. A classifier gives `prediction`, the class, and a column
+    `score_CLASS` for each with the model's own outputs; any other model `prediction` alone, and
+    where a sample has a class at each of its places, they are one text. Rows from images begin
+    with `file`, its name.
 
     Raises:
         FmlError: E0742 and E0743, the model is not one for rows; E05xx, the rows do not fit.
     """
     model, lowered = run.model, _lowered(run)
     dataset = _dataset(run, lowered)
-    table = _table(dataset, rows, run.program.base)
+    label = _label(lowered, dataset)
+    if isinstance(rows, Mapping):
+        table = Table(_named_columns(rows), "the table")
+    else:
+        table = read_new(dataset, rows)
     loaded = run.data[dataset.name]
     fields = list(dict.fromkeys(lowered.fed.values()))
     values = transform(dataset, table, loaded.statistics, loaded.classes, fields)
     result = model(**{argument: values[field] for argument, field in lowered.fed.items()})
     named = {"file": np.array(table.files, object)} if table.files else {}
-    return {**named, **_columns(result, _label(lowered, dataset, result), loaded.classes)}
+    return {**named, **_columns(result, label, loaded.classes)}
 
 
-def is_for_rows(run: "Run") -> bool:
-    """Whether the plan has one model, fed from what a row of a file, or an image, holds."""
+def example_data(run: "Run") -> Path | None:
+    """A file or folder that `fml predict` takes: the run's own; None if there is none."""
     try:
         lowered = _lowered(run)
         dataset = _dataset(run, lowered)
+        _label(lowered, dataset)
     except FmlError:
-        return False
-    fed = [field for field in dataset.fields if field.name in lowered.fed.values()]
-    return dataset.source == "images" or all(field.type.rank < 2 for field in fed)
+        return None
+    return example_of(dataset, run.program.base)
 
 
 def note_on_scores(columns: Mapping[str, Array]) -> str:
@@ -102,23 +105,6 @@ def _dataset(run: "Run", lowered: LoweredModel) -> Dataset:
     )
 
 
-def _table(dataset: Dataset, rows: Path | Mapping[str, object], base: Path) -> Table:
-    if isinstance(rows, Mapping):
-        return Table(_named_columns(rows), "the table")
-    of_images = dataset.source == "images"
-    way_out = "give the images" if of_images else "give the CSV file that the rows are in"
-    if not rows.exists():
-        near = did_you_mean(rows.name, (file.name for file in rows.parent.glob("*.csv*")))
-        raise error("E0501", f"`{rows}` does not exist", help=near or way_out)
-    if of_images:
-        return read_new(rows)
-    # Other files for prediction are CSV, whatever the data set was read from.
-    if rows.is_dir():
-        raise error("E0503", f"`{rows}` is a folder", help=way_out)
-    header = {"header": True} if dataset.source != "csv" else arguments_of(dataset)
-    return read_csv({**header, "path": str(rows.absolute())}, base)
-
-
 def _named_columns(rows: Mapping[str, object]) -> dict[str, Array]:
     """Return columns of one length.
 
@@ -149,19 +135,36 @@ def _column(name: str, values: object) -> Array:
                 help=f'{{"{name}": [5.1, 4.9]}}, an entry a row')  # fmt: skip
 
 
-def _label(lowered: LoweredModel, dataset: Dataset, result: Array) -> str | None:
-    """Return the label field that a model's scores are for, if it is a classifier."""
-    if result.ndim > 2 or (result.ndim == 2 and lowered.label_field is None):
-        raise error(
-            "E0743",
-            f"`{lowered.name}` gives {lowered.result}, which is no column of predictions",
-            help=f'apply it from Python: run.models["{lowered.name}"](...)',
-        )
-    if result.ndim == 2:
+def _label(lowered: LoweredModel, dataset: Dataset) -> str | None:
+    """Return the label field that a model's scores are for, if it is a classifier.
+
+    Raises:
+        FmlError: E0743, what it gives is neither that nor a number a sample.
+    """
+    rank = lowered.result.rank
+    answers = [f for f in dataset.fields if f.name not in lowered.fed.values()]
+    labels = [f for f in answers if isinstance(f.type.element, Label)]
+    if rank == 1:
+        binary = [f.name for f in labels if str(f.type.element) == "label[2]"]
+        return binary[0] if len(labels) == len(binary) == 1 else None
+    if rank == 2 and lowered.label_field is not None:
         return lowered.label_field
-    labels = [f for f in dataset.fields if isinstance(f.type.element, Label)]
-    binary = [f.name for f in labels if str(f.type.element) == "label[2]"]
-    return binary[0] if len(labels) == len(binary) == 1 else None
+    if rank > 2:
+        by_place = [f.name for f in labels if _scores_of(f, lowered.result)]
+        if len(by_place) == 1:
+            return by_place[0]
+    raise error(
+        "E0743",
+        f"`{lowered.name}` gives {lowered.result}, which is no column of predictions",
+        help=f'apply it from Python: run.models["{lowered.name}"](...)',
+    )
+
+
+def _scores_of(field: Field, result: TensorType) -> bool:
+    """Whether a result has a score for each class at each place of a sample of labels."""
+    element = field.type.element
+    classes = element.classes if isinstance(element, Label) else None
+    return result.shape[1:] == (*field.type.shape, classes)
 
 
 def _columns(
@@ -174,8 +177,17 @@ def _columns(
         # As in `binary_cross_entropy` and `binary_accuracy`: a score above 0 means class 1.
         scores = {"score": result}
         chosen = (result > 0).astype(np.int64)
-    else:
+    elif result.ndim == 2:
         shown = names or range(result.shape[1])
         scores = {f"score_{name}": result[:, k] for k, name in enumerate(shown)}
         chosen = result.argmax(1)
+    else:
+        return {"prediction": _joined(result.argmax(-1), names)}
     return {"prediction": np.asarray(names)[chosen] if names else chosen, **scores}
+
+
+def _joined(chosen: Array, names: tuple[str, ...] | None) -> Array:
+    """The classes at all places of each sample as one text."""
+    mark = "" if names and all(len(name) == 1 for name in names) else " "
+    texts = np.asarray(names)[chosen] if names else chosen.astype(str)
+    return np.array([mark.join(map(str, row.flat)) for row in texts], object)

@@ -162,8 +162,9 @@ class Run:
     def predict(self, rows: str | Path | Mapping[str, ArrayLike]) -> dict[str, Array]:
         """Return predictions for new rows, beginning with the columns of the data set's source.
 
-        `rows` is a CSV file, or arrays by column name (a dict, a data frame). The result has a
-        column `prediction`, and for a classifier `score_CLASS` for each class.
+        `rows` is a file or folder as `fml predict` takes, or arrays by column name (a dict, a data
+        frame). The result has a column `prediction`, and for a classifier of one label a sample
+        `score_CLASS` for each class.
 
         Raises:
             FmlError: E0742 and E0743, the model is not one for rows; E05xx, the rows do not fit.
@@ -173,7 +174,7 @@ class Run:
         columns = as_mapping(rows)
         if columns is None:
             help = 'run.predict("new.csv"), or run.predict({"column": [...]})'
-            wanted = "a CSV file, or columns by name"
+            wanted = "a file or a folder, or columns by name"
             return predictions(self, as_path(rows, wanted, help, name="rows"))
         return predictions(self, columns)
 

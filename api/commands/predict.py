@@ -26,11 +26,11 @@ def command(run: Path, data: Path, output: Path | None) -> None:
     """Predict a value for each row of DATA, in order, with the model of RUN.
 
     RUN is the folder of a run, or its name in runs/.
-    DATA is a CSV file with the columns that the fields of the run's data set are computed from;
-    the column of the answer may be missing. For a data set of images it is an image or a folder of
-    them, and each row begins with the name of its `file`. A classifier writes `prediction` and a
-    column `score_CLASS` for each class with what the model gives, mostly logits, of which the
-    highest decides; any other model writes `prediction`.
+    DATA is a file or folder of the kind that the run's data set reads, or a CSV, Parquet, `.npz` or
+    `.npy` file with the columns that its fields are computed from; the answers may be missing. A
+    classifier writes `prediction` and a column `score_CLASS` for each class with what the model
+    gives, mostly logits, of which the highest decides; any other model writes `prediction`. Rows
+    from images begin with the name of their `file`.
     """
     from fml.closing import print_if_killed
     from fml.console import messages

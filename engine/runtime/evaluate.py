@@ -10,10 +10,12 @@ from fml.engine.ir.dims import Dim
 from fml.engine.ir.foreign import in_words
 from fml.engine.ir.training import Model, Training
 from fml.engine.ir.types import TensorType
+from fml.engine.ops.by_sample import Reach, reaches
 from fml.engine.ops.record import Array
+from fml.engine.passes.pipeline import readable
 from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.feeding import Data, has_samples
-from fml.engine.runtime.measuring import Measurement
+from fml.engine.runtime.measuring import Measurement, samples_at_once
 from fml.engine.runtime.section import Moment, Section
 
 
@@ -41,6 +43,9 @@ def predict(
 ) -> Array:
     """Apply a model to arrays, one per argument; returns the array of its result.
 
+    Where each sample's result is its own, samples go through in pieces: the memory that a network
+    takes does not grow with their number.
+
     Raises:
         FmlError: E0720, an argument is missing, unknown, or not of its type.
     """
@@ -48,12 +53,48 @@ def predict(
     own = {name: training.variables[name] for name in model.variables}
     store = VariableStore(own, backend)
     store.restore({name: variables[name] for name in own})
-    section = Section(model.graph, {"steps_per_epoch": 1, **sizes}, backend, store)
+    sizes = {"steps_per_epoch": 1, **sizes}
+    dim, piece = _piece(model, sizes)
+    section = Section(model.graph, {**sizes, dim: piece} if dim else sizes, backend, store)
+    with backend.at_work():
+        if not dim:
+            return _result(section, arrays)
+        parts: list[Array] = []
+        for start in range(0, sizes[dim], piece):
+            # The last piece is as long as the others: it does some samples again.
+            first = min(start, sizes[dim] - piece)
+            part = slice(first, first + piece)
+            taken = {n: a[part] if _leads(model, n, dim) else a for n, a in arrays.items()}
+            parts.append(_result(section, taken)[start - first :])
+    return np.concatenate(parts)
+
+
+def _result(section: Section, arrays: Mapping[str, Array]) -> Array:
     section.provide_arguments(arrays)
     section.provide(Moment(0, 1, 1))
-    with backend.at_work():
-        section.run()
+    section.run()
     return section.result("result")
+
+
+def _piece(model: Model, sizes: Mapping[str, int]) -> tuple[str, int]:
+    """The name of the number of samples, and how many of them go through at a time.
+
+    No name where all go through at once: they are few, or the results are not each sample's own.
+    """
+    dim = model.result.shape[0].name if model.result.rank else None
+    if not dim or dim not in sizes:
+        return "", 0
+    graph = readable(model.graph)
+    if reaches(graph, dim)[graph.outputs["result"]] is not Reach.SAMPLE:
+        return "", 0
+    piece = samples_at_once(graph, dim, sizes)
+    return (dim, piece) if piece < sizes[dim] else ("", 0)
+
+
+def _leads(model: Model, argument: str, dim: str) -> bool:
+    """Whether samples are the first axis of an argument."""
+    shape = model.inputs[argument].shape
+    return bool(shape) and shape[0].name == dim
 
 
 def _checked(

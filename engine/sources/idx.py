@@ -58,6 +58,25 @@ def read_idx(arguments: Arguments, base: Path) -> Table:
     return Table(columns, str(folder), splits=splits)
 
 
+def read_new(arguments: Arguments, base: Path) -> Table:
+    """Read a column image from one file, or from those of a folder, train before test.
+
+    Raises:
+        FmlError: as `read_idx`.
+    """
+    path = find_file(str(arguments["path"]), base)
+    if not path.is_dir():
+        return Table({"image": _joined([path])[0]}, str(path))
+    files = image_files(path) or [_missing(path, str(path), "train", "image")]
+    return Table({"image": _joined(files)[0]}, str(path))
+
+
+def image_files(folder: Path) -> list[Path]:
+    """The files of images in a folder, train before test."""
+    found = (_file_of(folder, split, "image") for split in _PREFIXES)
+    return [file for file in found if file is not None]
+
+
 def _file_of(folder: Path, split: str, kind: str) -> Path | None:
     """The file of a split's images or labels under one of the names in use, if it is there."""
     for dash in "-.":
@@ -189,4 +208,5 @@ IDX = Source(
     "A folder of images and labels in the format of the MNIST files: columns image, label.",
     (Argument("path", str),),
     read_idx,
+    new=read_new,
 )

@@ -56,15 +56,20 @@ def read_head(arguments: Arguments, base: Path) -> Table:
     return _table(arguments, base, is_head=True)
 
 
-def read_new(path: Path) -> Table:
-    """Read a column image from one file, or from the files of a folder without classes.
+def read_new(arguments: Arguments, base: Path) -> Table:
+    """Read a column image from one file, or from a folder of images with or without classes.
 
     Raises:
         FmlError: as `read_images`.
     """
     pillow = imported("PIL.Image", "Pillow", "images")
-    files = _files(path) if path.is_dir() else [path]
-    return Table({"image": _decoded(pillow, files)}, str(path), files=[f.name for f in files])
+    path = find_file(str(arguments["path"]), base)
+    if not path.is_dir():
+        return Table({"image": _decoded(pillow, [path])}, str(path), files=[path.name])
+    has_classes = any(isdir(entry) for entry in _entries(path))
+    files = [image.file for image in _listed(path)] if has_classes else _files(path)
+    names = [file.relative_to(path).as_posix() for file in files]
+    return Table({"image": _decoded(pillow, files)}, str(path), files=names)
 
 
 def _table(arguments: Arguments, base: Path, *, is_head: bool) -> Table:
@@ -224,4 +229,5 @@ IMAGES = Source(
     (Argument("path", str),),
     read_images,
     read_head,
+    read_new,
 )

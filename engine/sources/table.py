@@ -145,7 +145,8 @@ class Source:
 
     `read` is given every argument, but for optional ones that were left out, and the folder of the
     file that declares the data set; `head` reads as much of large data as a moment allows, of all
-    columns and with all `classes`.
+    columns and with all `classes`. `new` reads samples to predict from: without answers and splits,
+    where `read` would ask for them.
     """
 
     name: str
@@ -153,3 +154,4 @@ class Source:
     arguments: tuple[Argument, ...]
     read: Callable[[Arguments, Path], Table]
     head: Callable[[Arguments, Path], Table] | None = None
+    new: Callable[[Arguments, Path], Table] | None = None

@@ -41,6 +41,26 @@ def read_windows(arguments: Arguments, base: Path) -> Table:
     return Table({"text": here, "next": following}, str(path), classes=texts)
 
 
+def read_new(arguments: Arguments, base: Path) -> Table:
+    """Read a column text of windows, with the characters themselves: classes are the run's.
+
+    Raises:
+        FmlError: as `read_windows`; nothing need follow the last window.
+    """
+    window = int(arguments["window"])
+    path = find_file(str(arguments["path"]), base)
+    content = read_text(path)
+    is_characters = arguments["unit"] == "characters"
+    entries: Array = np.array([*content], object) if is_characters else _bytes(content)[0]
+    count = len(entries) // window
+    if not count:
+        raise error(
+            "E0510", f"{path} has {len(entries)} {arguments['unit']}, and a window has {window}",
+            help="give a longer text",
+        )  # fmt: skip
+    return Table({"text": entries[: count * window].reshape(count, window)}, str(path))
+
+
 def _characters(content: str) -> tuple[Array, tuple[str, ...]]:
     points = np.frombuffer(content.encode("utf-32-le"), "<u4")
     known, numbers = np.unique(points, return_inverse=True)
@@ -61,4 +81,5 @@ TEXT = Source(
         Argument("unit", str, "characters"),
     ),
     read_windows,
+    new=read_new,
 )

@@ -70,7 +70,7 @@ def test_new_images_that_do_not_fit_are_told(
     assert fml(capfd, "train", "shades.fml", "--run", "s").status == 0
     Image.new("L", (5, 4)).save("large.png")
     for path, code in (
-        ("large.png", "E0511"), ("shades.fml", "E0510"), ("shades", "E0510"), ("newer", "E0501"),
+        ("large.png", "E0511"), ("shades.fml", "E0510"), ("runs", "E0510"), ("newer", "E0501"),
     ):  # fmt: skip
         ran = fml(capfd, "predict", "runs/s", path)
         assert ran.status == 2

@@ -89,7 +89,7 @@ def test_a_run_ends_with_figures_the_reason_the_folder_and_the_next_command(
     assert re.search(r"kept:    step \d+, the highest valid.accuracy \(1\)", trained.out)
     assert "run:     runs/r\n" in trained.out
     (command,) = re.findall(r"next:    fml (.*)", trained.out)
-    next_ran = fml(capfd, *command.replace("DATA.csv", "flowers.csv").split())
+    next_ran = fml(capfd, *command.split())
     assert next_ran.out == "wrote 90 predictions to predictions.csv\n"
 
 

@@ -118,7 +118,9 @@ def test_the_next_command_is_one_that_works(capsys: pytest.CaptureFixture[str]) 
     assert main(line.split()[2:]) == 0
 
 
-def test_no_rows_are_asked_for_where_samples_are_images(capsys: pytest.CaptureFixture[str]) -> None:
+def test_the_next_command_names_images_where_samples_are_images(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     np.savez("images.npz", x=np.zeros((12, 4, 4, 1), np.uint8), y=np.arange(12) % 3)
     Path("images.fml").write_text("""
 data d = npz("images.npz") { x: f32[4, 4, 1] = x / 255; y: label[3] = y }
@@ -131,7 +133,7 @@ train {
   stop after 2 epochs
 }""")
     assert main(["train", "images.fml", "--run", "a"]) == 0
-    assert "next:    fml eval runs/a" in capsys.readouterr().out
+    assert "next:    fml predict runs/a images.npz " in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("depth", [0, -1])

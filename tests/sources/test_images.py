@@ -265,6 +265,8 @@ def test_faults_of_a_field_name_the_file(leaves: Path) -> None:
 
 
 def test_new_images_are_a_folder_or_a_file(leaves: Path) -> None:
-    table = read_new(leaves / "oak")
+    table = read_new({"path": "oak"}, leaves)
     assert (table.files, table.columns["image"].shape) == (["10.png", "2.png"], (2, 2, 3, 3))
-    assert read_new(leaves / "oak" / "2.png").columns["image"][0].tolist() == pixels(3).tolist()
+    one = read_new({"path": "oak/2.png"}, leaves)
+    assert one.columns["image"][0].tolist() == pixels(3).tolist()
+    assert "ash/B.png" in read_new({"path": leaves.name}, leaves.parent).files
