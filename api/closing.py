@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from fml.engine.ir.training import Role
 from fml.predictions import example_data
 
 if TYPE_CHECKING:
@@ -22,14 +24,16 @@ _SPLITS = ("train", "valid", "test")
 
 def print_closing(run: "Run", console: Console) -> None:
     """Print the final figures, why the run ended, where it is, and what to type next."""
-    is_finite = all(map(math.isfinite, run.figures.values()))
-    if run.figures and is_finite:
+    is_of_use = not has_diverged(run, run.figures)
+    if run.figures and is_of_use:
         console.print(figures_table(run.figures))
     seconds = f"{run.seconds:.1f} s" if run.seconds < 60 else f"{run.seconds / 60:.1f} min"
     steps = f"{run.steps:,} step{'' if run.steps == 1 else 's'}"
     console.print(f"stopped: {run.stopped_by} ({steps} in {seconds})")
-    if not is_finite:
+    if not is_of_use:
         console.print("figures: not finite; the model of this run is of no use")
+    elif not_finite(run.figures):
+        console.print(f"note:    {only_measured(run.figures)}", soft_wrap=True)
     if kept := _kept(run):
         console.print(kept)
     if run.folder is not None:
@@ -62,6 +66,32 @@ def print_if_killed(run: "Run", console: Console) -> None:
         f"`fml train --resume {shlex.quote(str(run.folder))}` goes on from there.",
         soft_wrap=True,
     )
+
+
+def has_diverged(run: "Run", figures: Mapping[str, float]) -> bool:
+    """Whether what is minimised is not finite on some split, or a parameter is not.
+
+    A figure that is only measured may be: a quotient whose divisor is 0, the logarithm of 0.
+    """
+    losses = {series.output for series in run.training.train_series}
+    if any(name.partition(".")[2] in losses for name in not_finite(figures)):
+        return True
+    variables = run.training.variables
+    trained = (v for n, v in run.variables.items() if variables[n].role is Role.PARAM)
+    return not all(np.isfinite(value).all() for value in trained)
+
+
+def not_finite(figures: Mapping[str, float]) -> list[str]:
+    """The names of the figures that are infinite or no number."""
+    return [name for name, value in figures.items() if not math.isfinite(value)]
+
+
+def only_measured(figures: Mapping[str, float]) -> str:
+    """Say which figures are not finite, of a run whose loss and parameters are."""
+    names = not_finite(figures)
+    listed = ", ".join(f"`{name}`" for name in names)
+    verb = "is" if len(names) == 1 else "are"
+    return f"{listed} {verb} not finite, and only measured: the loss and the parameters are finite"
 
 
 def figures_table(figures: Mapping[str, float]) -> Table:

@@ -14,9 +14,13 @@ def command(run: Path) -> None:
 
     RUN is the folder of a run, or its name in runs/.
     """
-    import math
-
-    from fml.closing import figures_table, print_if_killed
+    from fml.closing import (
+        figures_table,
+        has_diverged,
+        not_finite,
+        only_measured,
+        print_if_killed,
+    )
     from fml.console import messages, output
     from fml.engine.ir.diagnostics import error
     from fml.run import open_run
@@ -25,11 +29,13 @@ def command(run: Path) -> None:
     print_if_killed(opened, messages())
     figures = opened.evaluate()
     output().print(figures_table(figures))
-    wrong = [f"`{name}`" for name, value in figures.items() if not math.isfinite(value)]
-    if wrong:
+    if has_diverged(opened, figures):
+        wrong = ", ".join(f"`{name}`" for name in not_finite(figures)) or "its parameters"
         raise error(
             "E0713",
-            f"the run `{run}` has figures that are not finite: {', '.join(wrong)}",
+            f"the run `{run}` has figures that are not finite: {wrong}",
             notes=[f"it was stopped: {opened.stopped_by}"],
             help="train again with a lower rate; this run's model is of no use",
         )
+    if not_finite(figures):
+        messages().print(f"note: {only_measured(figures)}", soft_wrap=True)

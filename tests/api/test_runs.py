@@ -218,6 +218,28 @@ def test_a_run_that_diverged_says_so_and_what_to_type_next(
     assert "`train.J`" in again.err
 
 
+def test_a_figure_that_is_only_measured_may_be_not_finite(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    odd = 'mean(log(y)) as "logs", mean(1 / (y - y)) as "poles"'
+    measure = f"  measure mae(ŷ, y), {odd} on line.train\n"
+    Path("line.fml").write_text(LINE.replace("  stop", f"{measure}  stop"))
+    ran = fml(capfd, "train", "line.fml", "--run", "odd")
+    assert ran.status == 0
+    table = table_of(ran.out)
+    assert table["J"]["train"] < 1e-4
+    assert table["mae"]["train"] < 1e-2
+    assert str(table["logs"]["train"]) == "nan"
+    assert table["poles"]["train"] == float("inf")
+    assert "note:    `train.logs`, `train.poles` are not finite, and only measured" in ran.out
+    assert "of no use" not in ran.out
+    assert "next:    fml predict" in ran.out
+    again = fml(capfd, "eval", "odd")
+    assert again.status == 0
+    assert "`train.logs`, `train.poles` are not finite, and only measured" in again.err
+    assert str(table_of(again.out)) == str(table)
+
+
 def test_a_run_is_found_by_its_name(trained: Ran, capfd: pytest.CaptureFixture[str]) -> None:
     assert table_of(fml(capfd, "eval", "r").out) == table_of(trained.out)
     assert fml(capfd, "predict", "r", "flowers.csv", "-o", "p.csv").status == 0
