@@ -88,9 +88,17 @@ def begin(
         seed=training.seed if request.seed is None else request.seed,
         device=request.device,
     )
-    encodings = {name: Encoding(d.statistics, d.classes) for name, d in data.items()}
     versions = {"fml": __version__, "numpy": np.__version__}
-    folder.begin(origin, encodings, versions, sys.argv)
+    folder.begin(origin, _encodings(data), versions, sys.argv)
+
+
+def begin_anew(folder: RunFolder, data: Mapping[str, LoadedData]) -> None:
+    """Write what is known anew of a run that is begun again, from the data as they are now."""
+    folder.write_encodings(_encodings(data))
+
+
+def _encodings(data: Mapping[str, LoadedData]) -> dict[str, Encoding]:
+    return {name: Encoding(d.statistics, d.classes) for name, d in data.items()}
 
 
 def finish(folder: RunFolder, training: Training, outcome: Outcome) -> None:
@@ -113,15 +121,14 @@ class Kept:
     training: Training
 
 
-def reopen(path: Path) -> Kept:
+def reopen(folder: RunFolder) -> Kept:
     """Read what a run was made of.
 
     Raises:
-        FmlError: E0706 and E0707, it is not the folder of a run, or is damaged.
+        FmlError: E0707, its folder is damaged.
     """
     from fml.program import Program
 
-    folder = RunFolder.open(path)
     origin = folder.origin()
     main = folder.path / origin.main
     checked = language.check(Source(str(main), origin.sources[origin.main]), main.parent)
@@ -157,8 +164,10 @@ def encodings_of(kept: Kept) -> dict[str, LoadedData]:
     return {name: LoadedData({}, one.statistics, one.classes) for name, one in encodings.items()}
 
 
-def place_to_go_on(folder: RunFolder) -> tuple[Checkpoint, tuple[Point, ...]]:
+def place_to_go_on(folder: RunFolder) -> tuple[Checkpoint | None, tuple[Point, ...]]:
     """Return the last checkpoint of a run that can go on, and its figures until then.
+
+    One that was killed before its first checkpoint has none, and goes on from its beginning.
 
     Raises:
         FmlError: E0712, the run came to its end; E0707 and E0710, its files are damaged.
@@ -169,6 +178,8 @@ def place_to_go_on(folder: RunFolder) -> tuple[Checkpoint, tuple[Point, ...]]:
             "E0712", f"the run `{folder.path}` has ended: {why}",
             help="only a run that was interrupted or killed can go on; train a new one",
         )  # fmt: skip
+    if not folder.has_ended and not folder.checkpoint.is_file():
+        return None, ()
     checkpoint = read_checkpoint(folder.checkpoint)
     return checkpoint, tuple(filter(checkpoint.covers, folder.points()))
 

@@ -31,9 +31,11 @@ def open_run(path: str | Path) -> "Run":
     Raises:
         FmlError: E0706, E0707 and E0710, it is not the folder of a run, or is damaged.
     """
+    from fml.engine.runtime.run_folder import RunFolder
     from fml.keeping import encodings_of, outcome_of, reopen
 
-    kept = reopen(as_path(path, "the folder of a run", 'fml.open_run("runs/...")'))
+    found = as_path(path, "the folder of a run", 'fml.open_run("runs/...")')
+    kept = reopen(RunFolder.open(found))
     data, outcome = encodings_of(kept), outcome_of(kept.folder)
     return Run(kept.program, kept.training, data, outcome, kept.folder.path)
 
@@ -46,12 +48,13 @@ def resume(
 ) -> "Run":
     """Go on with a run that was interrupted or killed, from its last checkpoint, to its end.
 
-    What comes of it has the bits of a run that was never stopped. `data` are arrays for `given`
+    What comes of it has the bits of a run that was never stopped; one that was killed before its
+    first checkpoint is begun again. `data` are arrays for `given`
     data, as `Program.train` takes them, and the same as before.
 
     Raises:
-        FmlError: E0706, E0707 and E0710, the folder is not that of a run, or is damaged; E0711,
-            the data have changed; E0712, the run has ended.
+        FmlError: E0706, E0707 and E0710, the folder is not that of a run, or is damaged; E0708,
+            another process trains it; E0711, the data have changed; E0712, the run has ended.
     """
     from fml import training
 

@@ -13,6 +13,7 @@ from fml.engine.ir.diagnostics import FmlError, did_you_mean, error
 from fml.engine.ir.foreign import as_mapping
 from fml.engine.ir.training import Dataset, Training
 from fml.engine.runtime import trainer
+from fml.engine.runtime.run_folder import RunFolder
 from fml.engine.runtime.watch import Listener, Silent
 from fml.engine.sources.bind import bind
 from fml.engine.sources.given import splits_of
@@ -54,20 +55,21 @@ def train(program: "Program", request: Request) -> Run:
         return Run(program, training, data, outcome)
     folder = keeping.create(program, training, request)
     try:
-        keeping.begin(folder, program, training, data, request)
-        outcome = trainer.train(
-            bound,
-            splits,
-            backend,
-            seed=request.seed,
-            listener=keeping.Recorder(folder, listener),
-            checkpoint=folder.checkpoint,
-        )
+        with folder.locked():
+            keeping.begin(folder, program, training, data, request)
+            outcome = trainer.train(
+                bound,
+                splits,
+                backend,
+                seed=request.seed,
+                listener=keeping.Recorder(folder, listener),
+                checkpoint=folder.checkpoint,
+            )
+            keeping.finish(folder, training, outcome)
     except (FmlError, MemoryError, KeyboardInterrupt):
         if not folder.checkpoint.exists():
             folder.discard()  # it could not begin
         raise
-    keeping.finish(folder, training, outcome)
     return Run(program, training, data, outcome, folder.path)
 
 
@@ -77,26 +79,31 @@ def resume(
     """Go on with a run that was interrupted or killed, from its last checkpoint.
 
     Raises:
-        FmlError: E0706, E0707 and E0710, the folder is not that of a run, or is damaged; E0711,
-            the data have changed; E0712, the run has ended.
+        FmlError: E0706, E0707 and E0710, the folder is not that of a run, or is damaged; E0708,
+            another process trains it; E0711, the data have changed; E0712, the run has ended.
     """
-    kept = keeping.reopen(path)
-    folder, training = kept.folder, kept.training
-    backend = backend_of(kept.origin.device)
-    loaded = read_data(kept.program, training, data)
-    checkpoint, earlier = keeping.place_to_go_on(folder)
-    bound, splits = bind(training, loaded)
-    outcome = trainer.train(
-        bound,
-        splits,
-        backend,
-        seed=kept.origin.seed,
-        listener=keeping.Recorder(folder, watch(training) or Silent(), earlier),
-        checkpoint=folder.checkpoint,
-        resume=checkpoint,
-    )
-    outcome = replace(outcome, history=(*earlier, *outcome.history))
-    keeping.finish(folder, training, outcome)
+    folder = RunFolder.find(path)
+    with folder.locked():
+        folder.require_begun()
+        kept = keeping.reopen(folder)
+        training = kept.training
+        backend = backend_of(kept.origin.device)
+        loaded = read_data(kept.program, training, data)
+        checkpoint, earlier = keeping.place_to_go_on(folder)
+        bound, splits = bind(training, loaded)
+        if checkpoint is None:
+            keeping.begin_anew(folder, loaded)
+        outcome = trainer.train(
+            bound,
+            splits,
+            backend,
+            seed=kept.origin.seed,
+            listener=keeping.Recorder(folder, watch(training) or Silent(), earlier),
+            checkpoint=folder.checkpoint,
+            resume=checkpoint,
+        )
+        outcome = replace(outcome, history=(*earlier, *outcome.history))
+        keeping.finish(folder, training, outcome)
     return Run(kept.program, training, loaded, outcome, folder.path)
 
 

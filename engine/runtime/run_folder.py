@@ -9,10 +9,10 @@ import io
 import json
 import math
 import os
-import platform
 import re
 import shutil
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Generator, Iterable, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -25,13 +25,16 @@ from safetensors.numpy import load, save
 from fml.engine.files import write_atomically, writing
 from fml.engine.ir.diagnostics import FmlError, did_you_mean, error
 from fml.engine.ops.record import Array
+from fml.engine.runtime import lock
 from fml.engine.runtime.checkpoint import GO_ON
+from fml.engine.runtime.surroundings import surroundings
 from fml.engine.runtime.watch import Point, Progress
 
 T = TypeVar("T")
 
 ROOT = Path("runs")
 _COLUMNS = ("step", "epoch", "samples", "seconds", "series", "value")
+_LOCK = "lock"
 _NAME = re.compile(r"\w[\w.-]{0,99}")
 
 
@@ -112,16 +115,40 @@ class RunFolder:
     def _taken(self) -> FmlError:
         """Say that there is such a run, and what can be done about it."""
         ways = ["give another name"]
-        if not self.has_ended and self.checkpoint.is_file():
+        if not self.has_ended and self.is_begun:
             ways.append(f"go on with `fml train --resume {self.path}`")
         elif not self.has_ended:
-            ways.append(f"remove it: it was stopped before its first step (`rm -r {self.path}`)")
+            ways.append(f"remove it: it was killed before it had begun (`rm -r {self.path}`)")
         return error("E0704", f"there is a run `{self.path}` already", help=", or ".join(ways))
 
     @property
     def checkpoint(self) -> Path:
         """Where the latest checkpoint is written."""
         return self.path / "checkpoints" / "last.safetensors"
+
+    @contextmanager
+    def locked(self) -> Generator[None]:
+        """Keep every other process from training in this folder inside the `with`.
+
+        The lock is the operating system's, and goes with the process however that dies.
+
+        Raises:
+            FmlError: E0708, another process trains there; E0732, nothing can be written there.
+        """
+        path = self.path / _LOCK
+        try:
+            with writing(path, GO_ON):
+                file = lock.take(path)
+        except lock.HeldError as holder:
+            raise error(
+                "E0708", f"the run `{self.path}` is being trained by {holder}",
+                help="wait until it ends, or stop it with Ctrl-C or `kill`; to train beside it, "
+                "begin a run of another name",
+            ) from None  # fmt: skip
+        try:
+            yield
+        finally:
+            lock.release(file)
 
     # --- writing -----------------------------------------------------------------------------
 
@@ -140,6 +167,13 @@ class RunFolder:
         for name, text in origin.sources.items():
             self._write(name, text.encode("utf-8", errors="surrogateescape"))
         described = {k: v for k, v in asdict(origin).items() if k != "sources"}
+        self.write_encodings(encodings)
+        self._write_json("environment.json", surroundings(versions, command, self.began))
+        self._write("metrics.csv", _table(()))
+        self._write_json("options.json", described)
+
+    def write_encodings(self, encodings: Mapping[str, Encoding]) -> None:
+        """Write what turns new samples of data sets into fields."""
         data = {
             name: {
                 "statistics": {k: np.asarray(v).tolist() for k, v in e.statistics.items()},
@@ -148,9 +182,6 @@ class RunFolder:
             for name, e in encodings.items()
         }
         self._write_json("data.json", data)
-        self._write_json("environment.json", self._environment(versions, command))
-        self._write("metrics.csv", _table(()))
-        self._write_json("options.json", described)
 
     def append(self, points: Iterable[Point]) -> None:
         """Add figures, a line each, in one write behind the last whole line."""
@@ -183,17 +214,6 @@ class RunFolder:
         """Remove the folder of a run that could not begin."""
         shutil.rmtree(self.path)
 
-    def _environment(self, versions: Mapping[str, str], command: Iterable[str]) -> dict[str, Any]:
-        return {
-            "versions": {**versions, "python": platform.python_version()},
-            "platform": platform.platform(),
-            "processor": _processor(),
-            "cores": os.cpu_count(),
-            "command": [*command],
-            "started": self.began.isoformat(timespec="seconds"),
-            "finished": None,
-        }
-
     def _write_json(self, name: str, value: object, help: str = "") -> None:
         text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
         self._write(name, (text + "\n").encode("utf-8", errors="replace"), help)
@@ -206,27 +226,54 @@ class RunFolder:
 
     @staticmethod
     def open(path: Path) -> "RunFolder":
-        """Return the folder of a run that has ended, or that has a checkpoint.
-
-        `a` is `runs/a`, unless there is something else called `a`.
+        """Return the folder of a run that has parameters: it has ended, or has a checkpoint.
 
         Raises:
             FmlError: E0706, there is none at that path, or it was killed before its first step.
         """
+        folder = RunFolder.find(path)
+        folder.require_begun()
+        if not (folder.has_ended or folder.checkpoint.is_file()):
+            raise error(
+                "E0706", f"the run `{folder.path}` has no parameters yet",
+                notes=["it has not come to its first step, or was stopped before it"],
+                help=f"wait until it has, or begin it anew: `fml train --resume {folder.path}`",
+            )  # fmt: skip
+        return folder
+
+    @staticmethod
+    def find(path: Path) -> "RunFolder":
+        """Return the folder of a run, wherever the run stands.
+
+        `a` is `runs/a`, unless there is something else called `a`.
+
+        Raises:
+            FmlError: E0706, there is none at that path.
+        """
         if len(path.parts) == 1 and not path.exists() and (ROOT / path).exists():
             path = ROOT / path
         folder = RunFolder(path)
-        is_run = (path / "options.json").is_file()
-        if not is_run and not (path / "source.fml").is_file():
-            what = "does not exist" if not path.exists() else "is not the folder of a run"
-            near = did_you_mean(path.name, (run.name for run in ROOT.glob("*")))
-            raise error("E0706", f"`{path}` {what}", help=near or _runs())
-        if not is_run or not (folder.has_ended or folder.checkpoint.is_file()):
-            raise error(
-                "E0706", f"the run `{path}` was stopped before its first step",
-                help="remove its folder, and train again",
-            )  # fmt: skip
+        if not folder.is_begun and not any((path / n).is_file() for n in (_LOCK, "source.fml")):
+            raise _no_run(path)
         return folder
+
+    def require_begun(self) -> None:
+        """Refuse a run of which it is not known what it was made of.
+
+        Raises:
+            FmlError: E0706, it was killed before that was written.
+        """
+        if not self.is_begun:
+            raise error(
+                "E0706", f"the run `{self.path}` was killed before it had begun",
+                notes=["its file, options and seed had not been written"],
+                help=f"remove its folder (`rm -r {self.path}`), and train again",
+            )  # fmt: skip
+
+    @property
+    def is_begun(self) -> bool:
+        """Whether all is written that is known before the first step."""
+        return (self.path / "options.json").is_file()
 
     @property
     def has_ended(self) -> bool:
@@ -312,6 +359,16 @@ def _points(text: str) -> tuple[Point, ...]:
     )  # fmt: skip
 
 
+def _no_run(path: Path) -> FmlError:
+    if path.is_dir() and not any(path.iterdir()):
+        message = f"`{path}` is an empty folder"
+        help = "a run that was killed at once leaves one: remove it, and train again"
+        return error("E0706", message, help=help)
+    what = "does not exist" if not path.exists() else "is not the folder of a run"
+    near = did_you_mean(path.name, (run.name for run in ROOT.glob("*")))
+    return error("E0706", f"`{path}` {what}", help=near or _runs())
+
+
 def _runs() -> str:
     """Say which runs there are, the latest first."""
     runs = sorted(ROOT.glob("*/options.json"), key=lambda p: p.stat().st_mtime, reverse=True)
@@ -334,16 +391,6 @@ def _table(points: Iterable[Point]) -> bytes:
 
 def _number(value: float | None) -> float:
     return math.nan if value is None else float(value)
-
-
-def _processor() -> str:
-    """The processor's name, which Linux tells in a file and other systems in `platform`."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text("utf-8", errors="replace").splitlines()
-    except OSError:
-        lines = []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
 
 
 def _finite(value: Any) -> Any:

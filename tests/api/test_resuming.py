@@ -1,11 +1,14 @@
 """A run that is killed at any moment goes on, and ends as the run that nobody killed."""
 
 import csv
+import errno
 import json
 import os
 import signal
 import subprocess
 import sys
+from collections.abc import Generator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -43,23 +46,28 @@ train {
 }
 """
 
-# Dies at the `count`-th time that something happens; writes checkpoints as often as it can.
+# Dies at the `count`-th time that something happens, or waits there to be killed if the count is
+# below 0; writes checkpoints as often as it can.
 DRIVER = """
-import os, sys
+import os, sys, time
 from pathlib import Path
 from fml.cli import main
-from fml.engine.runtime import trainer
+from fml.engine.runtime import lock, trainer
 from fml.engine.runtime.run_folder import RunFolder
 trainer.LEAST_SECONDS_BETWEEN_CHECKPOINTS, trainer.SHARE_FOR_CHECKPOINTS = 0, 1e9
 owner, name = {"fsync": (os, "fsync"), "replace": (Path, "replace"),
-               "append": (RunFolder, "append"), "step": (trainer.Trainer, "_one_step")}[sys.argv[1]]
-left, real = int(sys.argv[2]), getattr(owner, name)
-def counted(*arguments):
+               "append": (RunFolder, "append"), "step": (trainer.Trainer, "_one_step"),
+               "lock": (lock, "take"), "compile": (trainer, "new_store")}[sys.argv[1]]
+left, real = abs(int(sys.argv[2])), getattr(owner, name)
+def counted(*arguments, **named):
     global left
     left -= 1
+    if not left and int(sys.argv[2]) < 0:
+        print("here", flush=True)
+        time.sleep(600)
     if not left:
         os.kill(os.getpid(), 9)
-    return real(*arguments)
+    return real(*arguments, **named)
 setattr(owner, name, counted)
 sys.exit(main(sys.argv[3:]))
 """
@@ -79,6 +87,23 @@ def killed(event: str, count: int, *arguments: str) -> None:
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert child.returncode == -9, child.stderr
+
+
+@contextmanager
+def waiting(event: str, count: int, *arguments: str) -> Generator[int]:
+    """A process that has come so far and stays there; killed behind the `with`."""
+    child = subprocess.Popen(
+        [sys.executable, "-c", DRIVER, event, str(-count), "train", "--quiet", *arguments],
+        stdout=subprocess.PIPE, text=True,
+    )  # fmt: skip
+    assert child.stdout is not None
+    try:
+        assert child.stdout.readline() == "here\n"
+        yield child.pid
+    finally:
+        child.kill()
+        child.wait()
+        child.stdout.close()
 
 
 def left_behind(run: str) -> tuple[bytes, list[list[str]], object]:
@@ -112,6 +137,131 @@ def test_a_run_that_is_killed_goes_on(moments: list[tuple[str, int]]) -> None:
     assert main(["train", "--quiet", "--resume", "runs/a"]) == 0
     assert left_behind("a") == left_behind("whole")
     assert not list(Path("runs/a").rglob("*.part"))
+
+
+WITH_OPTIONS = ("line.fml", "lr=0.04", "--seed", "5", "--run")
+
+
+def with_options() -> None:
+    """A file with an option, and a whole run of it to compare with."""
+    text = "option lr = 0.05\n" + TEXT.replace("momentum(0.05", "momentum(lr")
+    Path("line.fml").write_text(text)
+    assert main(["train", "--quiet", *WITH_OPTIONS, "whole"]) == 0
+
+
+# Of what is written at the beginning, the options are the fifth file and the last, and the first
+# checkpoint is the sixth.
+@pytest.mark.parametrize(
+    "moments",
+    [
+        [("compile", 1)],
+        [("fsync", 6), ("compile", 1), ("fsync", 2)],
+        [("replace", 6), ("replace", 1), ("step", 1)],
+    ],
+    ids=lambda moments: "-".join(f"{event}{count}" for event, count in moments),
+)
+def test_a_run_that_is_killed_before_its_first_checkpoint_is_begun_again(
+    moments: list[tuple[str, int]], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with_options()
+    killed(*moments[0], *WITH_OPTIONS, "a")
+    Path("line.fml").write_text("what the run was begun with is in its folder")
+    assert not Path("runs/a/checkpoints/last.safetensors").exists()
+    assert main(["eval", "a"]) == 2
+    assert "no parameters yet" in capsys.readouterr().err
+    assert main(["train", *WITH_OPTIONS, "a"]) == 2
+    for moment in moments[1:]:
+        killed(*moment, "--resume", "runs/a")
+    assert main(["train", "--quiet", "--resume", "runs/a"]) == 0
+    assert left_behind("a") == left_behind("whole")
+    assert json.loads(Path("runs/a/options.json").read_text())["seed"] == 5
+    assert not list(Path("runs/a").rglob("*.part"))
+
+
+def test_a_run_that_is_begun_again_takes_the_data_as_they_are() -> None:
+    killed("compile", 1, "line.fml", "--run", "a")
+    Path("line.csv").write_text(line_csv(48))
+    assert main(["train", "--quiet", "--resume", "a"]) == 0
+    assert main(["train", "line.fml", "--quiet", "--run", "whole"]) == 0
+    assert left_behind("a") == left_behind("whole")
+    assert Path("runs/a/data.json").read_text() == Path("runs/whole/data.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("event", "count", "words"),
+    [
+        ("lock", 1, "is an empty folder"),
+        ("fsync", 1, "was killed before it had begun"),
+        ("fsync", 5, "was killed before it had begun"),
+        ("replace", 5, "was killed before it had begun"),
+    ],
+)
+def test_a_run_that_is_killed_before_its_options_are_written_is_to_be_removed(
+    event: str, count: int, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    killed(event, count, "line.fml", "--run", "a")
+    for command in (["train", "--resume", "a"], ["eval", "a"]):
+        assert main(command) == 2
+        said = capsys.readouterr().err
+        assert "E0706" in said
+        assert words in said
+        assert "remove i" in said or "remove its folder" in said
+    assert main(["train", "line.fml", "--run", "a"]) == 2
+    assert "remove it" in capsys.readouterr().err
+
+
+# --- one process at a time -----------------------------------------------------------------------
+
+
+def test_one_process_at_a_time_trains_in_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["train", "line.fml", "--quiet", "--run", "whole"]) == 0
+    with waiting("step", 12, "line.fml", "--run", "a") as process:
+        before = {p: p.read_bytes() for p in Path("runs/a").rglob("*") if p.is_file()}
+        assert main(["train", "--resume", "a"]) == 2
+        said = capsys.readouterr().err
+        assert "E0708" in said
+        assert f"process {process} on" in said
+        assert {p: p.read_bytes() for p in Path("runs/a").rglob("*") if p.is_file()} == before
+        # Those that only read look on.
+        assert main(["eval", "a"]) == 0
+        assert main(["predict", "a", "line.csv", "-o", "out.csv"]) == 0
+    with waiting("step", 3, "--resume", "a"):
+        assert main(["train", "--resume", "a"]) == 2
+        assert "E0708" in capsys.readouterr().err
+    assert main(["train", "--quiet", "--resume", "a"]) == 0
+    assert left_behind("a") == left_behind("whole")
+
+
+@pytest.mark.parametrize("event", ["fsync", "compile"])
+def test_a_run_that_is_about_to_begin_is_locked(
+    event: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with waiting(event, 1, "line.fml", "--run", "a"):
+        assert main(["train", "--resume", "a"]) == 2
+        assert "E0708" in capsys.readouterr().err
+        assert main(["eval", "a"]) == 2
+        assert "E0706" in capsys.readouterr().err
+
+
+def test_one_process_does_not_train_twice_in_a_folder() -> None:
+    class Again(Stop):
+        """Wants to go on with the run that is at work."""
+
+        def started(self, start: object) -> None:
+            with pytest.raises(FmlError, match="E0708"):
+                fml.resume("runs/a", {"points": points()})
+
+    program = fml.loads(CLASSIFIER)
+    assert program.train(data={"points": points()}, run="a", on_event=Again(2)).interrupted
+    assert not fml.resume("runs/a", {"points": points()}).interrupted
+
+
+def test_a_file_system_without_locks_is_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    def none(file: int) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr("fml.engine.runtime.lock._lock", none)
+    assert main(["train", "line.fml", "--quiet", "--run", "a"]) == 0
 
 
 def test_a_killed_run_is_measured_and_predicts_by_its_last_checkpoint(
