@@ -12,7 +12,7 @@ from fml.dsl.elaborate.session import Session
 from fml.dsl.values import Any_, Tensor, Unknown, describe
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.training import STEPS_PER_EPOCH, Duration, Role, Unit
-from fml.engine.ir.types import F32, Element, ElementType, TensorType
+from fml.engine.ir.types import BOOL, F32, Element, ElementType, TensorType
 from fml.engine.ops.build import Value
 
 if TYPE_CHECKING:
@@ -33,6 +33,12 @@ def counter(s: Session, name: str) -> Tensor:
     return Tensor(
         s.region.once(f"{name} {later}", lambda: s.builder.add("counter", SECONDS, (), attributes))
     )
+
+
+def fires(s: Session, every: Duration) -> Value:
+    """Return whether a step is one in which a multiple of a duration is reached."""
+    attributes = {"amount": every.amount, "unit": every.unit.value}
+    return s.builder.add("fires", TensorType(BOOL), (), attributes)
 
 
 def steps(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:

@@ -1,10 +1,10 @@
 """Primitives with a memory, a draw or a copy: what is more than one operation."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from fml.dsl import ast
-from fml.dsl.elaborate import calls, expressions, gradients, layers, masters
+from fml.dsl.elaborate import calls, clock, expressions, gradients, layers, masters
 from fml.dsl.elaborate.arithmetic import as_tensor, read
 from fml.dsl.elaborate.session import Session
 from fml.dsl.scope import Scope
@@ -65,21 +65,32 @@ def previous(s: Session, e: ast.Call, scope: Scope) -> Any_:
     if len(e.arguments) != 1:
         raise s.report("E0205", "`previous` takes one expression", [e])
     value = read(s, expressions.evaluate(s, e.arguments[0].value, scope))
-    if isinstance(value, Poison | Unknown) or s.region.read_only or s.region.rigid:
+    remembers = not s.region.read_only or s.region.due is not None or s.region.memory is not None
+    if not isinstance(value, Tensor | Tree) or s.region.rigid or not remembers:
         return value
-    if not isinstance(value, Tensor | Tree):
-        return value
+    leaves = value.items if isinstance(value, Tree) else {"": value}
+    _require_sizes(s, leaves.values(), e)
     name = f"previous_{s.plan.delays}"
     s.plan.delays += 1
     seen = _delay(s, f"{name}.seen", TensorType(BOOL), False)
     was_seen = s.read(seen).value
-    leaves = value.items if isinstance(value, Tree) else {"": value}
     result = {
         key: _delayed(s, f"{name}.{key}" if key else f"{name}.value", leaf, was_seen)
         for key, leaf in leaves.items()
     }
     _remember(s, seen, s.builder.constant(True, TensorType(BOOL)))
     return Tree(result) if isinstance(value, Tree) else result[""]
+
+
+def _require_sizes(s: Session, values: Iterable[Tensor], e: ast.Call) -> None:
+    """What is remembered has its memory before there are any samples."""
+    for value in values:
+        if not all(axis.size is not None for axis in value.type.shape):
+            raise s.report(
+                "E0332", f"`previous` remembers values of known sizes, found {value.type}", [e],
+                notes=["another batch or split has other samples in these places"],
+                help="reduce it first, as in `previous(mean(e))`",
+            )  # fmt: skip
 
 
 def _delayed(s: Session, name: str, value: Tensor, seen: Value) -> Tensor:
@@ -99,8 +110,14 @@ def _delay(s: Session, name: str, type: TensorType, mapped: bool) -> Place:
 
 
 def _remember(s: Session, place: Place, value: Value) -> None:
-    old = s.read(place).value
-    with s.marked(phase=Phase.UPDATE):
+    """Assign to a delay; where nothing is assigned, leave it to those who run the graph."""
+    if s.region.memory is not None:
+        s.region.memory[place.name] = value
+        return
+    old, due, guard = s.read(place).value, s.region.due, s.builder.context.guard
+    if due is not None:
+        guard = s.region.once(f"due {due!r}", lambda: clock.fires(s, due)).id
+    with s.marked(phase=Phase.UPDATE, guard=guard):
         made = s.builder.add("assign", old.type, (old, value), {"name": place.name})
     s.region.current[place.name] = made
 

@@ -127,16 +127,20 @@ def _lower(
     key = (dataset.name, *(one.key for one in wanted))
     if key not in work.figures:
         work.figures[key] = _figures(s, work, dataset, split, wanted)
-    graph = _of_split(work.figures[key], split)
-    series = tuple(Series(f"{split}.{name}", name) for name in graph.outputs)
-    return Measure(dataset.name, split, graph, series, every, "N", optional)
+    figures, remembered = work.figures[key]
+    graph = _of_split(figures, split)
+    names = (name for name in graph.outputs if name not in remembered.values())
+    series = tuple(Series(f"{split}.{name}", name) for name in names)
+    # The figures of the end are those of the parameters alone: nothing comes after them.
+    kept: Mapping[str, str] = {} if every is None else remembered
+    return Measure(dataset.name, split, graph, series, every, "N", optional, kept)
 
 
 def _figures(
     s: Session, work: "PlanWork", dataset: Dataset, split: str, wanted: tuple[Watched, ...]
-) -> Graph:
-    """The graph that measures expressions on a split."""
-    region = s.new_region(f"measure {split}", apart=True, in_plan=True)
+) -> tuple[Graph, Mapping[str, str]]:
+    """The graph that measures expressions on a split, and what it remembers."""
+    region = s.new_region(f"measure {split}", apart=True, in_plan=True, memory={})
     with s.within(region):
         region.fields = split_fields(s, dataset, split)
         outputs: dict[str, Tensor] = {}
@@ -146,9 +150,9 @@ def _figures(
                 outputs[one.name] = _figure(s, value, one.value)
             except Failed:
                 work.unmeasured.add(one.name)
-        graph = finish(s, outputs)
+        graph, kept = finish(s, outputs), remembers(s)
     untrained.warn(s, work, graph, wanted)
-    return graph
+    return graph, kept
 
 
 def _of_split(graph: Graph, split: str) -> Graph:
@@ -227,8 +231,16 @@ def _may_have(dataset: Dataset, split: str) -> bool:
 
 
 def finish(s: Session, outputs: Mapping[str, Tensor]) -> Graph:
-    """Return the graph at hand without what nothing needs."""
-    return pruned(s.builder.finish({name: t.value for name, t in outputs.items()}))
+    """Return the graph at hand without what nothing needs; it has what `previous` remembers."""
+    values = {name: t.value for name, t in outputs.items()}
+    memory = s.region.memory or {}
+    values |= {output: memory[name] for name, output in remembers(s).items()}
+    return pruned(s.builder.finish(values))
+
+
+def remembers(s: Session) -> dict[str, str]:
+    """By variable of `previous`, the output of the graph at hand that it is to be set to."""
+    return {name: f"remember {name}" for name in s.region.memory or {}}
 
 
 def pruned(graph: Graph) -> Graph:

@@ -1,11 +1,12 @@
 """A `train` block, statement by statement, into the graph of one iteration and its schedule."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import (
+    clock,
     datasets,
     expressions,
     layers,
@@ -68,8 +69,9 @@ class PlanWork:
     )
     has_lost_update: bool = False  # by a fault that was reported
     unmeasured: set[str] = field(default_factory=set[str])  # figures whose error was reported
-    figures: dict[tuple[object, ...], Graph] = field(  # the graphs of `measure`, by what they take
-        default_factory=dict[tuple[object, ...], Graph]
+    # The graphs of `measure` and what they remember, by what they take.
+    figures: dict[tuple[object, ...], tuple[Graph, Mapping[str, str]]] = field(
+        default_factory=dict[tuple[object, ...], tuple[Graph, Mapping[str, str]]]
     )
     measures: list[Measure] = field(default_factory=list[Measure])
     logs: list[Log] = field(default_factory=list[Log])
@@ -244,9 +246,7 @@ def _guarded(s: Session, work: PlanWork, written: ast.Statement, scope: Scope) -
 def _guard(s: Session, written: ast.Every | ast.When, scope: Scope) -> Value:
     if isinstance(written, ast.When):
         return _condition(s, written, scope)
-    duration = duration_of(s, written.duration, scope)
-    attributes = {"amount": duration.amount, "unit": duration.unit.value}
-    return s.builder.add("fires", SCALAR.with_element(BOOL), (), attributes)
+    return clock.fires(s, duration_of(s, written.duration, scope))
 
 
 def duration_of(s: Session, e: ast.Expression, scope: Scope) -> Duration:

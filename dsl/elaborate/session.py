@@ -15,7 +15,7 @@ from fml.dsl.values import Any_, Instance, Place, Tensor
 from fml.engine.ir.diagnostics import Diagnostic, Mark
 from fml.engine.ir.graph import Phase
 from fml.engine.ir.source import Span
-from fml.engine.ir.training import Role, Statistic, Variable
+from fml.engine.ir.training import Duration, Role, Statistic, Variable
 from fml.engine.ops.build import Builder, Context, Value
 from fml.engine.ops.record import OpTypeError
 
@@ -68,7 +68,11 @@ class Origin:
 
 @dataclass(slots=True, eq=False)
 class Region:
-    """One graph under construction."""
+    """One graph under construction.
+
+    `memory` is what `previous` remembers once the graph has run, by variable, where it assigns
+    nothing; `due` is how often a log of the step does so. None: nothing is remembered there.
+    """
 
     builder: Builder
     moment: int
@@ -81,6 +85,8 @@ class Region:
     used_series: dict[str, Span] = field(default_factory=dict[str, Span])
     apart: bool = False
     read_only: bool = True
+    due: Duration | None = None
+    memory: dict[str, Value] | None = None
     fed: dict[tuple[str, str], Tensor] = field(default_factory=dict[tuple[str, str], Tensor])
     current: dict[str, Value] = field(default_factory=dict[str, Value])
     versions: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
@@ -173,14 +179,18 @@ class Session:
             self.region = outer
 
     @contextmanager
-    def reading(self) -> Generator[None]:
-        """Assign nothing inside the `with`, though the graph at hand is one that may."""
+    def reading(self, every: Duration) -> Generator[None]:
+        """Assign nothing inside the `with`, though the graph at hand is one that may.
+
+        Only `previous` remembers, whenever `every` is due.
+        """
         region = self.region
-        outer, region.read_only = region.read_only, True
+        outer = region.read_only, region.due
+        region.read_only, region.due = True, every
         try:
             yield
         finally:
-            region.read_only = outer
+            region.read_only, region.due = outer
 
     def advance(self) -> None:
         """Say that the step is over: what is bound and not fed is read anew from here on."""

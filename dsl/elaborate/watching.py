@@ -91,13 +91,14 @@ def _logged(
 ) -> training.Log:
     name = written.name or measuring.name_of(s, written.value)
     if _is_of_step(s, work, written.value, scope):
-        with s.within(work.step), s.reading():
+        with s.within(work.step), s.reading(every):
             output = f"log {name}"
             work.step_logs[output] = _scalar(s, written.value, scope).value
         return training.Log(Series(name, output), None, every)
-    with s.within(s.new_region(f"log {name}", apart=True, in_plan=True)):
+    with s.within(s.new_region(f"log {name}", apart=True, in_plan=True, memory={})):
         graph = measuring.finish(s, {"value": _scalar(s, written.value, scope)})
-    return training.Log(Series(name, "value"), graph, every)
+        remembers = measuring.remembers(s)
+    return training.Log(Series(name, "value"), graph, every, remembers)
 
 
 def _scalar(s: Session, e: ast.Expression, scope: Scope) -> Tensor:
@@ -138,7 +139,7 @@ def _is_of_step(s: Session, work: "PlanWork", e: ast.Expression, scope: Scope) -
 
 
 def _stop_when(s: Session, work: "PlanWork", written: ast.StopWhen, scope: Scope) -> None:
-    region = s.new_region("stop", apart=True, in_plan=True, series=True)
+    region = s.new_region("stop", apart=True, in_plan=True, series=True, memory={})
     with s.within(region):
         value = read(s, expressions.evaluate(s, written.condition, scope))
         for name, span in region.used_series.items():
@@ -154,7 +155,9 @@ def _stop_when(s: Session, work: "PlanWork", written: ast.StopWhen, scope: Scope
                 [written.condition],
             )
         graph = measuring.finish(s, {"condition": tensor})
-    work.stops.append(training.StopWhen(graph, written.condition.span.text, written.span))
+        remembers = measuring.remembers(s)
+    text = written.condition.span.text
+    work.stops.append(training.StopWhen(graph, text, written.span, remembers))
 
 
 def _series_name(s: Session, work: "PlanWork", e: ast.Expression) -> str:

@@ -5,7 +5,7 @@ one with a `variable` node (its value when the graph starts) and changes it with
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import Enum
 from typing import TypeAlias
 
@@ -169,7 +169,8 @@ class Measure:
     """Outputs of `graph`, computed on a whole split as if it were one batch.
 
     `every` is None for `at end` only; all are taken at the end as well. One that is `optional` is
-    left out where the data have no such split.
+    left out where the data have no such split. `remembers` has the variables of `previous`, and
+    the output that each is set to when the iteration is over; at the end they are as at first.
     """
 
     data: str
@@ -180,15 +181,20 @@ class Measure:
     dim: str = "N"
     optional: bool = False
     span: Span | None = None
+    remembers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
 class Log:
-    """An extra series, every so often: an output of `graph`, or of the step where it is None."""
+    """An extra series, every so often: an output of `graph`, or of the step where it is None.
+
+    `remembers` is as in `Measure`; a log of the step remembers in the step's graph.
+    """
 
     series: Series
     graph: Graph | None
     every: Duration
+    remembers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,11 +210,13 @@ class StopWhen:
     """`stop when valid.accuracy >= 99%`: `graph` has one output, `condition`.
 
     Series are `series` nodes (attribute `name`) of the graph; false until all are measured.
+    `remembers` is as in `Measure`.
     """
 
     graph: Graph
     text: str
     span: Span | None = None
+    remembers: Mapping[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,7 +8,7 @@ from fml.engine.backends.interface import Backend
 from fml.engine.ir.diagnostics import error
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.foreign import in_words
-from fml.engine.ir.training import Model, Training
+from fml.engine.ir.training import Model, Role, Training
 from fml.engine.ir.types import TensorType
 from fml.engine.ops.by_sample import Reach, reaches
 from fml.engine.ops.record import Array
@@ -22,9 +22,13 @@ from fml.engine.runtime.section import Moment, Section
 def evaluate(
     training: Training, data: Data, variables: Mapping[str, Array], backend: Backend
 ) -> dict[str, float]:
-    """Take every figure of a plan on its whole split, of the splits that have samples."""
+    """Take every figure of a plan on its whole split, of the splits that have samples.
+
+    Figures are of the parameters alone: what `previous` remembers is left out.
+    """
     store = VariableStore(training.variables, backend)
-    store.restore(variables)
+    delays = {name for name, v in training.variables.items() if v.role is Role.DELAY}
+    store.restore({name: value for name, value in variables.items() if name not in delays})
     figures: dict[str, float] = {}
     for measure in training.measures:
         if has_samples(data, measure.data, measure.split):

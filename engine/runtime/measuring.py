@@ -76,6 +76,10 @@ class Measurement:
         self._all.run()
         return {s.name: self._all.number(s.output) for s in self.rule.series}
 
+    def remembered(self) -> dict[str, Array]:
+        """Return what `previous` remembers of the figures that were just taken."""
+        return self._all.results(self.rule.remembers)
+
     def _feed(self, section: Section, samples: slice) -> None:
         section.feed({(d, f): self._fields[d, f][samples] for _, d, f in section.fed})
 

@@ -123,6 +123,10 @@ class Section:
         """Return a copy of an output."""
         return self.executable.output(name)
 
+    def results(self, outputs: Mapping[str, str]) -> dict[str, Array]:
+        """Return copies of outputs, by the names that `outputs` has for them."""
+        return {name: self.result(output) for name, output in outputs.items()}
+
     def number(self, name: str) -> float:
         """Return a scalar output."""
         return float(self.executable.output(name))

@@ -15,6 +15,7 @@ from fml.engine.ir.training import (
     STEPS_PER_EPOCH,
     Duration,
     Log,
+    Role,
     StopAfter,
     StopWhen,
     Training,
@@ -161,6 +162,7 @@ class Trainer:
         self._pace = Pace()
         self._stepping = False
         self._looked = True
+        self._remembered: dict[str, Array] = {}
         self._began = time.monotonic()
         self._next_save = 0.0
         self._seconds_before = 0.0
@@ -241,12 +243,18 @@ class Trainer:
         return int(np.argmax(due)) + 1 if due.any() else most
 
     def _look(self) -> str:
-        """What comes after a step; returns why to stop, if a rule says so."""
+        """What comes after a step; returns why to stop, if a rule says so.
+
+        What `previous` remembers of it is set when all is done: a look that is cut short is
+        taken once more when the run goes on, and must find what it found the first time.
+        """
+        self._remembered = {}
         ends_epoch = self.moment.step % self.moment.steps_per_epoch == 0
         figures = self.record.means_so_far() if ends_epoch else {}
         for measurement in self.measurements:
             if measurement.rule.every is not None and self._is_due(measurement.rule.every):
                 figures |= measurement.take(self.moment)
+                self._remembered |= measurement.remembered()
         for log in self.training.logs:
             if self._is_due(log.every):
                 figures[log.series.name] = self._logged(log)
@@ -254,9 +262,11 @@ class Trainer:
             points = tuple(self._point(name, value) for name, value in figures.items())
             self.record.note(points, self._passed, self.store.model)
             self.listener.measured(points)
+        self.record.held = [number for number in self.conditions if self._holds(number)]
         why = self._stop_reason()
         if ends_epoch:
             self.record.begin_epoch()
+        self.store.restore(self._remembered)
         self._seconds_before, self._looked = self.moment.seconds, True
         if self.checkpoint and time.monotonic() > self._next_save:
             self._save(self.checkpoint)
@@ -268,6 +278,7 @@ class Trainer:
             return self.record.of_step[log.series.name]
         section.provide(self.moment)
         section.run()
+        self._remembered |= section.results(log.remembers)
         return section.number(log.series.output)
 
     def _is_due(self, duration: Duration) -> bool:
@@ -290,7 +301,7 @@ class Trainer:
             if isinstance(rule, StopAfter):
                 if self._passed(rule.duration) >= rule.duration.amount - TOLERANCE:
                     return f"after {rule.duration}"
-            elif isinstance(rule, StopWhen) and self._holds(self.conditions[number]):
+            elif isinstance(rule, StopWhen) and number in self.record.held:
                 return rule.text
         stalled = self.record.stalled(self._passed)
         if stalled is None:
@@ -298,12 +309,15 @@ class Trainer:
         direction = "falling" if stalled.falling else "rising"
         return f"{stalled.series} stopped {direction} for {stalled.within}"
 
-    def _holds(self, section: Section) -> bool:
+    def _holds(self, number: int) -> bool:
         """Whether a condition holds; not while one of its series has not been measured."""
+        section, rule = self.conditions[number], self.training.stops[number]
+        assert isinstance(rule, StopWhen)
         if not section.provide_series(self.record.latest):
             return False
         section.provide(self.moment)
         section.run()
+        self._remembered |= section.results(rule.remembers)
         return bool(section.number("condition"))
 
     def sections(self) -> list[Section]:
@@ -342,11 +356,15 @@ class Trainer:
         if self.checkpoint:
             self._save(self.checkpoint)
         self.store.restore(self.record.kept)
+        variables = self.store.snapshot()
+        # The figures are of these parameters alone, as whoever measures them again finds them.
+        delays = {n for n, v in self.training.variables.items() if v.role is Role.DELAY}
+        self.store.restore({name: np.zeros_like(variables[name]) for name in delays})
         figures: dict[str, float] = {}
         for measurement in self.measurements:
             figures |= measurement.take(self.moment)
         return Outcome(
-            self.store.snapshot(),
+            variables,
             tuple(self.record.history),
             figures,
             why,

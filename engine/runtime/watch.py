@@ -117,7 +117,8 @@ class Record:
 
     `best` belongs to `keep`, and `kept` are the parameters and states it keeps; `patience` are the
     rules `stops falling` and `stops rising` with the best value of each. `of_step` are the values
-    that the latest step gave to logs.
+    that the latest step gave to logs, `held` the rules `stop when` whose condition held after it,
+    by their place among the rules.
     """
 
     def __init__(self, training: Training) -> None:
@@ -125,6 +126,7 @@ class Record:
         self.latest: dict[str, float] = {}
         self.history: list[Point] = []
         self.of_step: dict[str, float] = {}
+        self.held: list[int] = []
         self.means: dict[str, Mean] = {series.name: Mean() for series in training.train_series}
         self.keep = training.keep
         self.best = Best(highest=self.keep is not None and self.keep.highest)
@@ -170,6 +172,7 @@ class Record:
         return {
             "latest": self.latest,
             "of_step": self.of_step,
+            "held": self.held,
             "means": {name: [m.total, m.steps] for name, m in self.means.items()},
             "best": [self.best.value, self.best.at],
             "patience": [[best.value, best.at] for _, best in self.patience],
@@ -178,7 +181,7 @@ class Record:
     def resume(self, state: Mapping[str, Any], kept: Mapping[str, Array]) -> None:
         """Go on from a `state`."""
         self.latest, self.kept = dict(state["latest"]), dict(kept)
-        self.of_step = dict(state["of_step"])
+        self.of_step, self.held = dict(state["of_step"]), list(state.get("held", ()))
         self.means = {name: Mean(*mean) for name, mean in state["means"].items()}
         self.best.value, self.best.at = state["best"]
         for (_, best), (value, at) in zip(self.patience, state["patience"], strict=True):

@@ -39,7 +39,8 @@ train {
   ŷ = net(x)
   minimize loss = mse(ŷ, y)
   using momentum(0.05 |> cosine(9 epochs))
-  measure mae(ŷ, y) on line.valid
+  measure mae(ŷ, y), mae(ŷ, y) - previous(mae(ŷ, y)) as "gain" on line.valid
+  log norm(net - previous(net)) as "way" every 2 steps
   keep lowest valid.mae
   stop after 9 epochs
   stop when valid.mae stops falling for 8 epochs
@@ -208,6 +209,16 @@ def test_a_run_that_is_killed_before_its_options_are_written_is_to_be_removed(
         assert "remove i" in said or "remove its folder" in said
     assert main(["train", "line.fml", "--run", "a"]) == 2
     assert "remove it" in capsys.readouterr().err
+
+
+def test_figures_measured_again_are_those_of_the_end() -> None:
+    watched = 'measure mean(logits) - previous(mean(logits)) as "d" on points.valid'
+    program = fml.loads(CLASSIFIER.replace("  stop after", f"  {watched}\n  stop after"))
+    data = {"points": {"train": points(), "valid": points(16)}}
+    run = program.train(data=data, run="a")
+    assert run.figures["valid.d"] == 0
+    assert np.count_nonzero(run.metrics["valid.d"].values) == 2  # of three epochs
+    assert run.evaluate() == fml.open_run("runs/a").evaluate(data) == dict(run.figures)
 
 
 # --- one process at a time -----------------------------------------------------------------------

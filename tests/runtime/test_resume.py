@@ -17,7 +17,7 @@ from fml.engine.runtime import trainer
 from fml.engine.runtime.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fml.engine.runtime.feeding import Data
 from fml.engine.runtime.trainer import Outcome, train
-from fml.engine.runtime.watch import Progress, Silent
+from fml.engine.runtime.watch import Listener, Point, Progress, Silent
 from tests.dsl.programs import lowered, points
 
 # All that a run can remember: slots, states, delays, draws, the order of samples, what is best.
@@ -38,9 +38,13 @@ train {{
   every 4 steps {{ drift <- drift + norm(net) - previous(norm(net)) }}
   measure mae(net(x), y) on points.valid every 3 steps
   log norm(grad(loss, net)) as "slope" every 2 steps
+  log loss - previous(loss) as "fall" every 2 steps
+  log norm(net - previous(net)) as "way" every 3 steps
+  measure mse(net(x), y) - previous(mse(net(x), y)) as "gain" on points.valid every 2 steps
   keep lowest valid.mae
   stop after {steps} steps
   stop when valid.mae stops falling for 12 steps
+  stop when previous(step) >= {last}
 }}
 """
 
@@ -49,11 +53,23 @@ def data() -> Data:
     return {"points": {"train": points(20), "valid": points(8, seed=1)}}
 
 
+def text(steps: int, last: int = 99) -> str:
+    return TEXT.format(steps=steps, last=last)
+
+
 def run(
-    steps: int, checkpoint: Path | None = None, resume: Checkpoint | None = None, seed: int = 3
+    steps: int,
+    checkpoint: Path | None = None,
+    resume: Checkpoint | None = None,
+    seed: int = 3,
+    last: int = 99,
+    listener: Listener | None = None,
 ) -> Outcome:
-    training: Training = lowered(TEXT.format(steps=steps))
-    return train(training, data(), NumpyBackend(), seed=seed, checkpoint=checkpoint, resume=resume)
+    training: Training = lowered(text(steps, last))
+    return train(
+        training, data(), NumpyBackend(),
+        seed=seed, checkpoint=checkpoint, resume=resume, listener=listener,
+    )  # fmt: skip
 
 
 def series(outcome: Outcome) -> list[tuple[str, int, float]]:
@@ -74,6 +90,48 @@ def test_a_resumed_run_has_the_same_bits(tmp_path: Path, stopped_at: int) -> Non
     assert len({value for _, _, value in series(whole)}) > 4  # something does change
 
 
+@pytest.mark.parametrize("event", ["measured", "stepped"])
+@pytest.mark.parametrize("stopped_at", [2, 4, 6])
+def test_figures_that_were_cut_short_are_taken_again(
+    tmp_path: Path, stopped_at: int, event: str
+) -> None:
+    """The second Ctrl-C does not wait for the figures; what `previous` is must not have moved."""
+
+    class Impatient(Silent):
+        step = 0
+
+        def stepped(self, progress: Progress) -> None:
+            self.step = progress.step
+            if event == "stepped" and progress.step == stopped_at:
+                raise KeyboardInterrupt
+
+        def measured(self, points: tuple[Point, ...]) -> None:
+            if event == "measured" and self.step == stopped_at:
+                raise KeyboardInterrupt
+
+    path = tmp_path / "last.safetensors"
+    begun = run(14, checkpoint=path, listener=Impatient())
+    written = read_checkpoint(path)
+    assert begun.interrupted
+    assert not written.state["looked"]
+    resumed, whole = run(14, resume=written), run(14)
+    for name, value in whole.variables.items():
+        np.testing.assert_array_equal(resumed.variables[name], value, err_msg=name)
+    earlier = [p for p in series(begun) if p[1] < stopped_at]
+    assert earlier + series(resumed) == series(whole)
+
+
+def test_a_condition_that_held_is_not_asked_again(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    whole = run(14, last=5, checkpoint=path)
+    assert (whole.progress.step, whole.stopped_by) == (6, "previous(step) >= 5")
+    resumed = run(
+        14, last=5, resume=read_checkpoint(path)
+    )  # killed before its figures were written
+    assert (resumed.progress.step, resumed.stopped_by) == (6, "previous(step) >= 5")
+    assert resumed.figures == whole.figures
+
+
 def test_a_resumed_run_goes_on_by_the_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -88,8 +146,9 @@ def test_a_resumed_run_goes_on_by_the_clock(
 
     def run(steps: int, clock: Clock, **places: Any) -> Outcome:
         monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: clock.time))
-        text = TEXT.format(steps=steps).replace("every 4 steps", "every 4 seconds")
-        return train(lowered(text), data(), NumpyBackend(), listener=clock, **places)
+        by_clock = text(steps).replace("every 4 steps", "every 4 seconds")
+        by_clock = by_clock.replace('"fall" every 2 steps', '"fall" every 2 seconds')
+        return train(lowered(by_clock), data(), NumpyBackend(), listener=clock, **places)
 
     path = tmp_path / "last.safetensors"
     whole = run(13, Clock(7))
@@ -97,13 +156,16 @@ def test_a_resumed_run_goes_on_by_the_clock(
     resumed = run(13, Clock(50), resume=read_checkpoint(path))
     assert resumed.variables["drift"] == whole.variables["drift"] != 0
     assert resumed.progress.seconds == whole.progress.seconds == 13
+    falls = [p for p in series(whole) if p[0] == "fall"]
+    assert [step for _, step, _ in falls] == [3, 5, 7, 9, 11, 13]
+    assert [p for p in series(resumed) if p[0] == "fall"] == falls[2:]
 
 
 def test_what_a_checkpoint_keeps_is_the_model(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     run(7, checkpoint=path)
     written = read_checkpoint(path)
-    model = {name for name, v in lowered(TEXT.format(steps=7)).variables.items() if v.is_of_model}
+    model = {name for name, v in lowered(text(7)).variables.items() if v.is_of_model}
     assert written.kept.keys() == model
     assert model < written.variables.keys()
 

@@ -90,6 +90,71 @@ def test_when_things_happen(what: str, body: str, expected: list[float]) -> None
     np.testing.assert_allclose(found, expected, rtol=1e-6)
 
 
+# What a series is, with its steps: n is 1, 2, 3, ... step by step, and an epoch is 3 steps.
+GROWING = "state n: f32 ~ zeros\n  n <- n + 1\n  stop after 8 steps\n  "
+PREVIOUS: list[tuple[str, str, str, list[tuple[int, float]]]] = [
+    # The first time, previous(e) is e.
+    ("in a log", "log n^2 - previous(n^2) as \"d\" every 2 steps", "d",
+     [(2, 0), (4, 12), (6, 20), (8, 28)]),
+    ("in a log of every epoch", "log 10 * n + previous(n) as \"d\"", "d", [(3, 33), (6, 63)]),
+    ("in a log of the batch", "log mean(n * x) - previous(mean(n * x)) as \"d\" every 3 steps", "d",
+     [(3, 0), (6, 3)]),
+    ("of what a plan binds", "a = n * mean(x)\n  log a - previous(a) as \"d\" every 2 steps", "d",
+     [(2, 0), (4, 2), (6, 2), (8, 2)]),
+    ("in a measurement", "measure n * mean(x) - previous(n * mean(x)) as \"d\" "
+     "on points.valid every 2 steps", "valid.d", [(2, 0), (4, 2), (6, 2), (8, 2)]),
+    ("of a measured figure that a plan binds", "a = n * mean(x)\n  d = a - previous(a)\n"
+     "  measure d on points.valid", "valid.d", [(3, 0), (6, 3)]),
+    ("of an instance", "net.c <- n\n  log norm(net - previous(net)) as \"d\" every 4 steps", "d",
+     [(4, 0), (8, 4)]),
+    ("of a counter", "log step - previous(step) as \"d\" every 3 steps", "d", [(3, 0), (6, 3)]),
+    ("each place its own", "log n - previous(n) as \"d\" every 4 steps\n"
+     "  log n - previous(n) as \"e\" every 1 step", "d", [(4, 0), (8, 4)]),
+    ("inside itself", "log n - previous(previous(n)) as \"d\" every 2 steps", "d",
+     [(2, 0), (4, 2), (6, 4), (8, 4)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("what", "body", "name", "expected"), PREVIOUS)
+def test_previous_is_the_last_time_that_a_figure_was_taken(
+    what: str, body: str, name: str, expected: list[tuple[int, float]]
+) -> None:
+    assert series(run(GROWING + body), name) == expected
+
+
+def test_two_splits_remember_their_own() -> None:
+    twice = "\n  ".join(
+        f'measure n * sum(x) - previous(n * sum(x)) as "d" on points.{split} every 4 steps'
+        for split in ("train", "valid")
+    )
+    outcome = run(GROWING + twice)  # of 12 and of 2 samples
+    assert series(outcome, "train.d") == [(4, 0), (8, 48)]
+    assert series(outcome, "valid.d") == [(4, 0), (8, 8)]
+    # The figures of the end know nothing earlier, and neither do those that are measured again.
+    assert (outcome.figures["train.d"], outcome.figures["valid.d"]) == (0, 0)
+
+
+def test_a_split_that_is_measured_in_pieces_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
+    body = 'measure n * mean(x) - previous(n * mean(x)) as "d" on points.valid every 4 steps'
+    monkeypatch.setattr("fml.engine.runtime.measuring.BYTES_AT_ONCE", 8)
+    assert series(run(GROWING + body, valid=11), "valid.d") == [(4, 0), (8, 4)]
+
+
+def test_previous_in_a_condition_is_that_of_the_step_before() -> None:
+    falls = PEAK + "stop when valid.c < previous(valid.c)\n  stop after 60 steps"
+    outcome = run(falls)  # the peak is epoch 6
+    assert (outcome.progress.step, outcome.stopped_by) == (21, "valid.c < previous(valid.c)")
+
+
+@pytest.mark.parametrize(
+    "place", ["net.c <- {}", 'log {} as "d"', 'measure {} as "d" on points.valid']
+)
+def test_previous_of_a_batch_is_a_diagnostic(place: str) -> None:
+    with pytest.raises(FmlError, match="E0332") as caught:
+        run(GROWING + place.format("mean(x - previous(x))"))
+    assert len(caught.value.diagnostics) == 1
+
+
 # --- stop ----------------------------------------------------------------------------------------
 
 # The series that `measure` takes each epoch is 10 - |6 - epoch|: it rises, peaks in epoch 6, falls.
