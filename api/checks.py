@@ -65,7 +65,7 @@ def as_text(name: str, wanted: str, value: object, help: str) -> str:
 
 def as_device(value: object) -> str:
     """Return the name of a device."""
-    return as_text("device", "the name of a device", value, 'device="cpu", the only one so far')
+    return as_text("device", "the name of a device", value, 'device="cpu", the default')
 
 
 def as_plan(value: object) -> str | None:

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 from numpy.typing import ArrayLike
 
-from fml.engine.backends.numpy import NumpyBackend
+from fml.engine.backends.processor import processor
 from fml.engine.ir.diagnostics import error
 from fml.engine.ir.training import Model as LoweredModel
 from fml.engine.ir.training import Role, Training
@@ -58,7 +58,7 @@ class Model:
         for name in by_place.keys() & named.keys():
             raise error("E0720", f"`{name}` of `{self.name}` is given twice")
         arguments = {**by_place, **named}
-        return predict(self._training, self._lowered, self._values, arguments, NumpyBackend())
+        return predict(self._training, self._lowered, self._values, arguments, processor())
 
     def __repr__(self) -> str:
         """Give the signature."""

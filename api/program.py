@@ -131,7 +131,7 @@ class Program:
                 `{"points": {"x": X, "y": y}}`, or by split as well:
                 `{"points": {"train": {"x": X, "y": y}, "valid": {...}}}`.
             seed: instead of the plan's own.
-            device: where to train; only `cpu` so far.
+            device: where to train: `cpu`, or `numpy`, the slow oracle of its compiled code.
             run: the name of the folder in `runs/` to keep the run in, None for a name made of
                 the time, False for none.
             on_event: is told of what happens, for progress.

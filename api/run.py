@@ -151,7 +151,7 @@ class Run:
         Raises:
             FmlError: the data are gone, or do not fit.
         """
-        from fml.engine.backends.numpy import NumpyBackend
+        from fml.engine.backends.processor import processor
         from fml.engine.runtime.evaluate import evaluate
         from fml.engine.sources.bind import bind
         from fml.training import read_data
@@ -160,7 +160,7 @@ class Run:
         if data is not None or not all(loaded.splits for loaded in sets.values()):
             sets = read_data(self.program, self.training, as_data(data))
         training, splits = bind(self.training, sets)
-        return evaluate(training, splits, self._outcome.variables, NumpyBackend())
+        return evaluate(training, splits, self._outcome.variables, processor())
 
     def predict(self, rows: str | Path | Mapping[str, ArrayLike]) -> dict[str, Array]:
         """Return predictions for new rows, beginning with the columns of the data set's source.

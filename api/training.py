@@ -9,6 +9,7 @@ from fml import keeping
 from fml.dsl import program as language
 from fml.engine.backends.interface import Backend
 from fml.engine.backends.numpy import NumpyBackend
+from fml.engine.backends.processor import processor
 from fml.engine.ir.diagnostics import FmlError, did_you_mean, error
 from fml.engine.ir.foreign import as_mapping
 from fml.engine.ir.training import Dataset, Training
@@ -23,7 +24,8 @@ from fml.run import Run
 if TYPE_CHECKING:
     from fml.program import Program
 
-BACKENDS = {"cpu": NumpyBackend}
+# `numpy` is the oracle of the compiled code, slow and simple.
+BACKENDS: Mapping[str, Callable[[], Backend]] = {"cpu": processor, "numpy": NumpyBackend}
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +120,7 @@ def backend_of(device: str) -> Backend:
         known = {"gpu", "cuda"} & {device.partition(":")[0]}
         message = "cannot be used yet" if known else "is not known"
         raise error(
-            "E0740", f"the device `{device}` {message}", help="use `cpu`, the only one so far"
+            "E0740", f"the device `{device}` {message}", help="use `cpu`, or `numpy`, its oracle"
         )
     return made()
 

@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     "--device",
     metavar="NAME",
     default="cpu",
-    help="Where to train, instead of the file's `on`; only `cpu` so far.",
+    help="Where to train, instead of the file's `on`: `cpu`, or `numpy`, its slow oracle.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of the plan's `seed`.")
 @click.option("--run", "name", metavar="NAME", help="Name of the run's folder in runs/.")

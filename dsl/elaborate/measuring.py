@@ -133,7 +133,7 @@ def _lower(
     series = tuple(Series(f"{split}.{name}", name) for name in names)
     # The figures of the end are those of the parameters alone: nothing comes after them.
     kept: Mapping[str, str] = {} if every is None else remembered
-    return Measure(dataset.name, split, graph, series, every, "N", optional, kept)
+    return Measure(dataset.name, split, graph, series, every, optional=optional, remembers=kept)
 
 
 def _figures(

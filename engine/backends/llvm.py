@@ -13,17 +13,16 @@ from typing import cast
 import numpy as np
 
 from fml.engine.backends.interface import Backend, Code, Gathered, Given, Launch, Loop, Taken
-from fml.engine.backends.numpy import LoopOfCalls, NumpyBackend
+from fml.engine.backends.numpy import LoopOfCalls, NodeByNode, NumpyBackend
 from fml.engine.ir.graph import Graph
-from fml.engine.ir.types import Element
-from fml.engine.kernels.llvm.emit import emit
+from fml.engine.ir.types import Element, TensorType
+from fml.engine.kernels.llvm.compiled import Signature, compiled
 from fml.engine.kernels.llvm.host import Host
-from fml.engine.kernels.llvm.load import load
 from fml.engine.kernels.llvm.walk import CONTROL_WORDS, WORDS, caller, moves, walker
-from fml.engine.kernels.loops import Kernel
 from fml.engine.ops.record import Array
-from fml.engine.plan.clusters import Cluster, clusters
-from fml.engine.plan.kernels import kernels_of
+from fml.engine.plan.cluster import Cluster
+from fml.engine.plan.clusters import clusters
+from fml.engine.plan.kernels import recipes_of
 from fml.engine.plan.task import Work
 
 
@@ -69,19 +68,17 @@ class Table:
         return self._walk(table, count, iterations, control.ctypes.data, 0, 1)
 
 
-class Compiled:
+class Clustered:
     """A graph's clusters as machine code."""
 
     def __init__(self, graph: Graph, host: Host) -> None:
-        self._graph = graph
-        found = list(clusters(graph))
-        kernels, of = kernels_of(graph, found, host)
-        self._kernels: dict[Work, tuple[Kernel, int]] = {}
-        addresses = [load(emit(k, host), host).address(k.name) for k in kernels]
         self._host = host
-        for cluster, place in zip(found, of, strict=True):
-            kernel = kernels[place]
-            self._kernels[_work(graph, cluster, kernel)] = (kernel, addresses[place])
+        found = clusters(graph)
+        kernels = compiled(recipes_of(graph, found), host)
+        self._kernels = {
+            _work(graph, cluster, kernel.signature): kernel
+            for cluster, kernel in zip(found, kernels, strict=True)
+        }
         self.works = tuple(self._kernels)
 
     def launch(
@@ -92,35 +89,29 @@ class Compiled:
         scratch: Sequence[Array],
     ) -> Launch:
         """Return the entry of a call."""
-        kernel, address = self._kernels[work]
-        buffers = [*inputs, *results, *scratch]
-        assert len(buffers) == len(kernel.buffers)
+        kernel = self._kernels[work]
+        buffers, parts = [*inputs, *results, *scratch], kernel.signature.parts
+        assert len(buffers) == len(kernel.signature.buffers)
         places = np.array([buffer.ctypes.data for buffer in buffers], np.int64)
-        function = caller(len(buffers), kernel.parts > 0, self._host)
-        parts = (kernel.parts,) if kernel.parts else ()
-        return Entry(function, (address, places.ctypes.data, *parts), (places, *buffers))
+        function = caller(len(buffers), parts > 0, self._host)
+        operands = (kernel.address, places.ctypes.data, *((parts,) if parts else ()))
+        return Entry(function, operands, (kernel, places, *buffers))
 
 
-def _work(graph: Graph, cluster: Cluster, kernel: Kernel) -> Work:
+def _work(graph: Graph, cluster: Cluster, kernel: Signature) -> Work:
     count = len(kernel.scratch)
     scratch = kernel.buffers[len(kernel.buffers) - count :]
-    nbytes = tuple(
-        size * _ITEM[buffer.element] for size, buffer in zip(kernel.scratch, scratch, strict=True)
+    nbytes = (
+        size * TensorType(buffer.element).nbytes
+        for size, buffer in zip(kernel.scratch, scratch, strict=True)
     )
     inputs = cluster.inputs
-    if len(cluster.nodes) == 1 and cluster.block is None and not kernel.shared:
+    if len(inputs) + len(cluster.results) + count < len(kernel.buffers):
         # A kernel that was written for one operation has a buffer for each of its operands.
-        node = graph[cluster.nodes[0]]
-        inputs = node.inputs if len(node.inputs) + 1 + count == len(kernel.buffers) else inputs
+        inputs = graph[cluster.nodes[-1]].inputs
     first = len(inputs)
     shared = tuple((given, made - first) for given, made in kernel.shared)
-    return Work(cluster.nodes, inputs, cluster.results, cluster.guard, nbytes, shared)
-
-
-_ITEM = {
-    Element.F16: 2, Element.BF16: 2, Element.F32: 4, Element.F64: 8,
-    Element.I32: 4, Element.I64: 8, Element.U8: 1, Element.BOOL: 1,
-}  # fmt: skip
+    return Work(cluster.nodes, inputs, cluster.results, cluster.guard, tuple(nbytes), shared)
 
 
 class LlvmBackend(NumpyBackend):
@@ -137,8 +128,10 @@ class LlvmBackend(NumpyBackend):
         return NumpyBackend()
 
     def compile(self, graph: Graph) -> Code:
-        """Return a graph's kernels."""
-        return Compiled(graph, self._host)
+        """Return a graph's kernels; numbers of bf16, which numpy has not, are left to it."""
+        if any(node.type.element is Element.BF16 for node in graph):
+            return NodeByNode(graph)
+        return Clustered(graph, self._host)
 
     def copy(self, source: Array, target: Array) -> Launch:
         """Return a copy of one view into another."""

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from math import prod
 
-from fml.engine.kernels.affine import Affine, affine, simplified
+from fml.engine.kernels.affine import Affine, affine
 from fml.engine.kernels.expr import Apply, Const, Expr, Var, constant, index
 from fml.engine.kernels.fusion import Fusion, Member
 from fml.engine.kernels.nest import (
@@ -267,19 +267,22 @@ class _Sums:
     def _read(self, entry: _Entry, parts: Sequence[Expr]) -> tuple[_Entry, ...]:
         """The entries that parts of an entry's expression read; none if one is guarded."""
         nest, sources = self._fusion.nest(entry.value), self._fusion.reads(entry.value)
-        indices = (simplified(i, self.ranges) for i in unflattened(entry.place, nest.sizes))
+        indices = (self._simple(i) for i in unflattened(entry.place, nest.sizes))
         where = {axis.var: i for axis, i in zip(nest.axes, indices, strict=True)}
         made: list[_Entry] = []
         for part in parts:
             if not isinstance(part, Read) or part.guard is not None:
                 return ()
             place = substituted(flat_place(part, nest), where)
-            made.append(_Entry(sources[part.place], simplified(place, self.ranges)))
+            made.append(_Entry(sources[part.place], self._simple(place)))
         return tuple(made)
+
+    def _simple(self, place: Expr) -> Expr:
+        return affine(place, self.ranges).expression
 
     def _varies(self, entry: _Entry) -> bool:
         """Whether an entry may depend on the summed axes."""
-        if not self._over & set(parts_of(simplified(entry.place, self.ranges))):
+        if not self._over & set(parts_of(self._simple(entry.place))):
             return False
         if self._fusion.is_input(entry.value) or self._fusion.nest(entry.value).over:
             return True
