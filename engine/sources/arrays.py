@@ -12,6 +12,7 @@ from fml.engine.sources.paths import find_file, why
 from fml.engine.sources.table import Argument, Arguments, Source, Table, one_behind_the_other
 
 SPLITS = ("train", "valid", "val", "test")
+_ALONE = "save arrays of samples alone, numbers or text, an entry of the first axis a sample"
 
 
 def read_npy(arguments: Arguments, base: Path) -> Table:
@@ -101,12 +102,15 @@ def _checked(path: Path, arrays: dict[str, Array]) -> dict[str, Array]:
     lengths = {name: len(array) if array.ndim else 0 for name, array in arrays.items()}
     for name, array in arrays.items():
         if not array.ndim:
-            raise _foreign(path, f"`{name}` is a single value: samples are the first axis")
+            raise _foreign(path, f"`{name}` is a single value: samples are the first axis", _ALONE)
+        if array.dtype.kind == "S":
+            reason = f"`{name}` holds bytes: no numbers and no text"
+            raise _foreign(path, reason, f"save `{name}.astype(str)`")
         if array.dtype.kind not in "biufUO":
-            raise _foreign(path, f"`{name}` holds {array.dtype}: no numbers and no text")
+            raise _foreign(path, f"`{name}` holds {array.dtype}: no numbers and no text", _ALONE)
     if len(set(lengths.values())) > 1:
         listed = ", ".join(f"`{name}` has {count}" for name, count in lengths.items())
-        raise _foreign(path, f"its arrays differ in length: {listed}")
+        raise _foreign(path, f"its arrays differ in length: {listed}", _ALONE)
     if not any(lengths.values()):
         raise _foreign(path, "it has no samples")
     return {n: a.astype(object) if a.dtype.kind == "U" else a for n, a in arrays.items()}
@@ -126,11 +130,12 @@ def _why(reason: Exception) -> str:
     return why(reason, "it ends too early")
 
 
-def _foreign(path: Path, reason: str) -> FmlError:
-    return error(
-        "E0510", f"{path} cannot be read as arrays of numpy", notes=[reason],
-        help="save it with `numpy.save` or `numpy.savez`, arrays of numbers or text",
-    )  # fmt: skip
+def _foreign(
+    path: Path,
+    reason: str,
+    help: str = "save it with `numpy.save` or `numpy.savez`, arrays of numbers or text",
+) -> FmlError:
+    return error("E0510", f"{path} cannot be read as arrays of numpy", notes=[reason], help=help)
 
 
 NPY = Source("npy", "An array that numpy saved: column array.", (Argument("path", str),), read_npy)

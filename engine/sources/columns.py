@@ -8,6 +8,7 @@ import numpy as np
 
 from fml.engine.ir.diagnostics import FmlError, error
 from fml.engine.ir.graph import Node
+from fml.engine.ir.source import Span
 from fml.engine.ir.training import Dataset, Field
 from fml.engine.ir.types import Label, TensorType
 from fml.engine.ops.record import Array
@@ -33,7 +34,7 @@ class Columns:
                 E0511 a sample of another shape.
         """
         name, is_label = column.attributes["name"], isinstance(column.type.element, Label)
-        with declared_at(column.span):
+        with declared_at(self._span(column)):
             read = self._classed if is_label else self._numeric
             return read(name, rows, column.type)
 
@@ -43,8 +44,14 @@ class Columns:
         Raises:
             FmlError: E0502, no such column.
         """
-        with declared_at(column.span):
+        with declared_at(self._span(column)):
             return self._column(column.attributes["name"])
+
+    def _span(self, column: Node) -> Span | None:
+        """Where a column is written; that of a label is its field."""
+        name = column.attributes["name"]
+        fields = (f for f in label_fields(self.dataset) if source_column(self.dataset, f) == name)
+        return column.span or next((field.span for field in fields), None)
 
     def _column(self, name: object) -> Array:
         """A column; one that another field reads is not meant by a name that is near to it."""
@@ -61,7 +68,7 @@ class Columns:
         Raises:
             FmlError: E0511, a sample has another shape.
         """
-        with declared_at(column.span):
+        with declared_at(self._span(column)):
             return self._shaped(self.held(column), _shown(column.attributes["name"]), column.type)
 
     def _classed(self, name: object, rows: Array, type: TensorType) -> Array:
@@ -78,10 +85,11 @@ class Columns:
         column = self._column(name)
         shown = _shown(name)
         if is_text(column):
-            row = next((i for i, cell in enumerate(column) if not is_number(cell)), None)
+            cells, width = column.reshape(-1), math.prod(column.shape[1:])
+            place = next((i for i, cell in enumerate(cells) if not is_number(cell)), None)
             # All may be numbers to read, and were strings to whoever saved them.
-            cell = f'"{column[0]}"' if row is None else str(column[row])
-            raise self._no_number(row or 0, shown, cell)
+            cell = f'"{cells[0]}"' if place is None else str(cells[place])
+            raise self._no_number((place or 0) // width, shown, cell)
         chosen = self._shaped(column, shown, type)[rows]
         wrong = ~np.isfinite(chosen) if chosen.dtype.kind == "f" else np.zeros(0, bool)
         if type.dtype.kind in "iu" and not np.can_cast(chosen.dtype, type.dtype):
@@ -98,14 +106,14 @@ class Columns:
         wanted = type.with_shape(type.shape[1:]).sizes
         if column.shape[1:] == wanted:
             return column
-        if wanted and _is_alike(column.shape[1:], wanted):
+        if _is_alike(column.shape[1:], wanted):
             return column.reshape(len(column), *wanted)
         found = "x".join(map(str, column.shape[1:])) or "a single number"
         needed = "x".join(map(str, wanted)) or "a single number"
         raise error(
             "E0511", f"a sample of {shown} is {found}, and {needed} is needed",
             notes=[f"in {self.table.origin}"],
-            help="write the sizes of the field as they are in the data",
+            help=_reshaped(column, shown, type),
         )  # fmt: skip
 
     def _no_number(self, row: int, column: str, cell: str, kind: str = "") -> FmlError:
@@ -118,6 +126,14 @@ class Columns:
             "E0504", f"{self.table.place(row)} {found}",
             help="correct the cell or leave the line out; words are read by a field `label[K]`",
         )  # fmt: skip
+
+
+def _reshaped(column: Array, shown: str, type: TensorType) -> str:
+    """The way out of a sample of another shape."""
+    element, sizes = type.element, column.shape[1:]
+    if isinstance(element, Label) and sizes == (element.classes.size,):
+        return f"classes are numbers: save {shown} as its `argmax(1)`, if it is one-hot"
+    return f"write the sizes of the field as they are in the data: {list(sizes)}"
 
 
 def _is_alike(found: tuple[int, ...], wanted: tuple[int, ...]) -> bool:

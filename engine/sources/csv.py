@@ -2,6 +2,7 @@
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +14,7 @@ from fml.engine.sources.paths import find_file, read_text
 from fml.engine.sources.table import Argument, Arguments, Source, Table, is_number
 
 _HEAD = 1 << 20
+_SEPARATORS = {";": "semicolons", "\t": "tabs", "|": "bars"}
 
 
 def read_csv(arguments: Arguments, base: Path) -> Table:
@@ -46,6 +48,10 @@ def read_head(arguments: Arguments, base: Path) -> Table:
 
 def _table(path: Path, text: str, header: object) -> Table:
     """`header` is None where nobody has said whether there is one."""
+    if text[:100].lstrip().lower().startswith(("<!doctype html", "<html")):
+        raise error(
+            "E0503", f"{path} is a web page", help="fetch the file that the page has a link to"
+        )
     rows, lines = _rows(path, text)
     if header is None and rows and _is_sample(rows[0], rows[1:]):
         shown = ", ".join(name.strip() for name in rows[0][:6]) + ", ..." * (len(rows[0]) > 6)
@@ -70,14 +76,16 @@ def _rows(path: Path, text: str) -> tuple[list[list[str]], list[int]]:
     reader = csv.reader(io.StringIO(text, newline=""), strict=True)
     rows: list[list[str]] = []
     lines: list[int] = []
+    begun = 1
     try:
         for row in reader:
-            if row:
+            if len(row) > 1 or any(map(str.strip, row)):
                 rows.append(row)
                 lines.append(reader.line_num)
+            begun = reader.line_num + 1
     except csv.Error as reason:
         raise error(
-            "E0503", f"line {reader.line_num} of {path} is not CSV", notes=[str(reason)],
+            "E0503", f"line {begun} of {path} is not CSV", notes=[str(reason)],
             help='a cell that holds a comma or a quote is written "in quotes", its quotes doubled',
         ) from None  # fmt: skip
     return rows, lines
@@ -93,27 +101,40 @@ def _is_sample(first: list[str], others: list[list[str]]) -> bool:
 
 def _check(path: Path, names: list[str], rows: list[list[str]], lines: list[int]) -> None:
     """Every line has a cell for each column, and every column a name of its own."""
+    if len(names) == 1 and (shown := _separator(names[0], rows[0])):
+        raise error(
+            "E0503", f"{path} separates its cells by {shown}",
+            help="separate them by commas, and write decimals with a point",
+        )  # fmt: skip
     for row, line in zip(rows, lines, strict=True):
         if len(row) != len(names):
             raise _ragged(path, line, len(row), len(names))
-    for name in names:
-        if names.count(name) > 1:
+    for name, count in Counter(names).items():
+        if count > 1:
+            which = f"two columns `{name}`" if name else f"{count} columns without a name"
             raise error(
-                "E0503", f"{path} has two columns `{name}`",
-                help="rename one of them in the first line",
+                "E0503", f"{path} has {which}",
+                help="give each a name of its own in the first line",
             )  # fmt: skip
-    if len(names) == 1 and (other := next((c for c in ";\t" if c in names[0]), "")):
-        shown = "semicolons" if other == ";" else "tabs"
-        raise error(
-            "E0503", f"{path} separates its cells by {shown}", help="separate them by commas"
-        )
+
+
+def _separator(names: str, first: list[str]) -> str:
+    """What stands between the cells of a table without commas, told by its only name."""
+    for mark, shown in _SEPARATORS.items():
+        if mark in names:
+            return shown
+    words = names.split()
+    is_apart = len(words) > 1 and len(first) == 1 and len(first[0].split()) == len(words)
+    return "spaces" if is_apart else ""
 
 
 def _ragged(path: Path, line: int, found: int, wanted: int) -> FmlError:
     cells = "1 cell" if found == 1 else f"{found} cells"
+    title = "the first line has the names of the columns alone: take what stands before them out"
+    usual = "every line has a cell for each column; a cell that holds a comma needs quotes"
     return error(
         "E0503", f"line {line} of {path} has {cells} instead of {wanted}",
-        help="every line has a cell for each column; a cell that holds a comma needs quotes",
+        help=title if wanted == 1 else usual,
     )  # fmt: skip
 
 

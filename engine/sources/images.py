@@ -129,8 +129,11 @@ def _files(folder: Path) -> list[Path]:
     entries = _entries(folder)
     for entry in entries:
         if not _is_image(entry):
-            kind = "a folder" if isdir(entry) else f"no file {', '.join(_ENDINGS)}"
-            raise _foreign(folder, f"{entry.name} is {kind}", f"move {entry} to another place")
+            if isdir(entry):
+                way_out = f"there must be {_LAYOUT}; folders of splits are {', '.join(SPLITS)}"
+                raise _foreign(folder, f"{entry.name} is a folder", way_out)
+            reason = f"{entry.name} is no file {', '.join(_ENDINGS)}"
+            raise _foreign(folder, reason, f"move {entry} to another place")
     if not entries:
         raise _foreign(folder, "there are no images in it", f"there must be {_LAYOUT}")
     return entries

@@ -30,11 +30,11 @@ def look(
     """Read a data set if it is small, else some samples of a source that can tell them apart.
 
     The `feeds` and `measures` that draw from a data set which is read whole are looked at, too.
-    Returns warnings, and in words what was not looked at. Data that are not there are no fault, nor
-    is a package for them that is not installed.
+    Returns warnings, and in words what was not looked at. A package for the data that is not
+    installed is no fault; whether they are there at all is asked before (`presence.py`).
 
     Raises:
-        FmlError: E0502 to E0513, what was read is not as declared; E0520 and E0521, there are
+        FmlError: E0501 to E0513, what was read is not as declared; E0520 and E0521, there are
             too few samples for a feed or a measure.
     """
     if dataset.source == "given":
@@ -42,7 +42,7 @@ def look(
     try:
         loaded, words = _look(dataset, base)
     except FmlError as fault:
-        if fault.diagnostics[0].code not in {"E0501", "E0512"}:
+        if fault.diagnostics[0].code != "E0512":
             raise
         return (), unseen(dataset, fault)
     if loaded is None:

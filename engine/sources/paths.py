@@ -43,6 +43,12 @@ def read_text(path: Path, nbytes: int = -1) -> str:
     Raises:
         FmlError: E0503, the file cannot be read, or is not UTF-8.
     """
+    if path.is_dir():
+        raise error(
+            "E0503",
+            f"{path} is a folder",
+            help="name the file in it; `images` and `idx` read folders",
+        )
     try:
         with unpacked(path) as file:
             content = file.read(nbytes)
@@ -50,15 +56,24 @@ def read_text(path: Path, nbytes: int = -1) -> str:
         decoder = codecs.getincrementaldecoder("utf-8-sig")()
         return decoder.decode(content, final=nbytes < 0)
     except UnicodeDecodeError as reason:
-        raise error(
-            "E0503", f"{path} is not UTF-8 text", notes=[f"at byte {reason.start}"],
-            help="convert it: iconv -f latin1 -t utf-8",
-        ) from None  # fmt: skip
+        notes, help = [f"at byte {reason.start}"], _remade(bytes(reason.object))
+        raise error("E0503", f"{path} is not UTF-8 text", notes=notes, help=help) from None
     except (OSError, EOFError, zlib.error) as reason:
         raise error(
             "E0503", f"{path} cannot be read", notes=[why(reason)],
             help="a damaged file must be fetched again",
         ) from None  # fmt: skip
+
+
+def _remade(content: bytes) -> str:
+    """How a file that is no UTF-8 becomes text, told by how it begins."""
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        return "convert it: iconv -f utf-16 -t utf-8"
+    if content.startswith((b"PK", b"\xd0\xcf\x11\xe0")):
+        return "it is an archive or a spreadsheet: take the file out of it, or save it as CSV"
+    if content.startswith(b"PAR1"):
+        return "`parquet` reads it"
+    return "convert it: iconv -f latin1 -t utf-8"
 
 
 @contextmanager

@@ -77,7 +77,9 @@ class Table:
         )  # fmt: skip
 
     def _headless(self) -> str:
-        """What to do about names that are numbers: they were samples."""
+        """What to do about names that are numbers: they were samples, or there are none."""
+        if [*self.columns] == [str(place) for place in range(len(self.columns))]:
+            return "its columns have no names: `columns[0]` is the first"
         if all(is_number(name) for name in self.columns):
             return "without a line of names: `header = false`, and `columns[0]` for the first one"
         return 'a name that is no word of the language is written `columns["the name"]`'

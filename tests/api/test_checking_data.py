@@ -142,6 +142,18 @@ train {
     assert "`train` has 40, `test` has 9" in ran.err
 
 
+def test_a_folder_that_is_there_and_lacks_files_is_a_fault(
+    project: Path, capfd: pytest.CaptureFixture[str]
+) -> None:
+    Path("faces").mkdir()
+    text = FLOWERS.replace('csv("flowers.csv")', 'idx("faces")').replace("= species", "= label")
+    Path("flowers.fml").write_text(text)
+    ran = fml(capfd, "check", "flowers.fml")
+    assert ran.status == 2
+    assert "error[E0501]: faces has no file train-images-idx3-ubyte" in ran.err
+    assert "--> flowers.fml:3:" in ran.err
+
+
 def large_csv(head: str) -> str:
     """More than is read at once, faulty only far behind the beginning."""
     rows = [head, *['1.5,2.5,"a, b"'] * 200_000, "1.5,oops,aster"]

@@ -152,3 +152,36 @@ def test_labels_may_be_arrays_of_words(tmp_path: Path) -> None:
     np.savez(tmp_path / "d.npz", w=np.array([["b", "a"], ["c", ""]]))
     found = fault('data d = npz("d.npz") { y: label[3][2] = w }', base=tmp_path)
     assert "sample 1 of" in found.message
+
+
+@pytest.mark.parametrize(
+    ("label", "code", "said"),
+    [
+        (np.eye(3)[[0, 1, 2]], "E0511", "`argmax(1)`"),
+        (np.array([b"a", b"b", b"c"]), "E0510", "`label.astype(str)`"),
+        (np.zeros((3, 4)), "E0511", "as they are in the data: [4]"),
+        (np.arange(2), "E0510", "arrays of samples alone"),
+        (np.array(3), "E0510", "arrays of samples alone"),
+    ],
+)
+def test_labels_as_others_save_them_are_told(
+    tmp_path: Path, label: Array, code: str, said: str
+) -> None:
+    np.savez(tmp_path / "d.npz", image=np.zeros((3, 2)), label=label)
+    found = fault('data d = npz("d.npz") { x: f32[2] = image; y: label[3] = label }', base=tmp_path)
+    assert found.code == code
+    assert said in found.help
+    assert found.marks
+
+
+def test_a_column_of_labels_is_labels(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", image=np.zeros((3, 2)), label=np.array([[0], [2], [1]]))
+    data = loaded('data d = npz("d.npz") { x: f32[2] = image; y: label[3] = label }', base=tmp_path)
+    assert fields_of(data)["y"].tolist() == [0, 2, 1]
+
+
+def test_a_word_within_an_array_is_named(tmp_path: Path) -> None:
+    np.savez(tmp_path / "d.npz", image=np.array([["1", "2"], ["3", "x"]]))
+    found = fault('data d = npz("d.npz") { x: f32[2] = image }', base=tmp_path)
+    assert "sample 1 of" in found.message
+    assert "has `x` in `image`" in found.message

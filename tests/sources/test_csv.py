@@ -27,6 +27,7 @@ def columns(path: Path, content: str | bytes, text: str = TWO) -> dict[str, list
         " a , b \n 1, 2\n3 ,4\n",
         '"a","b"\n"1","2"\n3,4\n',
         "\na,b\n\n1,2\n\n\n3,4\n\n",
+        "a,b\n1,2\n3,4\n   \n",
         "b,unused,a\n2,,1\n4,word,3\n",
         "a,b\n1e0,2.0\n+3,4.\n",
         gzip.compress(b"a,b\n1,2\n3,4\n", mtime=0),
@@ -63,6 +64,16 @@ def test_names_that_are_numbers_are_said_to_be_names(tmp_path: Path) -> None:
         ('a,b\n"1\n,2\n3,4\n', "E0503", ["is not CSV"]),
         ("a,b,a\n1,2,3\n", "E0503", ["two columns `a`"]),
         ("a;b\n1;2\n", "E0503", ["semicolons"]),
+        ("a;b\n1,5;2,5\n", "E0503", ["semicolons", "decimals with a point"]),
+        ("a|b\n1|2\n", "E0503", ["bars"]),
+        ("a b\n1  2\n", "E0503", ["spaces"]),
+        ("# measured in May\na,b\n1,2\n", "E0503", ["line 2", "take what stands before"]),
+        ("a,b,,\n1,2,,\n", "E0503", ["2 columns without a name"]),
+        ('a,b\n1,2\n3,"4\n5,6\n', "E0503", ["line 3 of", "is not CSV"]),
+        ("<!DOCTYPE html>\n<html></html>\n", "E0503", ["is a web page"]),
+        ("a,b\n1,2\n".encode("utf-16"), "E0503", ["not UTF-8", "iconv -f utf-16"]),
+        (b"PK\x03\x04\xff\xff", "E0503", ["spreadsheet"]),
+        (b"PAR1\xff\xff", "E0503", ["`parquet` reads it"]),
         (b"a,b\n1,\xe9\n", "E0503", ["not UTF-8", "iconv"]),
         (gzip.compress(b"a,b\n1,2\n", mtime=0)[:-9], "E0503", ["cannot be read"]),
         (b"\x1f\x8b\x08\x00 this is no gzip", "E0503", ["cannot be read"]),
@@ -90,7 +101,16 @@ def test_faults_are_named_with_their_line(
 
 def test_a_folder_is_no_table(tmp_path: Path) -> None:
     (tmp_path / "t.csv").mkdir()
-    assert fault(TWO, base=tmp_path).code == "E0503"
+    found = fault(TWO, base=tmp_path)
+    assert found.code == "E0503"
+    assert "is a folder" in found.message
+
+
+def test_columns_without_names_are_said_to_have_places(tmp_path: Path) -> None:
+    (tmp_path / "t.csv").write_text("a,b\n1,2\n")
+    found = fault(TWO.replace('"t.csv"', '"t.csv", header = false'), base=tmp_path)
+    assert found.code == "E0502"
+    assert "`columns[0]` is the first" in found.help
 
 
 @pytest.mark.parametrize(
