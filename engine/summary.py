@@ -63,7 +63,7 @@ class Summary:
         while width is not None and len(columns) > 1 and max(map(len, table)) > width:
             columns.popitem()
             table = _side_by_side(columns)
-        return "\n".join([*table, "", *_totals(self)])
+        return "\n".join([*table, "", *_totals(self, has_flops="flops" in columns)])
 
 
 def summarise(training: Training, split_sizes: Mapping[tuple[str, str], int] = {}) -> Summary:
@@ -193,9 +193,11 @@ def _side_by_side(columns: Mapping[str, Sequence[str]]) -> list[str]:
     return [head, "─" * max(map(len, (head, *rows))), *rows]
 
 
-def _totals(summary: Summary) -> list[str]:
+def _totals(summary: Summary, *, has_flops: bool) -> list[str]:
+    """What a plan takes in all; `has_flops` says whether the table above adds them up."""
     sizes = ", ".join(f"{name} = {size:,}" for name, size in summary.sizes.items())
     at = f" at {sizes}" if sizes else ""
+    table = " (the table)" if has_flops else ""
     frozen = summary.parameters - summary.trained
     parameters = f"{summary.parameters:,} parameter{'' if summary.parameters == 1 else 's'}"
     step = quantity(summary.step_flops, 1000, "flop")
@@ -204,7 +206,7 @@ def _totals(summary: Summary) -> list[str]:
     )
     return [
         parameters + (f", {frozen:,} of them frozen" if frozen else ""),
-        f"one forward pass (the table): {quantity(summary.forward_flops, 1000, 'flop')}{at}",
+        f"one forward pass{table}: {quantity(summary.forward_flops, 1000, 'flop')}{at}",
         f"one step: {step} in {summary.operations:,} operations",
         f"memory of a run: {variables} of parameters, optimizer slots and states,",
         f"  and at most {peak} of values at once within a step",

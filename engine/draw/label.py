@@ -56,6 +56,9 @@ _SHAPES = {
 }
 # Attributes that the title or the type already tells.
 _TOLD = frozenset({"shape", "element", "path", "role", "name", "data", "split", "field", "value"})
+# Attributes with an entry for each axis, which are mostly alike, and values that say nothing.
+_BY_AXIS = frozenset({"stride", "padding", "size", "dilation"})
+_USUAL = {"stride": "1", "padding": "0", "dilation": "1", "groups": "1"}
 _TOLD_BY_TITLE = frozenset({"fires", "dim_value", SYNCHRONISATION})
 
 
@@ -153,7 +156,10 @@ class Captions:
             case "column" | "argument" | "series" | "counter":
                 return f"{node.op} {get('name')}"
             case "fires":
-                return f"every {_words(get('amount'))} {get('unit')}"
+                amount, unit = _words(get("amount")), str(get("unit"))
+                return (
+                    f"every {unit.removesuffix('s')}" if amount == "1" else f"every {amount} {unit}"
+                )
             case "learners_reduce":
                 return f"{get('kind')} over learners"
             case "constant" | "dim_value":
@@ -212,8 +218,18 @@ def _details(node: Node) -> str:
     if node.op in _TOLD_BY_TITLE:
         return ""
     told = {k: v for k, v in node.attributes.items() if k not in _TOLD}
-    words = (k if v is True else f"{k} {_words(v)}" for k, v in told.items() if not _is_off(v))
+    written = {k: _words(_once(v) if k in _BY_AXIS else v) for k, v in told.items()}
+    kept = {k: v for k, v in told.items() if not _is_off(v) and written[k] != _USUAL.get(k)}
+    words = (k if v is True else f"{k} {written[k]}" for k, v in kept.items())
     return _shortened(", ".join(words))
+
+
+def _once(value: Attribute) -> Attribute:
+    """Return what is the same along all axes, `padding ((2, 2), (2, 2))`, as one: `padding 2`."""
+    if not isinstance(value, tuple) or not value:
+        return value
+    parts = [_once(part) for part in value]
+    return parts[0] if all(part == parts[0] for part in parts) else value
 
 
 def _is_off(value: Attribute) -> bool:

@@ -328,3 +328,23 @@ def test_the_fields_of_the_data_are_drawn_in_their_phase(tmp_path: Path) -> None
     assert "column petal_length" in words
     assert "data" in words
     assert "forward" not in words
+
+
+def test_attributes_that_are_alike_along_all_axes_are_said_once() -> None:
+    b = GraphBuilder("step")
+    x = b.add("argument", tensor(F32, "N", 8, 8, 3), (), {"name": "x"})
+    w = b.add("argument", tensor(F32, 3, 3, 3, 4), (), {"name": "w"})
+    plain = {"stride": (1, 1), "dilation": (1, 1), "groups": 1}
+    y = b.add("conv", tensor(F32, "N", 8, 8, 4), (x, w), {"padding": ((1, 1), (1, 1)), **plain})
+    z = b.add("conv", tensor(F32, "N", 4, 8, 4), (x, w), {
+        **plain, "padding": ((0, 1), (1, 1)), "stride": (2, 1),
+    })  # fmt: skip
+    dot = to_dot(b.finish({"y": y, "z": z}), "step")
+    assert ">padding 1<" in dot
+    assert ">stride (2, 1), padding ((0, 1), 1)<" in dot
+
+
+def test_a_rhythm_of_one_is_no_plural() -> None:
+    b = GraphBuilder("step")
+    every = b.add("fires", TensorType(BOOL), (), {"amount": 1.0, "unit": "steps"})
+    assert "every step<" in to_dot(b.finish({"due": every}), "step")

@@ -157,3 +157,11 @@ def test_quantities_have_three_digits_and_a_prefix(
     number: int, base: int, unit: str, words: str
 ) -> None:
     assert quantity(number, base, unit) == words
+
+
+def test_a_narrow_table_without_costs_is_not_said_to_add_them_up() -> None:
+    summary = fml.loads(CLASSIFIER).summary()
+    assert "one forward pass (the table): " in summary.text()
+    narrow = summary.text(40)
+    assert "flops" not in narrow
+    assert "one forward pass: " in narrow
