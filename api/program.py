@@ -220,21 +220,29 @@ class Program:
     def dry_run(
         self,
         plan: str | None = None,
+        data: Mapping[str, object] | None = None,
         *,
         options: Mapping[str, object] | None = None,
         **named_options: object,
     ) -> "DryRun":
         """Compile and plan all graphs of a plan, and walk them once without computing.
 
-        No data are read. `print(program.dry_run())` says how much there is to do and how much
-        memory it takes; of a plan with learners, for one of them.
+        `print(program.dry_run())` says how much there is to do and how much memory it takes when
+        the run is kept in a folder; of a plan with learners, for one of them. Data that are there
+        are read for their sizes, and `data` are arrays for `given` data, as `train` takes them; of
+        others it says what is not counted.
 
         Raises:
             FmlError: as `lower` raises, or sizes do not fit.
         """
         from fml.engine.runtime.dry_run import dry_run
+        from fml.engine.sources.bind import bind
+        from fml.training import read_what_is_there
 
-        return dry_run(self._lowered(plan, options, named_options))
+        training = self._lowered(plan, options, named_options)
+        read, missing = read_what_is_there(self, training, as_data(data))
+        bound, splits = bind(training, read)
+        return dry_run(bound, splits, missing)
 
     def __repr__(self) -> str:
         """Name the file, its plans and its options."""

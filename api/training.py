@@ -133,6 +133,12 @@ def read_data(
     Raises:
         FmlError: E0741, arrays for a data set that takes none, or E05xx as the sources raise.
     """
+    _require_takers(training, given)
+    return {name: load(d, given.get(name), program.base) for name, d in training.datasets.items()}
+
+
+def _require_takers(training: Training, given: Mapping[str, object]) -> None:
+    """Arrays are for `given` data of the plan, and for splits that it uses."""
     takers = {d.name: d for d in training.datasets.values() if d.source == "given"}
     for name in given:
         if name not in takers:
@@ -143,7 +149,6 @@ def read_data(
             )
     for name, arrays in given.items():
         _require_known_splits(training, takers[name], arrays)
-    return {name: load(d, given.get(name), program.base) for name, d in training.datasets.items()}
 
 
 def _meant(name: str, given: Mapping[str, object], takers: Iterable[Dataset]) -> str:
@@ -171,6 +176,30 @@ def _require_known_splits(training: Training, dataset: Dataset, arrays: object) 
         near = did_you_mean(str(name), missing)
         if near and name not in used:
             raise error("E0505", f"the plan uses no split `{name}` of `{dataset.name}`", help=near)
+
+
+def read_what_is_there(
+    program: "Program", training: Training, given: Mapping[str, object]
+) -> tuple[dict[str, LoadedData], dict[str, str]]:
+    """Read the data sets of a plan as far as they can be; of the others, say why not.
+
+    Raises:
+        FmlError: E0741 and E05xx, the arrays that are `given` do not fit.
+    """
+    _require_takers(training, given)
+    read: dict[str, LoadedData] = {}
+    missing: dict[str, str] = {}
+    for name, dataset in training.datasets.items():
+        if dataset.source == "given" and name not in given:
+            missing[name] = "its arrays are given when it is trained"
+            continue
+        try:
+            read[name] = load(dataset, given.get(name), program.base)
+        except FmlError as fault:
+            if name in given:
+                raise
+            missing[name] = fault.diagnostics[0].message
+    return read, missing
 
 
 def split_sizes(program: "Program", training: Training) -> dict[tuple[str, str], int]:

@@ -46,7 +46,7 @@ if TYPE_CHECKING:
     "--dry-run",
     "is_dry",
     is_flag=True,
-    help="Compile and plan everything, and compute nothing; needs no data.",
+    help="Compile and plan everything, and compute nothing; the data need not be there.",
 )
 @click.option("-q", "--quiet", is_flag=True, help="Say nothing but errors.")
 @click.option("-h", "--help", "wants_help", is_flag=True, help="Show this, and FILE's options.")

@@ -93,6 +93,15 @@ class Split:
     by: str | None = None
     seed: int = 0
 
+    @property
+    def counts(self) -> dict[str, int]:
+        """The sizes of the parts that have one whatever the data: where there are shares, the first
+        part gets what is left.
+        """
+        first_takes_the_rest = any(part.is_share for part in self.parts)
+        sized = self.parts[1:] if first_takes_the_rest else self.parts
+        return {part.name: int(part.amount) for part in sized if not part.is_share}
+
 
 @dataclass(frozen=True, slots=True)
 class Field:

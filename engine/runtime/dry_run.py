@@ -1,5 +1,6 @@
-"""A plan carried out without data and without computing: all is compiled, and walked once."""
+"""A plan carried out without computing: all is compiled, and walked once."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -7,60 +8,128 @@ import numpy as np
 from fml.engine.backends.null import NullBackend
 from fml.engine.ir.training import Dataset, Duration, StopAfter, Training, Unit
 from fml.engine.ops.record import Array
-from fml.engine.runtime.footprint import Footprint
+from fml.engine.runtime.feeding import Data, Samples
+from fml.engine.runtime.footprint import Footprint, footprint
 from fml.engine.runtime.trainer import Trainer
 from fml.engine.summary import quantity
+
+
+@dataclass(frozen=True, slots=True)
+class Unread:
+    """A data set that was not read, and why.
+
+    `guessed` are the splits of which nothing says how many samples they have; they were taken to
+    have `samples`, a batch.
+    """
+
+    name: str
+    reason: str
+    guessed: tuple[str, ...]
+    samples: int
+
+    def __str__(self) -> str:
+        """Say what the memory of a run has in addition."""
+        splits = ", ".join(f"`{self.name}.{split}`" for split in self.guessed)
+        noun = "sample" if self.samples == 1 else "samples"
+        beyond = f", and of {splits} all but {self.samples:,} {noun}" if splits else ""
+        return (
+            f"note:    `{self.name}` was not read: {self.reason}; not counted: "
+            f"how its fields are made of what is read{beyond}"
+        )
 
 
 @dataclass(frozen=True, slots=True)
 class DryRun:
     """What a plan comes to: tasks of a step and of all other graphs, and the memory they take.
 
-    For a plan with learners, of one learner.
+    The memory is that of a run that is kept in a folder; for a plan with learners, of one learner.
     """
 
     step_tasks: int
     other_tasks: int
     footprint: Footprint
     has_learners: bool
+    unread: tuple[Unread, ...] = ()
 
     def __str__(self) -> str:
-        """Say it in two lines."""
+        """Say it in two lines, and one more for each data set that was not read."""
         memory = quantity(self.footprint.nbytes, 1024, "B")
         one = " for one learner" if self.has_learners else ""
-        return (
+        least = "at least " if self.unread else ""
+        lines = [
             f"dry run: {self.step_tasks:,} tasks a step and {self.other_tasks:,} to measure and to "
-            "watch, free of races; no data were read, and nothing was computed\n"
-            f"memory:  {memory} beyond the data{one}"
-        )
+            "watch, free of races; nothing was computed",
+            f"memory:  {least}{memory} beyond the data{one}",
+            *map(str, self.unread),
+        ]
+        return "\n".join(lines)
 
 
-def dry_run(training: Training) -> DryRun:
+def dry_run(training: Training, data: Data, missing: Mapping[str, str]) -> DryRun:
     """Compile all graphs of a plan, plan their memory, check them for races, and walk them once.
 
-    No data are read: every split has as many samples as a batch, and all of them are nothing.
+    Of the splits in `data` nothing but the sizes is looked at. Data sets that are `missing`, for
+    the reasons given, have as many samples as their splits ask for, and otherwise as many as a
+    batch.
 
     Raises:
-        FmlError: sizes that do not fit (E03xx).
+        FmlError: sizes that do not fit (E03xx), splits without samples (E0520, E0521).
     """
-    data = {name: _nothing(training, d) for name, d in training.datasets.items()}
-    once = (StopAfter(Duration(1, Unit.STEPS)),)
-    trainer = Trainer(replace(training, stops=once), data, NullBackend(), 0)
+    unread = [_unread(training, training.datasets[name], why) for name, why in missing.items()]
+    sizes = {name: _sizes(training, training.datasets[name]) for name in missing}
+    nothing = {
+        name: {split: _nothing(training.datasets[name], n) for split, n in splits.items()}
+        for name, splits in sizes.items()
+    } | {name: {s: _alike(f) for s, f in splits.items()} for name, splits in data.items()}
+    once = StopAfter(Duration(1, Unit.STEPS))
+    watched = replace(training, stops=(*training.stops, once))
+    trainer = Trainer(watched, nothing, NullBackend(), 0)
     trainer.run()
+    sections = trainer.sections()
     step = len(trainer.step.executable.plan.tasks)
-    tasks = sum(len(section.executable.plan.tasks) for section in trainer.sections())
-    has_learners = training.learners is not None
-    return DryRun(step, tasks - step, trainer.footprint(), has_learners)
+    tasks = sum(len(section.executable.plan.tasks) for section in sections)
+    memory = footprint(
+        training, trainer.store, sections, trainer.measurements, writes_checkpoints=True
+    )
+    return DryRun(step, tasks - step, memory, training.learners is not None, tuple(unread))
 
 
-def _nothing(training: Training, dataset: Dataset) -> dict[str, dict[str, Array]]:
-    """Samples that take no memory, in every split that the plan asks for."""
-    feeds = [feed for feed in training.feeds if feed.data == dataset.name]
-    splits = {feed.split for feed in feeds}
-    splits |= {m.split for m in training.measures if m.data == dataset.name}
-    samples = max((feed.batch or 1 for feed in feeds), default=1)
-    fields = {
+def _used(training: Training, dataset: Dataset) -> dict[str, None]:
+    """The splits that a plan feeds and measures, in its order."""
+    feeds = [feed.split for feed in training.feeds if feed.data == dataset.name]
+    return dict.fromkeys([*feeds, *(m.split for m in training.measures if m.data == dataset.name)])
+
+
+def _batch(training: Training, dataset: Dataset) -> int:
+    own = (feed.batch or 1 for feed in training.feeds if feed.data == dataset.name)
+    return max(own, default=1)
+
+
+def _sizes(training: Training, dataset: Dataset) -> dict[str, int]:
+    """The sizes of the splits of data that are not there: those that are written, or a batch."""
+    written = dataset.split.counts if dataset.split else {}
+    batch = _batch(training, dataset)
+    return {split: written.get(split, batch) for split in _used(training, dataset)}
+
+
+def _unread(training: Training, dataset: Dataset, reason: str) -> Unread:
+    written = dataset.split.counts if dataset.split else {}
+    guessed = tuple(split for split in _used(training, dataset) if split not in written)
+    return Unread(dataset.name, reason, guessed, _batch(training, dataset))
+
+
+def _nothing(dataset: Dataset, samples: int) -> dict[str, Array]:
+    """Samples that take no memory."""
+    return {
         field.name: np.broadcast_to(np.zeros((), field.type.dtype), (samples, *field.type.sizes))
         for field in dataset.fields
     }
-    return dict.fromkeys(splits, fields)
+
+
+def _alike(fields: Mapping[str, Samples]) -> dict[str, Array]:
+    """Samples of the same sizes that take no memory."""
+    empty = {name: samples[:0] for name, samples in fields.items()}
+    return {
+        name: np.broadcast_to(np.zeros((), rows.dtype), (len(fields[name]), *rows.shape[1:]))
+        for name, rows in empty.items()
+    }
