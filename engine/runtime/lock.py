@@ -11,6 +11,7 @@ from pathlib import Path
 _NO_LOCKS = {errno.ENOLCK, errno.ENOSYS, errno.ENOTSUP, errno.EOPNOTSUPP}
 # Windows keeps everybody from the bytes that are locked: one that the file does not have.
 _BEYOND = 1 << 30
+_held: set[int] = set()
 
 
 class HeldError(Exception):
@@ -41,14 +42,24 @@ def take(path: Path) -> int:
     except BaseException:
         os.close(file)
         raise
+    _held.add(file)
     return file
 
 
 def release(file: int) -> None:
-    """Let go of a lock."""
+    """Let go of a lock; a fork of the process that holds it has none."""
+    if file not in _held:
+        return
+    _held.remove(file)
     with suppress(OSError):  # nobody can write there any more
         os.ftruncate(file, 0)
     os.close(file)
+
+
+def _leave_to_parent() -> None:
+    """A fork that outlived the process would hold its lock."""
+    while _held:
+        os.close(_held.pop())
 
 
 if sys.platform == "win32":
@@ -65,6 +76,8 @@ if sys.platform == "win32":
 
 else:
     import fcntl
+
+    os.register_at_fork(after_in_child=_leave_to_parent)
 
     def _lock(file: int) -> None:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)

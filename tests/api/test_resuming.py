@@ -267,6 +267,37 @@ def test_one_process_does_not_train_twice_in_a_folder() -> None:
     assert not fml.resume("runs/a", {"points": points()}).interrupted
 
 
+FORKED = """
+import os, sys, time
+from fml.cli import main
+from fml.engine.runtime import trainer
+real = trainer.Trainer._one_step
+def forked(self):
+    if self.moment.step == 3:
+        child = os.fork()
+        if child:
+            print(child, flush=True)
+        time.sleep(600)
+    real(self)
+trainer.Trainer._one_step = forked
+main(sys.argv[1:])
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
+def test_a_fork_that_outlives_a_killed_run_does_not_hold_its_lock() -> None:
+    command = [sys.executable, "-c", FORKED, "train", "line.fml", "--quiet", "--run", "a"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
+        assert run.stdout is not None
+        fork = int(run.stdout.readline())
+        run.kill()
+        run.wait()
+        try:
+            assert main(["train", "--quiet", "--resume", "a"]) == 0
+        finally:
+            os.kill(fork, signal.SIGKILL)
+
+
 def test_a_file_system_without_locks_is_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
     def none(file: int) -> None:
         raise OSError(errno.ENOLCK, "No locks available")
