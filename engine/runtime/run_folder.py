@@ -360,13 +360,12 @@ def _points(text: str) -> tuple[Point, ...]:
 
 
 def _no_run(path: Path) -> FmlError:
-    if path.is_dir() and not any(path.iterdir()):
-        message = f"`{path}` is an empty folder"
-        help = "a run that was killed at once leaves one: remove it, and train again"
-        return error("E0706", message, help=help)
+    is_empty = path.is_dir() and not any(path.iterdir())
+    left = "it is empty; if a run left it that was killed at once, remove it, and train again"
     what = "does not exist" if not path.exists() else "is not the folder of a run"
     near = did_you_mean(path.name, (run.name for run in ROOT.glob("*")))
-    return error("E0706", f"`{path}` {what}", help=near or _runs())
+    notes = [left] if is_empty else []
+    return error("E0706", f"`{path}` {what}", notes=notes, help=near or _runs())
 
 
 def _runs() -> str:

@@ -191,7 +191,7 @@ def test_a_run_that_is_begun_again_takes_the_data_as_they_are() -> None:
 @pytest.mark.parametrize(
     ("event", "count", "words"),
     [
-        ("lock", 1, "is an empty folder"),
+        ("lock", 1, "it is empty"),
         ("fsync", 1, "was killed before it had begun"),
         ("fsync", 5, "was killed before it had begun"),
         ("replace", 5, "was killed before it had begun"),
@@ -206,7 +206,7 @@ def test_a_run_that_is_killed_before_its_options_are_written_is_to_be_removed(
         said = capsys.readouterr().err
         assert "E0706" in said
         assert words in said
-        assert "remove i" in said or "remove its folder" in said
+        assert "remove it" in said  # or its folder
     assert main(["train", "line.fml", "--run", "a"]) == 2
     assert "remove it" in capsys.readouterr().err
 

@@ -74,7 +74,7 @@ def test_ctrl_c_before_the_first_step_leaves_no_folder(monkeypatch: pytest.Monke
     assert main(["train", "line.fml", "--quiet", "--run", "a"]) == 0
 
 
-def test_a_folder_that_a_kill_left_without_a_step_says_so(
+def test_a_folder_that_a_kill_left_without_its_options_says_so(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     Path("runs/a").mkdir(parents=True)
@@ -86,7 +86,7 @@ def test_a_folder_that_a_kill_left_without_a_step_says_so(
     ):
         assert main(arguments) == 2
         said = capsys.readouterr().err
-        assert "before its first step" in said
+        assert "killed before it had begun" in said
         assert "remove" in said
 
 
