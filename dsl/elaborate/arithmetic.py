@@ -137,16 +137,25 @@ def to_dim(s: Session, value: Any_, at: ast.Syntax) -> Dim | Poison:
         case float() if value.is_integer() and value >= 0:
             return Dim.of(int(value))
         case int() | float():
-            text = Fraction(value).limit_denominator(1000)
-            raise s.report(
-                "E0324",
-                f"a dimension must be a whole number of at least 0, found {text}",
-                [at],
-                help="use `floor(...)` or `ceil(...)`, or sizes that divide",
-            )
+            raise _no_dimension(s, value, at)
         case _:
             pass
     raise s.report("E0401", f"a dimension is needed here, found {describe(value)}", [at])
+
+
+def _no_dimension(s: Session, value: float, at: ast.Syntax) -> Failed:
+    text = Fraction(value).limit_denominator(1000)
+    if isinstance(at, ast.Binary) and at.operator == "/" and value >= 0:
+        above, below = at.left.span.text, at.right.span.text
+        return s.report(
+            "E0324", f"`{below}` does not divide `{above}`: `{at.span.text}` would be {text}", [at],
+            help=f"choose sizes such that `{above}` is a multiple of `{below}`"
+            + ("" if at.span.source.is_std else f", or round: `floor({at.span.text})`"),
+        )  # fmt: skip
+    return s.report(
+        "E0324", f"a dimension must be a whole number of at least 0, found {text}", [at],
+        help="use `floor(...)` or `ceil(...)`, or sizes that divide",
+    )  # fmt: skip
 
 
 def whole_number(s: Session, given: "Given", name: str, least: int | None = None) -> int | None:

@@ -37,7 +37,7 @@ from fml.dsl.values import (
 )
 from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.dims import Dim
-from fml.engine.ir.types import Element, TensorType
+from fml.engine.ir.types import Element, Label, TensorType
 
 if TYPE_CHECKING:
     from fml.dsl.elaborate.calls import Given
@@ -233,6 +233,20 @@ def _one_hot(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> A
     return s.op("one_hot", (tensor.value,), (bound["y"].at,), element=Element.F32)
 
 
+def _two_classes(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
+    """`two_classes(y, element)`: labels of two classes as 0 and 1, numbers as they are."""
+    tensor = as_tensor(s, bound["y"].value, bound["y"].at)
+    found = tensor.type.element
+    if isinstance(found, Label) and not s.region.rigid and found.classes.size != 2:
+        raise s.report(
+            "E0303", f"labels of two classes are needed here, found {found}", [bound["y"].at],
+            notes=s.origin_notes(tensor.value),
+            help=f"`cross_entropy(logits, y)` and `accuracy(logits, y)` take {found} and logits "
+            f"f32[N, {found.classes}]",
+        )  # fmt: skip
+    return _cast(s, p, {"x": bound["y"], "to": bound["to"]}, e)
+
+
 def _iota(s: Session, p: Primitive, bound: Arguments, e: ast.Expression) -> Any_:
     size = to_dim(s, bound["n"].value, bound["n"].at)
     if isinstance(size, Poison):
@@ -326,6 +340,7 @@ def _table() -> dict[str, Primitive]:
             Primitive("roll", ("x", "by", "over?"), shapes.roll),
             Primitive("cast", ("x", "to"), _cast),
             Primitive("one_hot", ("y",), _one_hot),
+            Primitive("two_classes", ("y", "to"), _two_classes),
             Primitive("take", ("x", "indices", "over?"), shapes.take),
             Primitive("top_k", ("x", "k", "over?"), shapes.top_k),
             Primitive("einsum", ("spec", "a", "b?", "c?", "d?"), einsum.einsum),

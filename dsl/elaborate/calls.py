@@ -8,6 +8,7 @@ from fml.dsl import ast
 from fml.dsl.elaborate import (
     allowed,
     builtins,
+    chains,
     declarations,
     expressions,
     layers,
@@ -143,6 +144,8 @@ def pipe_into(
     ):
         return splits.piped(s, value, into, scope)
     first = Given(None, value, at)
+    if isinstance(value, OptimizerValue | OptimizerChain):
+        chains.require_optimizer(s, value, into, scope)
     if isinstance(into, ast.Call):
         callee = names.called(s, into.function, scope)
         if isinstance(callee, FunctionValue) or (

@@ -3,9 +3,19 @@
 from collections.abc import Callable, Sequence
 
 from fml.dsl import ast
+from fml.dsl.elaborate import names
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.elaborate.syntax import assigns
-from fml.dsl.values import OptimizerValue
+from fml.dsl.scope import Scope
+from fml.dsl.values import (
+    Builtin,
+    FunctionValue,
+    LayerFactory,
+    OptimizerChain,
+    OptimizerValue,
+    Poison,
+    describe,
+)
 
 
 def require_effects(s: Session, links: Sequence[OptimizerValue]) -> None:
@@ -32,6 +42,28 @@ def require_effects(s: Session, links: Sequence[OptimizerValue]) -> None:
             "E0611", f"`{_name(links[late[0]])}` changes gradients that nothing behind it uses",
             [links[n].written for n in late], help=f"it goes before the update: `{written}`",
         )  # fmt: skip
+
+
+def require_optimizer(
+    s: Session, value: OptimizerValue | OptimizerChain, into: ast.Expression, scope: Scope
+) -> None:
+    """Refuse `sgd(0.1) |> cosine(5 epochs)`: a schedule belongs on the rate (E0404)."""
+    function = into.function if isinstance(into, ast.Call) else into
+    callee = names.called(s, function, scope)
+    if isinstance(callee, Poison):
+        raise Failed
+    if not isinstance(callee, FunctionValue | Builtin | LayerFactory):
+        return
+    link = value.links[-1] if isinstance(value, OptimizerChain) else value
+    help = "only optimizers go behind optimizers"
+    written = link.written
+    if isinstance(callee, FunctionValue) and isinstance(written, ast.Call) and written.arguments:
+        rate, *rest = (argument.span.text for argument in written.arguments)
+        listed = ", ".join([f"{rate} |> {into.span.text}", *rest])
+        help = f"a schedule changes the rate: `{written.function.span.text}({listed})`"
+    raise s.report(
+        "E0404", f"an optimizer cannot be piped into {describe(callee)}", [into], help=help
+    )
 
 
 def _name(link: OptimizerValue) -> str:

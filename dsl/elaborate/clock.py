@@ -53,7 +53,10 @@ def _in_steps(s: Session, value: Any_, e: ast.Expression) -> Any_:
     if isinstance(value, Unknown):
         return Tensor(s.builder.add("argument", SECONDS, (), {"name": "steps"}))
     if not isinstance(value, Duration):
-        raise s.report("E0401", f"`steps` takes a duration, found {describe(value)}", [e])
+        raise s.report(
+            "E0401", f"a duration is needed here, found {describe(value)}", [e],
+            help=with_unit(value),
+        )  # fmt: skip
     if value.unit is Unit.STEPS:
         return value.amount
     if value.unit is not Unit.EPOCHS:
@@ -62,6 +65,12 @@ def _in_steps(s: Session, value: Any_, e: ast.Expression) -> Any_:
         )
     epoch = s.builder.call("dim_value", dim=STEPS_PER_EPOCH, element=Element.F64)
     return Tensor(epoch * value.amount)
+
+
+def with_unit(value: Any_) -> str:
+    """How a number is written as a duration."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"write its unit, too: `{value} epochs` or `{value} steps`" if is_number else ""
 
 
 def common_element(values: Sequence[Any_]) -> ElementType:

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from itertools import count
+from math import prod
 from typing import TYPE_CHECKING
 
 from fml.dsl import ast
@@ -55,7 +56,8 @@ _NUMBERS = tensor(F32, _ROWS)
 def lower(s: Session, value: DataValue) -> Dataset:
     """Return a data set as the engine reads it; where a fault was reported, as far as it goes.
 
-    Whatever is wrong with how a field is computed, its declared type holds for those who use it.
+    Whatever is wrong with how a field is computed, its declared type holds for those who use it,
+    but where it clashes with what is computed.
     """
     declaration, module = value.declaration, value.module
     name = splits.source_name(declaration)
@@ -125,9 +127,14 @@ def _fields(
             first = fields.setdefault(written.name, Field(written.name, type, None, written.span))
             if source in SOURCES:
                 made, text = _field(s, written, type, module, source)
+                if not _is_of_type(s, written, made, type):
+                    # Which of the two is wrong is not known: nothing is said of those who use it.
+                    del fields[written.name]
+                    raise Failed
                 if first.span is written.span:
                     fields[written.name] = replace(first, text_column=text)
                     outputs[written.name] = made
+    s.plan.doubtful |= {written.name for written in declaration.fields} - fields.keys()
     return tuple(fields.values()), outputs
 
 
@@ -189,14 +196,26 @@ def _field(
             "E0323", f"the field `{written.name}` has one value for all samples", [written.value],
             notes=[f"it is {made.type}, and a field has a value for each sample"],
         )  # fmt: skip
-    if made.type != batch:
-        found = made.type.with_shape(made.type.shape[1:]) if made.type.rank else made.type
-        raise s.report(
-            "E0323",
-            f"the field `{written.name}` is declared {type} and is {found}",
-            [written.value, written.type],
-        )
+    if _is_flat(made.type, batch):
+        made = s.op("reshape", (made.value,), (written.value,), shape=batch.shape)
     return made, None
+
+
+def _is_of_type(s: Session, written: ast.DataField, made: Tensor, type: TensorType) -> bool:
+    """Whether a field is what it is declared to be (E0323)."""
+    found = made.type.with_shape(made.type.shape[1:])
+    if found != type:
+        s.report(
+            "E0323", f"the field `{written.name}` is declared {type} and is {found}",
+            [written.value or written, written.type],
+        )  # fmt: skip
+    return found == type
+
+
+def _is_flat(found: TensorType, wanted: TensorType) -> bool:
+    """Whether a field of several axes is given all its entries in a row."""
+    entries = prod(wanted.shape[1:], start=Dim.of(1))
+    return wanted.rank > 2 and found == wanted.with_shape((_ROWS, entries))
 
 
 def _column(s: Session, name: str | int, type: TensorType) -> Tensor:

@@ -188,7 +188,13 @@ def repeat(s: Session, e: ast.Call, scope: Scope) -> Any_:
     """`repeat(n, layer)`: n fresh copies, one behind the other."""
     if len(e.arguments) != 2:
         raise s.report("E0205", "`repeat` takes a number and a layer", [e])
-    count = expressions.evaluate_static(s, e.arguments[0].value, scope, "a number of copies")
+    first, second = (argument.value for argument in e.arguments)
+    count = expressions.evaluate_static(s, first, scope, "a number of copies")
+    if isinstance(count, Instance | Stack | LayerFactory):
+        raise s.report(
+            "E0401", f"`repeat` takes the number of copies first, found {describe(count)}", [first],
+            help=f"write `repeat({second.span.text}, {first.span.text})`",
+        )  # fmt: skip
     if isinstance(count, Unknown | Dim):
         return POISON
     if (

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import cast
 
 from fml.dsl import ast
-from fml.dsl.elaborate import builtins, clock, expressions
+from fml.dsl.elaborate import builtins, clock, elsewhere, expressions
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.modules import Module, std_index, std_module
 from fml.dsl.scope import Bound, FedField, ParamEntry, Scope
@@ -33,18 +33,6 @@ from fml.engine.ir.diagnostics import did_you_mean
 from fml.engine.ir.source import Span
 from fml.engine.ir.types import Element
 
-# Names of other languages for what has another one here.
-_ELSEWHERE = {
-    "True": "write `true`",
-    "False": "write `false`",
-    "None": "leave it out: an argument with a default need not be given",
-    **dict.fromkeys(
-        ("np", "numpy", "torch", "nn", "F", "tf", "jnp", "jax", "math"),
-        "functions stand in scope by their own names: `exp(x)`, `dense(10)`",
-    ),
-    "len": "the size of an axis is the dimension's name in a signature, `f32[N, D]`",
-    "range": "`a .. b`, or `iota(n)` as a tensor",
-}
 ELEMENTS = {element.value: element for element in Element}
 
 
@@ -58,6 +46,10 @@ def called(s: Session, e: ast.Expression, scope: Scope) -> Any_:
     if not isinstance(e, ast.Name):
         return expressions.evaluate(s, e, scope)
     try:
+        if scope.find(e.name) and not (
+            Scope.find(scope, e.name) or is_global(scope.module, e.name)
+        ):
+            raise _nothing(s, e, _callable(scope))  # a column of a data set, which is not called
         return _named(s, e, scope, _callable)
     except Failed:
         return POISON
@@ -100,8 +92,14 @@ def _named(
             "E0903", f"`{e.name}` is part of the language but cannot be lowered yet", [e],
             help=builtins.NOT_LOWERED[e.name],
         )  # fmt: skip
-    near = did_you_mean(e.name, candidates(scope)) or _ELSEWHERE.get(e.name, "")
-    raise s.report("E0201", f"nothing is called `{e.name}` here", [e], help=near)
+    if s.region.fields is not None and e.name in s.plan.doubtful:
+        return POISON
+    raise _nothing(s, e, candidates(scope))
+
+
+def _nothing(s: Session, e: ast.Name, candidates: Iterable[str]) -> Failed:
+    near = elsewhere.NAMES.get(e.name) or did_you_mean(e.name, candidates)
+    return s.report("E0201", f"nothing is called `{e.name}` here", [e], help=near)
 
 
 def _entry(s: Session, entry: object, scope: Scope, e: ast.Name) -> Any_:

@@ -124,7 +124,10 @@ class CallFrame:
 
 @dataclass(slots=True, eq=False)
 class PlanState:
-    """What a plan has made so far: its layer values, variables and their first values."""
+    """What a plan has made so far: its layer values, variables and their first values.
+
+    `doubtful` are the fields of its data whose type is not known: a fault of theirs was reported.
+    """
 
     written: ast.Train | None = None
     root: Instance = field(default_factory=lambda: Instance(None, {}, None, ""))
@@ -136,6 +139,7 @@ class PlanState:
     applied: dict[Instance, tuple[Any_, ...]] = field(
         default_factory=dict[Instance, "tuple[Any_, ...]"]
     )
+    doubtful: set[str] = field(default_factory=set[str])
     delays: int = 0
     learners: "Scope | None" = None
 

@@ -37,7 +37,10 @@ def _parts(value: Any_) -> tuple[Any_, ...]:
 
 
 def _dims(s: Session, value: Any_, at: ast.Expression) -> tuple[Dim, ...]:
-    dims = [to_dim(s, part, at) for part in _parts(value)]
+    parts = _parts(value)
+    written = at.items if isinstance(at, ast.ListOf) and len(at.items) == len(parts) else ()
+    places = written or (at,) * len(parts)
+    dims = [to_dim(s, part, place) for part, place in zip(parts, places, strict=True)]
     if any(isinstance(dim, Poison) for dim in dims):
         raise Failed
     return tuple(cast("list[Dim]", dims))
@@ -61,7 +64,15 @@ def reshape(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -
     """`reshape(x, [N, 4])`; `reshape(x, y)` takes the shape of y."""
     like = read(s, bound["shape"].value)
     shape = like.type.shape if isinstance(like, Tensor) else _dims(s, like, bound["shape"].at)
-    return s.op("reshape", (_x(s, bound).value,), (bound["x"].at,), shape=shape)
+    x = _x(s, bound)
+    if s.region.statistics is not None and shape[:1] != x.type.shape[:1]:
+        raise s.report(
+            "E0307", f"the shape [{', '.join(map(str, shape))}] has no place for the samples of "
+            f"{x.type}", [bound["shape"].at],
+            help="leave `reshape` out: a field of several axes, `x: f32[28, 28, 1]`, takes a list "
+            "of columns of as many entries as it is, the last axis fastest",
+        )  # fmt: skip
+    return s.op("reshape", (x.value,), (bound["x"].at,), shape=shape)
 
 
 def flatten(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
-from fml.dsl.elaborate.clock import is_of_clock, is_weak
+from fml.dsl.elaborate.clock import is_of_clock, is_weak, with_unit
 from fml.dsl.elaborate.session import Attempts, Failed, Origin, Session
 from fml.dsl.elaborate.statics import simplest
 from fml.dsl.elaborate.written_types import (
@@ -85,6 +85,7 @@ def static_argument(
             "E0401",
             f"`{name}` takes a {wanted} for `{parameter.name}`, found {describe(value)}",
             [at],
+            help=with_unit(value) if wanted == "duration" else "",
         )
     if wanted == "dim":
         dim = to_dim(s, value, at)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fml.dsl import ast
-from fml.dsl.elaborate import expressions, names
+from fml.dsl.elaborate import elsewhere, expressions, names
 from fml.dsl.elaborate.arithmetic import to_dim
 from fml.dsl.elaborate.session import Session
 from fml.dsl.elaborate.statics import simplest
@@ -111,7 +111,9 @@ def _element(s: Session, type: ast.Type, scope: Scope) -> ElementType | None:
             "E0326", "`float` is the element of an argument, and no parameter is of it", [type],
             help="write the element: `f32`",
         )  # fmt: skip
-    near = did_you_mean(type.name, [*names.ELEMENTS, FLOAT, "label", *STATIC_TYPES])
+    near = elsewhere.ELEMENTS.get(type.name) or did_you_mean(
+        type.name, [*names.ELEMENTS, FLOAT, "label", *STATIC_TYPES]
+    )
     raise s.report("E0326", f"`{type.name}` is not a type", [type], help=near)
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 
 from fml.engine.backends.interface import Backend, Launch
 from fml.engine.ir.diagnostics import Diagnostic, Mark
-from fml.engine.ir.graph import Node
+from fml.engine.ir.graph import Node, Phase
 from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.section import Moment, Section
 from fml.engine.runtime.steps import Steps
@@ -109,5 +109,27 @@ def _diagnostic(series: str, value: float, step: int, origin: int, node: Node | 
         f"{series} is {value} at step {step}",
         marks,
         notes,
-        "lower the rate, warm it up, or clip the gradients with `clip_norm(1)`",
+        _way_out(origin, node),
     )
+
+
+# What makes a value that is not finite of finite ones, and the way out.
+_CAUSES = {
+    "log": "the logarithm of 0 or less is not finite: `log(max(x, 1e-6))`, or a loss of logits",
+    "divide": "something is divided by 0: `a / max(b, 1e-6)`, for b of at least 0",
+    "sqrt": "the square root of less than 0 is no number: `sqrt(max(x, 0))`",
+    "rsqrt": "the root of 0 or less is divided by: `rsqrt(max(x, 1e-6))`",
+    "power": "this power has no finite value: see to its base with `max(x, 1e-6)`",
+    "exp": "the exponential is too large for its element: `exp(min(x, 80))` in f32",
+}
+
+
+def _way_out(origin: int, node: Node | None) -> str:
+    """Name the cause; before the first update, the rate is not to blame."""
+    if origin or (node is not None and node.phase is Phase.UPDATE):
+        return "lower the rate, warm it up, or clip the gradients with `clip_norm(1)`"
+    cause = _CAUSES.get(node.op, "") if node is not None else ""
+    if node is not None and node.phase is Phase.BACKWARD:
+        cause = "a root, a norm or a logarithm has no finite gradient at 0: `sqrt(x + 1e-6)`"
+    said = cause or "look at the data and at the first values of the parameters"
+    return f"this is before any update, so the rate is not to blame: {said}"

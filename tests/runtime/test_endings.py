@@ -156,6 +156,26 @@ def test_a_figure_that_is_not_finite(
     np.testing.assert_allclose(outcome.variables["net.w"], np.full(3, left), rtol=1e-6)
 
 
+@pytest.mark.parametrize(
+    ("loss", "cause"),
+    [
+        ("mean(log(net(x) - 1e9))", "the logarithm of 0 or less"),
+        ("mean(exp(1000 + net(x)))", "the exponential is too large"),
+        ("mean(1 / (0 * net(x)))", "something is divided by 0"),
+        ("mean(sqrt(0 * net(x)))", "no finite gradient at 0"),
+        ("mean(1e30 * 1e30 * net(x))", "the first values of the parameters"),
+    ],
+)
+def test_before_any_update_the_rate_is_not_to_blame(loss: str, cause: str) -> None:
+    outcome = run(loss=loss, update="using sgd(0.1)")
+    assert outcome.failure is not None
+    assert "the rate is not to blame" in outcome.failure.help
+    assert cause in outcome.failure.help
+    diverged = run(update="using sgd(1e4)", steps=200)
+    assert diverged.failure is not None
+    assert diverged.failure.help.startswith("lower the rate")
+
+
 def test_a_run_that_diverges_leaves_finite_parameters_and_figures() -> None:
     outcome = run(update="using sgd(1e4)", steps=200)
     assert outcome.failure is not None

@@ -44,6 +44,13 @@ def test_columns_by_place_with_and_without_names(tmp_path: Path) -> None:
     assert named == bare == {"a": [1], "b": [2]}
 
 
+@pytest.mark.parametrize("value", ["columns[0 .. 3] / 2", "[a, b, c, d] / 2"])
+def test_a_list_of_columns_fills_a_field_of_several_axes(tmp_path: Path, value: str) -> None:
+    text = f'data t = csv("t.csv") {{ x: f32[2, 2, 1] = {value} }}'
+    made = columns(tmp_path, "a,b,c,d\n2,4,6,8\n10,12,14,16\n", text)
+    assert made == {"x": [[[[1], [2]], [[3], [4]]], [[[5], [6]], [[7], [8]]]]}
+
+
 def test_odd_names_of_columns(tmp_path: Path) -> None:
     text = 'data d = csv("t.csv") { a: f32 = columns["size (cm), η"]; b: f32 = columns["1"] }'
     assert columns(tmp_path, '"size (cm), η",1\n5,6\n', text) == {"a": [5], "b": [6]}
