@@ -1,22 +1,22 @@
-"""How long it takes to make all kernels of a training step: clusters, statements, LLVM IR, code.
+"""How long it takes from a training step's graph to addresses of all its kernels.
 
 `python benchmarks/compiling.py`: LeNet and ResNet-32 on images of their usual sizes, batch 16. Each
 time is that of a new process, on one thread; imports, reading and lowering the program are not in
-it. The limits are those of cold compiling; it fails if one is missed.
+it. Cold with an empty cache, warm with what the cold one left there; it fails if a limit is missed.
 """
 
+import os
 import statistics
 import subprocess
 import sys
+import tempfile
 import time
 from pathlib import Path
 
 import fml
 from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import LEARNERS, STEPS_PER_EPOCH
-from fml.engine.kernels.llvm.emit import emit
-from fml.engine.kernels.llvm.host import Host
-from fml.engine.kernels.llvm.load import load
+from fml.engine.kernels.llvm.compiled import compiled
 from fml.engine.passes.pipeline import optimise
 from fml.engine.plan.clusters import clusters
 from fml.engine.plan.kernels import recipes_of
@@ -41,7 +41,8 @@ train {
   stop after 1 epoch
 }
 """
-LIMITS = {"lenet": 2.0, "resnet32": 8.0}
+# Seconds, cold and warm.
+LIMITS = {"lenet": (2.0, 0.3), "resnet32": (8.0, 1.0)}
 
 
 def step_of(name: str) -> Graph:
@@ -52,41 +53,46 @@ def step_of(name: str) -> Graph:
 
 
 def measure(name: str) -> None:
-    """Print nodes, clusters, different kernels, and seconds to plan, to write and to compile."""
-    graph, host = step_of(name), Host.native()
+    """Print nodes, clusters, different kernels, and seconds to plan and to get addresses."""
+    graph = step_of(name)
     start = time.perf_counter()
-    found = clusters(graph)
-    recipes = {recipe.key: recipe for recipe in recipes_of(graph, found)}
-    kernels = [recipe.make(f"kernel{n}", host) for n, recipe in enumerate(recipes.values())]
+    recipes = recipes_of(graph, clusters(graph))
     planned = time.perf_counter()
-    texts = [emit(kernel, host) for kernel in kernels]
-    written = time.perf_counter()
-    for text in texts:
-        load(text, host)
+    codes = compiled(recipes)
     done = time.perf_counter()
-    print(len(graph), len(found), len(texts), planned - start, written - planned, done - written)
+    different = len({code.address for code in codes})
+    print(len(graph), len(codes), different, planned - start, done - planned)
 
 
 def main() -> int:
     missed = False
-    print("          nodes  kernels  different   plan    write  compile    all    at most")
-    for name, limit in LIMITS.items():
-        rows = [run(name) for _ in range(ROUNDS)]
-        counts = rows[0][:3]
-        plan, write, code = (statistics.median(row[k] for row in rows) for k in (3, 4, 5))
-        total = statistics.median(sum(row[3:]) for row in rows)
-        missed |= total > limit
-        print(
-            f"{name:9s} {counts[0]:5.0f} {counts[1]:8.0f} {counts[2]:10.0f} {plan:7.2f} s"
-            f" {write:6.2f} s {code:6.2f} s {total:6.2f} s {limit:4.1f} s"
-            + ("  MISSED" if total > limit else "")
-        )
+    print("               nodes  kernels  different     plan     code      all    at most")
+    for name, limits in LIMITS.items():
+        rounds = [cold_and_warm(name) for _ in range(ROUNDS)]
+        states = zip(*rounds, strict=True)
+        for state, limit, rows in zip(("cold", "warm"), limits, states, strict=True):
+            nodes, kernels, different = rows[0][:3]
+            plan, code = (statistics.median(row[k] for row in rows) for k in (3, 4))
+            total = statistics.median(sum(row[3:]) for row in rows)
+            missed |= total > limit
+            print(
+                f"{name:9s} {state} {nodes:5.0f} {kernels:8.0f} {different:10.0f}"
+                f" {plan:7.3f} s {code:6.3f} s {total:6.3f} s {limit:7.1f} s"
+                + ("  MISSED" if total > limit else "")
+            )
     return int(missed)
 
 
-def run(name: str) -> list[float]:
+def cold_and_warm(name: str) -> tuple[list[float], list[float]]:
+    """What two processes print, the second of which finds what the first has left."""
+    with tempfile.TemporaryDirectory() as folder:
+        return run(name, folder), run(name, folder)
+
+
+def run(name: str, cache: str) -> list[float]:
     command = [sys.executable, __file__, name]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    given = {**os.environ, "FML_CACHE": cache}
+    done = subprocess.run(command, env=given, capture_output=True, text=True, check=True)
     return [float(word) for word in done.stdout.split()]
 
 

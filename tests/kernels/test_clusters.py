@@ -7,9 +7,9 @@ import pytest
 from compiled import built
 
 import fml
-from fml.engine.ir.graph import Graph, Node
+from fml.engine.ir.graph import Graph, GraphBuilder, Node
 from fml.engine.ir.training import LEARNERS, STEPS_PER_EPOCH
-from fml.engine.ir.types import Element, Label
+from fml.engine.ir.types import F32, Element, Label, tensor
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import Kernel
 from fml.engine.kernels.text import show
@@ -142,6 +142,19 @@ def test_clusters_that_are_alike_have_one_kernel() -> None:
         shown = show(recipe.make("k", HOST))
         assert first.setdefault(recipe.key, shown) == shown
     assert len(first) < len(found) * 2 / 3
+
+
+def test_clusters_that_differ_in_the_bits_of_a_number_are_not_alike() -> None:
+    keys: set[str] = set()
+    for value in (0.0, -0.0, 1.0, 1, True):
+        builder = GraphBuilder("step")
+        x = builder.add("feed", tensor(F32, 4), (), {"name": "x"})
+        number = builder.add("constant", tensor(F32), (), {"value": value})
+        y = builder.add("multiply", tensor(F32, 4), (x, number))
+        graph = builder.finish({"y": y})
+        (recipe,) = recipes_of(graph, clusters(graph))
+        keys.add(recipe.key)
+    assert len(keys) == 5
 
 
 def test_what_belongs_together_is_one_kernel() -> None:
