@@ -335,6 +335,12 @@ class Composer:
         return lanes_for(statements, [term.value for term in terms], self.vector_bytes)
 
 
+def is_read_in_place(nest: Nest, place: int) -> bool:
+    """Whether a nest reads an input at the place of its own entry alone."""
+    reads = [p for p in parts_of(nest.value) if isinstance(p, Read) and p.place == place]
+    return all(_is_same_place(read, nest) for read in reads)
+
+
 def _is_same_place(read: Read, nest: Nest) -> bool:
     """Whether an entry is read at the place of the result's: no index need be taken apart."""
     if read.guard is not None or nest.inputs[read.place].sizes != nest.sizes:

@@ -7,7 +7,7 @@ from math import prod
 from fml.engine.ir.graph import Graph, Node
 from fml.engine.ir.types import TensorType
 from fml.engine.kernels.blocks import Block
-from fml.engine.kernels.fusion import Fusion, Member, NotFusable
+from fml.engine.kernels.fusion import Fusion, Member, NotFusable, is_read_in_place
 from fml.engine.kernels.nest import Nest, inputs_of
 from fml.engine.kernels.unroll import unrolled
 from fml.engine.ops.table import OPS
@@ -41,6 +41,8 @@ class Alike:
         self.graph = graph
         self._texts: dict[int, str] = {}
         self._nests: dict[str, Nest | None] = {}
+        self._nest_of: dict[int, Nest | None] = {}
+        self._in_place: dict[tuple[str, int], bool] = {}
         self._counts: dict[int, int] = {}
 
     def text(self, number: int) -> str:
@@ -69,10 +71,21 @@ class Alike:
 
     def nest(self, number: int) -> Nest | None:
         """The nest of a node, if its operation has one."""
-        text = self.text(number)
-        if text not in self._nests:
-            self._nests[text] = _nest_of(self.graph, self.graph[number])
-        return self._nests[text]
+        if number not in self._nest_of:
+            text = self.text(number)
+            if text not in self._nests:
+                self._nests[text] = _nest_of(self.graph, self.graph[number])
+            self._nest_of[number] = self._nests[text]
+        return self._nest_of[number]
+
+    def is_read_in_place(self, number: int, place: int) -> bool:
+        """Whether the nest of a node reads an input at the place of its own entry alone."""
+        key = self.text(number), place
+        if key not in self._in_place:
+            nest = self.nest(number)
+            assert nest is not None
+            self._in_place[key] = is_read_in_place(nest, place)
+        return self._in_place[key]
 
     def count(self, number: int) -> int:
         """Entries of a node's value."""

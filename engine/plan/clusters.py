@@ -43,11 +43,10 @@ class _Open:
     guard: int | None = None
     is_closed: bool = False
 
-    def has_room_for(self, nest: Nest, guard: int | None) -> bool:
-        """Whether a nest's loops are those of the cluster, and done under the same condition."""
-        if self.is_closed or len(self.nodes) >= _MOST or guard != self.guard:
+    def has_room_for(self, nest: Nest, rows: int) -> bool:
+        """Whether the loops of a nest of so many entries are those of the cluster."""
+        if self.is_closed or len(self.nodes) >= _MOST:
             return False
-        rows = prod(nest.sizes)
         if self.block is not None:
             return rows == self.count and not nest.over
         if nest.over:
@@ -153,29 +152,26 @@ class _Clustering:
     def _joins(self, node: Node, nest: Nest, place: int) -> bool:
         """Put a node into a cluster, with those that wait for it, if it can be."""
         cluster = self._open[place]
-        if not cluster.has_room_for(nest, node.guard) or not self._may_write(node, place):
+        if cluster.guard != node.guard or not self._may_write(node, place):
+            return False
+        if not cluster.has_room_for(nest, self._alike.count(node.id)):
             return False
         pulled = self._pulled(node.id)
-        if not all(self._fits(v, nest, cluster) for v in pulled):
+        if not all(self._alike.count(v) in {cluster.count, cluster.outer} for v in pulled):
             return False
         if cluster.block is not None and not self._is_epilogue(cluster, [*pulled, node.id]):
             return False
-        if not all(self._is_at_home(v, cluster, nest) for v in (*pulled, node.id)):
+        if not all(self._is_at_home(v, place, nest) for v in (*pulled, node.id)):
             return False
         for value in (*pulled, node.id):
             self._put(value, place)
         return True
 
-    def _fits(self, value: int, nest: Nest, cluster: _Open | None = None) -> bool:
-        """Whether a node that waits can be computed in the loops of its reader's cluster."""
-        count, rows = self._alike.count(value), prod(nest.sizes)
-        if cluster is not None:
-            return count in {cluster.count, cluster.outer}
-        return count in {rows, rows * prod(axis.size for axis in nest.over)}
-
     def _is_epilogue(self, cluster: _Open, more: Sequence[int]) -> bool:
         """Whether nodes read the sum of a block, and each other, at their own places."""
         assert cluster.block is not None
+        if all(self._reads_in_place(number) for number in more):
+            return True  # those that they read are computed there already
         grown = self._closed([*cluster.nodes, *more], cluster)
         key = self._alike.key(grown)
         if key not in self._known_epilogues:
@@ -187,8 +183,17 @@ class _Clustering:
                 self._known_epilogues[key] = True
         return self._known_epilogues[key]
 
-    def _is_at_home(self, number: int, cluster: _Open, reader: Nest) -> bool:
+    def _reads_in_place(self, number: int) -> bool:
+        """Whether a node reads what is computed, or waits for it, at the place of its own entry."""
+        nest = self._alike.nest(number)
+        assert nest is not None
+        inputs = self.graph[number].inputs
+        given = [n for n, v in enumerate(inputs) if v in self._place or v in self._waiting]
+        return not nest.over and all(self._alike.is_read_in_place(number, n) for n in given)
+
+    def _is_at_home(self, number: int, place: int, reader: Nest) -> bool:
         """Whether a node reads values of a cluster at the places where they are at hand."""
+        cluster = self._open[place]
         if cluster.block is not None:
             return True
         fold = cluster.first_fold or (reader if reader.over else None)
@@ -196,14 +201,14 @@ class _Clustering:
             return True
         nest = self._alike.nest(number)
         assert nest is not None
-        homes = tuple([self._home(v, cluster, fold) for v in self.graph[number].inputs])
+        homes = tuple([self._home(v, place, fold) for v in self.graph[number].inputs])
         key = id(fold), id(nest), homes  # `_alike` holds the nests
         if key not in self._known_homes:
             self._known_homes[key] = reads_at_home(fold, nest, homes)
         return self._known_homes[key]
 
-    def _home(self, value: int, cluster: _Open, fold: Nest) -> Home | None:
-        if value not in cluster.nodes and value not in self._waiting:
+    def _home(self, value: int, place: int, fold: Nest) -> Home | None:
+        if self._place.get(value) != place and value not in self._waiting:
             return None
         count = self._alike.count(value)
         return Home.OUTER if count == prod(fold.sizes) else Home.INNER
@@ -212,12 +217,19 @@ class _Clustering:
         """A node in a cluster of its own, with those that wait for it and fit."""
         nest = self._alike.nest(number)
         for value in self._pulled(number):
-            if value in self._waiting and (nest is None or not self._fits(value, nest)):
+            if value in self._waiting and not self._fits(value, number, nest):
                 self._begin(value)
         pulled = self._pulled(number)
         self._open.append(_Open(guard=self.graph[number].guard))
         for value in (*pulled, number):
             self._put(value, len(self._open) - 1)
+
+    def _fits(self, value: int, reader: int, nest: Nest | None) -> bool:
+        """Whether a node that waits can be computed in the loops of its reader."""
+        if nest is None:
+            return False
+        rows = self._alike.count(reader)
+        return self._alike.count(value) in {rows, rows * prod(axis.size for axis in nest.over)}
 
     def _begin_block(self, node: Node) -> None:
         """A block in a cluster of its own, behind those of what its operands wait for."""
