@@ -152,9 +152,9 @@ class _Clustering:
     def _joins(self, node: Node, nest: Nest, place: int) -> bool:
         """Put a node into a cluster, with those that wait for it, if it can be."""
         cluster = self._open[place]
-        if cluster.guard != node.guard or not self._may_write(node, place):
-            return False
         if not cluster.has_room_for(nest, self._alike.count(node.id)):
+            return False
+        if cluster.guard != node.guard or not self._may_write(node, place):
             return False
         pulled = self._pulled(node.id)
         if not all(self._alike.count(v) in {cluster.count, cluster.outer} for v in pulled):

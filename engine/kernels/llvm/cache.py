@@ -55,7 +55,7 @@ class Cache:
     """
 
     folder: Path
-    limit: int = 256 << 20
+    limit: int = 64 << 20  # thousands of kernels
 
     def get(self, key: str) -> bytes | None:
         """The value of a key, or None."""

@@ -12,7 +12,7 @@ from typing import Any
 from fml.engine.ir.types import Element
 from fml.engine.kernels.expr import Buffer
 from fml.engine.kernels.llvm.cache import Cache, user_folder
-from fml.engine.kernels.llvm.compiler import Refused, object_code
+from fml.engine.kernels.llvm.compiler import object_code
 from fml.engine.kernels.llvm.emit import emit
 from fml.engine.kernels.llvm.fingerprint import fingerprint
 from fml.engine.kernels.llvm.host import Host
@@ -78,18 +78,17 @@ _lock = threading.Lock()
 
 
 def _load(recipes: dict[str, Recipe], host: Host, cache: Cache | None) -> None:
-    has_made = False
+    has_kept = False
     for name, recipe in recipes.items():
         found = None if cache is None else _found(name, cache)
         if found is None:
-            kernel = recipe.make(name, host)
-            image, signature = object_code(emit(kernel, host), host), _signature(kernel)
+            signature, image = _made(name, recipe, host)
             found = _linked(name, signature, image)
             if cache is not None:
-                has_made = True
                 cache.put(name, _packed(signature, image))
+                has_kept = True
         _loaded[name] = found
-    if cache is not None and has_made:
+    if cache is not None and has_kept:
         cache.trim()
 
 
@@ -116,8 +115,15 @@ def _found(name: str, cache: Cache) -> Compiled | None:
         return None
     try:
         return _linked(name, *_unpacked(content))
-    except (Refused, ValueError, TypeError, KeyError):
+    except (ValueError, TypeError, KeyError):  # `Refused` is a ValueError
         return None
+
+
+def _made(name: str, recipe: Recipe, host: Host) -> tuple[Signature, bytes]:
+    kernel = recipe.make(name, host)
+    sizes = tuple(size.name for size in kernel.sizes)
+    signature = Signature(kernel.buffers, sizes, kernel.shared, kernel.scratch, kernel.parts)
+    return signature, object_code(emit(kernel, host), host)
 
 
 def _linked(name: str, signature: Signature, image: bytes) -> Compiled:
@@ -126,11 +132,6 @@ def _linked(name: str, signature: Signature, image: bytes) -> Compiled:
 
 
 # --- signatures ----------------------------------------------------------------------------------
-
-
-def _signature(kernel: Kernel) -> Signature:
-    sizes = tuple(size.name for size in kernel.sizes)
-    return Signature(kernel.buffers, sizes, kernel.shared, kernel.scratch, kernel.parts)
 
 
 def _packed(signature: Signature, image: bytes) -> bytes:

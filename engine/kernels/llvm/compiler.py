@@ -16,7 +16,8 @@ llvm: Any = llvmlite.binding  # it has no types
 ALLOWED = frozenset({"memset", "memcpy", "memmove", "bzero", "sched_yield"})
 
 # 1: that is as far as the emitter's code gets faster; 2 and 3 take longer for the same machine
-# code (docs/kernels.md has the figures).
+# code. SROA, InstCombine and SimplifyCFG alone take half as long as its passes, and cost some speed
+# (docs/kernels.md has the figures).
 SPEED_LEVEL = 1
 
 
