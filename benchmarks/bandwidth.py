@@ -52,9 +52,13 @@ IMAGES = (64, 28, 28, 32)
 ROWS = (4096, 256)
 CASES = (
     Case("relu", "relu(x)", IMAGES, torch.relu),
-    Case("gelu", "gelu(x)", IMAGES, functional.gelu),
+    Case("exp", "exp(x)", IMAGES, torch.exp),
+    Case("log", "log(x)", IMAGES, torch.log),
     Case("tanh", "tanh(x)", IMAGES, torch.tanh),
     Case("sigmoid", "sigmoid(x)", IMAGES, torch.sigmoid),
+    Case("softplus", "softplus(x)", IMAGES, functional.softplus),
+    Case("gelu", "gelu(x)", IMAGES, functional.gelu),
+    Case("silu", "silu(x)", IMAGES, functional.silu),
     Case("max_pool", "x |> max_pool(2)", IMAGES, lambda x: functional.max_pool2d(x, 2)),
     Case("avg_pool", "x |> avg_pool(2)", IMAGES, lambda x: functional.avg_pool2d(x, 2)),
     Case("softmax", "softmax(x)", ROWS, lambda x: torch.softmax(x, 1)),
