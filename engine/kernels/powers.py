@@ -95,17 +95,33 @@ def _log_twice_as_exact(x: Expr) -> Pair:
 
 
 def modulo(x: Expr, y: Expr) -> Expr:
-    """x - y floor(x / y), with the sign of y; exact for quotients below 2^53."""
+    """x - y floor(x / y), with the sign of y; exact in f32, in f64 for quotients below 2^53."""
     a, b = convert(x, F64), convert(y, F64)
-    quotient = unary("floor", a / b)
-    left = fma(-quotient, b, a)
-    # A quotient may have been rounded up to the next whole number.
+    left = _remainder(a, b) if x.type is F32 else fma(-unary("floor", a / b), b, a)
+    # A quotient was rounded to the nearest whole number, or up to the next one.
     left = select((left < 0.0) & (b > 0.0) | (left > 0.0) & (b < 0.0), left + b, left)
     beyond = magnitude(b).equals(math.inf) & (magnitude(a) < math.inf)
     opposite = (a < 0.0) & (b > 0.0) | (a > 0.0) & (b < 0.0)
     left = select(beyond, select(opposite, b, a), left)
     left = select(left.equals(0.0), with_sign_of(constant(0.0, F64), b), left)
     return convert(left, x.type)
+
+
+# Powers of 2 by which the divisor grows, from what brings the largest quotient of f32, 2^277, below
+# 2^49, so that its inverse in f64 tells the whole number next to a quotient or the one beside it.
+_DIVISORS = (228, 180, 132, 84, 36, 0)
+
+
+def _remainder(a: Expr, b: Expr) -> Expr:
+    """What is left of f32's numbers, held in f64, between -b and b; exact.
+
+    Digit by digit, of 48 bits each: what is left has no more bits than a divisor.
+    """
+    inverse = 1.0 / b
+    for power in _DIVISORS:
+        quotient = unary("round", a * (inverse * 2.0**-power))
+        a = fma(-quotient, b * 2.0**power, a)
+    return a
 
 
 # (erf x - x) / x over x^2 for |x| < 1.1: 0.084 2^-24 of erf x.

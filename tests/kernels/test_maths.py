@@ -157,3 +157,19 @@ def test_powers_are_at_most_2_ulp_from_the_truth(element: Element, host: Host) -
     assert ulps(found, exact).max() <= 2
     zeros = found == 0
     np.testing.assert_array_equal(np.signbit(found[zeros]), np.signbit(exact[zeros]))
+
+
+@HOST
+def test_remainders_of_f32_are_those_of_c(host: Host) -> None:
+    """Numpy's remainder in f64 is C's, which is exact, brought to the sign of the divisor."""
+    rng = np.random.default_rng(11)
+    count = 300_000 if host is HOSTS["native"] else 30_000
+    odd = np.array([0, -0.0, 1, -1, 3, 0.1, np.inf, -np.inf, np.nan, 1e-45, -3e38], np.float32)
+    bits = rng.integers(0, 1 << 32, (2, count), dtype=np.uint32).view(np.float32)
+    x = np.concatenate([bits[0], rng.normal(size=count).astype(np.float32), np.repeat(odd, 11)])
+    y = np.concatenate([bits[1], rng.normal(size=count).astype(np.float32), np.tile(odd, 11)])
+    found = np.zeros_like(x)
+    built(kernel_of(powers.modulo, F32, 2), host)([x, y, found], [len(x)])
+    exact = np.mod(x.astype(np.float64), y.astype(np.float64)).astype(np.float32)
+    np.testing.assert_array_equal(found, exact)
+    np.testing.assert_array_equal(np.signbit(found[found == 0]), np.signbit(exact[found == 0]))
