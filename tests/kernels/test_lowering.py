@@ -75,7 +75,7 @@ def test_elementwise_records_agree_with_numpy(op: Op, types: list[TensorType], h
         return
     assert isinstance(result.element, Element)
     apart = steps(found, wanted, result.element)
-    if op.name == "mod":
+    if op.name == "mod" and result.element is Element.F64:
         # What is left is told exactly as long as the quotient is.
         with np.errstate(all="ignore"):
             apart[~(np.abs(arrays[0].astype(np.float64) / arrays[1]) < 2.0**53)] = 0
