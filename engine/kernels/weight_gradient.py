@@ -1,10 +1,12 @@
 """The gradient of a convolution for its kernel, as contractions.
 
-Either taps are loops and what lies outside of the images is left out, or, where channels are few,
-a tile holds several taps and images are copied into a room with their padding.
+Either taps are loops and what lies outside of the images is left out, or a tile holds several taps
+and images are copied into a room with their padding. Units or rows of tiles are cut into parts, so
+that two cores have equal halves; images, or rows of one, are taken a few at a time, so that what
+all tiles read stays in a near cache.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fml.engine.kernels.blocking import Tile, broadcast_tile, vector_of
@@ -24,6 +26,7 @@ from fml.engine.kernels.packing import COPY, copied, zeroed
 from fml.engine.kernels.slides import Convolution, forward_slide
 
 _CHUNK = 1024  # products that are added up before they meet the others
+_NEAR = 32 << 10  # bytes of both that the first cache has room for
 _CACHED = 1 << 18  # bytes of images and gradients that are read again and again
 
 
@@ -37,35 +40,114 @@ def weight_gradient(
     x, g, out = Buffer("x", conv.element), Buffer("g", conv.element), Buffer("out", conv.element)
     begin, end = Var("begin"), Var("end")
     vector = vector_of(conv.element, host)
-    by_taps = _tile(conv, ("c",), vector, host)
-    by_rows = _tile(conv, ("u", "v", "c"), vector, host)
-    writer = _Written(conv, x, g, out, vector, finish, (begin, end))
-    taps = conv.window[0] * conv.window[1]
-    met = forward_slide(conv, 0).met * forward_slide(conv, 1).met
-    copies = conv.batch * conv.size[0] * conv.size[1] * conv.channels * COPY
-    is_narrow = wide(conv.element) is not conv.element  # sums must not meet in memory
-    if is_narrow or not conv.batch or by_taps.cycles * taps * met <= by_rows.cycles + copies:
-        body, scratch, parts = writer.by_taps(by_taps)
-    else:
-        body, scratch, parts = writer.in_rooms(by_rows)
+    plan = min(_plans(conv, vector, host), key=lambda plan: plan.cycles)
+    writer = _Written(conv, plan, x, g, out, vector, finish, (begin, end))
+    body, scratch = writer.in_rooms() if plan.in_rooms else writer.by_taps()
     buffers = (x, g, out, *(buffer for buffer, _ in scratch))
     sizes = tuple(size for _, size in scratch)
-    return Kernel(name, buffers, tuple(body), (begin, end), scratch=sizes, parts=parts)
+    return Kernel(name, buffers, tuple(body), (begin, end), scratch=sizes, parts=plan.parts)
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How it is done.
+
+    Attributes:
+        in_rooms: images are copied with their padding, and a tile may hold several taps.
+        tile: rows and vectors of sums.
+        first: the outermost loop, whose steps are the parts of the work.
+        block: images, or rows of one in a room, whose products are added up before they meet
+            the others.
+    """
+
+    in_rooms: bool
+    tile: Tile
+    first: tuple[str, int]
+    parts: int
+    block: int
+    cycles: float
+
+
+def _plans(conv: Convolution, vector: int, host: Host) -> Iterator[_Plan]:
+    """Ways to cut the work into parts, by units or by rows of tiles, and what they cost."""
+    units = conv.groups if _is_by_channel(conv) else conv.units // conv.groups
+    is_narrow = wide(conv.element) is not conv.element  # sums must not meet in memory
+    for in_rooms in (False,) if is_narrow or not conv.batch else (False, True):
+        rows = _rows(conv, in_rooms)
+        name, size = rows[-1]
+        half = -(-size // 2)
+        for beside in range(1, min(6, -(-units // vector)) + 1):
+            across = beside * vector
+            block = _block(conv, in_rooms, across)
+            shape = (conv, in_rooms, block, beside, vector, host)
+            tile, cycles = _cost(rows, units, *shape)
+            yield _plan(in_rooms, tile, (_lanes(conv), across), units, block, cycles)
+            tile, cycles = _cost((*rows[:-1], (name, half)), units, *shape)
+            step = -(-half // tile.axes[name]) * tile.axes[name]
+            yield _plan(in_rooms, tile, (name, step), size, block, 2 * cycles)
+
+
+def _plan(
+    in_rooms: bool, tile: Tile, first: tuple[str, int], size: int, block: int, cycles: float
+) -> _Plan:
+    step = first[1]
+    parts = max(1, -(-size // step))
+    longer = max(parts // 2 * step, size - parts // 2 * step)
+    return _Plan(in_rooms, tile, first, parts, block, cycles * max(1.0, longer / (size / 2)) ** 0.5)
+
+
+def _cost(
+    rows: Sequence[tuple[str, int]], units: int, conv: Convolution, in_rooms: bool, block: int,
+    beside: int, vector: int, host: Host,
+) -> tuple[Tile, float]:  # fmt: skip
+    """The best tile so wide, and the cycles of all tiles of these rows."""
+    places = conv.places[0] * conv.places[1]
+    depth = max(1, conv.batch * places)
+    if in_rooms:
+        passes = conv.batch * -(-conv.places[0] // block)
+        tile = broadcast_tile(rows, units, depth, vector, host, (beside,), passes)
+        copies = conv.batch * conv.size[0] * conv.size[1] * conv.channels * COPY
+        return tile, tile.cycles * conv.groups ** (not _is_by_channel(conv)) + copies
+    met = forward_slide(conv, 0).met * forward_slide(conv, 1).met
+    passes = -(-conv.batch // block) if block else 1
+    tile = broadcast_tile(rows, units, max(1, round(met * depth)), vector, host, (beside,), passes)
+    taps = conv.window[0] * conv.window[1]
+    return tile, tile.cycles * taps * conv.groups ** (not _is_by_channel(conv))
+
+
+def _block(conv: Convolution, in_rooms: bool, across: int) -> int:
+    """How many images, or rows of one, are read again and again before others are; 0: all."""
+    height, width = conv.places
+    if in_rooms:
+        line = 4 * (_row(conv) * conv.stride[0] + width * min(across, conv.units))
+        return max(1, min(height, _NEAR // line, _CHUNK // max(1, width)))
+    image = 4 * (conv.size[0] * conv.size[1] * conv.channels + height * width * conv.units)
+    block = max(1, min(_CACHED // image, _CHUNK // (height * width)))
+    is_narrow = wide(conv.element) is not conv.element
+    return 0 if block >= conv.batch or is_narrow else block
+
+
+def _row(conv: Convolution) -> int:
+    """Entries of a row of an image with its padding."""
+    return conv.padded[1] * conv.channels
 
 
 def _is_by_channel(conv: Convolution) -> bool:
     return conv.groups > 1 and conv.channels == conv.units == conv.groups
 
 
-def _tile(conv: Convolution, rows: Sequence[str], vector: int, host: Host) -> Tile:
-    c, f = conv.channels // conv.groups, conv.units // conv.groups
-    width = conv.groups if _is_by_channel(conv) else f
-    sizes = {"c": c, "u": conv.window[0], "v": conv.window[1]}
-    axes = [(name, sizes[name]) for name in rows]
-    depth = max(1, conv.batch * conv.places[0] * conv.places[1])
-    if "v" in sizes and _is_joined(conv) and "v" in rows:
-        axes = [("u", sizes["u"]), ("vc", sizes["v"] * c)]
-    return broadcast_tile(axes, width, depth, vector, host)
+def _lanes(conv: Convolution) -> str:
+    return "g" if _is_by_channel(conv) else "f"
+
+
+def _rows(conv: Convolution, in_rooms: bool) -> tuple[tuple[str, int], ...]:
+    """The axes of a tile's rows; the last one may be cut into parts of the work."""
+    c = conv.channels // conv.groups
+    if not in_rooms:
+        return (("c", c),)
+    if _is_joined(conv):
+        return ("u", conv.window[0]), ("vc", conv.window[1] * c)
+    return ("u", conv.window[0]), ("v", conv.window[1]), ("c", c)
 
 
 def _is_joined(conv: Convolution) -> bool:
@@ -78,6 +160,7 @@ class _Written:
     """Writes the statements."""
 
     conv: Convolution
+    plan: _Plan
     x: Buffer
     g: Buffer
     out: Buffer
@@ -85,27 +168,23 @@ class _Written:
     finish: AtIndices | None
     part: tuple[Var, Var]
 
-    def by_taps(self, tile: Tile) -> "_Result":
+    def by_taps(self) -> "_Result":
         """Tap after tap, each with those places that it meets."""
-        conv = self.conv
-        image = conv.size[0] * conv.size[1] * conv.channels
-        what = self._contraction(image, conv.size[1] * conv.channels, (0, 0))
-        bytes_ = 4 * (image + conv.places[0] * conv.places[1] * conv.units)
-        block = max(1, min(_CACHED // bytes_, _CHUNK // (conv.places[0] * conv.places[1])))
-        cut: Steps = (("n", block),)
-        if block >= conv.batch or self.out.element is not wide(self.out.element):
-            cut = ()
-        outer = (("u", 1), *cut, ("v", 1), *self._columns(tile), ("c", tile.axes["c"]))
-        body = self._statements(what, outer, tile, self.x, ("n", "i", "j"), {}, self.part)
-        return body, [], conv.window[0]
+        conv, plan = self.conv, self.plan
+        what = self._contraction(
+            conv.size[0] * conv.size[1] * conv.channels, conv.size[1] * conv.channels, (0, 0)
+        )
+        cut: Steps = (("n", plan.block),) if plan.block else ()
+        outer = (*cut, ("u", 1), ("v", 1), *self._columns(), ("c", plan.tile.axes["c"]))
+        return self._statements(what, outer, self.x, ("n", "i", "j"), {}), []
 
-    def in_rooms(self, tile: Tile) -> "_Result":
+    def in_rooms(self) -> "_Result":
         """Image after image, copied into a room with its padding."""
-        conv = self.conv
-        (top, bottom), (left, right) = conv.padding
+        conv, plan = self.conv, self.plan
+        (top, bottom), (left, _) = conv.padding
         n = Var("n")
         height, width, channels = *conv.size, conv.channels
-        row = (left + width + right) * channels
+        row = _row(conv)
         room = Buffer("room", wide(conv.element))
         size = (top + height + bottom) * row
         copy = copied(
@@ -116,30 +195,31 @@ class _Written:
         if _is_joined(conv):
             what = joined(what, "v", "c")
         what = replace(what, windows=())
-        rows = tuple((name, step) for name, step in tile.axes.items())
-        outer = (*self._columns(tile), *rows)
-        part = self.part
-        sums = self._statements(what, outer, tile, room, ("i", "j"), {"n": n}, part)
+        cut: Steps = (("i", plan.block),) if plan.block < conv.places[0] else ()
+        outer = (*cut, *self._columns(), *plan.tile.axes.items())
+        sums = self._statements(what, outer, room, ("i", "j"), {"n": n})
         body = [
             zeroed(room, size),
             For(n, index(0), index(conv.batch), (copy, *sums)),
         ]
-        width = conv.groups if _is_by_channel(conv) else conv.units // conv.groups
-        return body, [(room, size)], -(-width // (tile.vectors * self.vector))
+        return body, [(room, size)]
 
-    def _columns(self, tile: Tile) -> Steps:
-        across = tile.vectors * self.vector
-        if _is_by_channel(self.conv):
-            return (("g", across),)
-        return (("f", across), ("g", 1))
+    def _columns(self) -> Steps:
+        across = self.plan.tile.vectors * self.vector
+        return ((_lanes(self.conv), across),) + (() if _is_by_channel(self.conv) else (("g", 1),))
 
     def _statements(
-        self, what: Contraction, outer: Steps, tile: Tile, x: Buffer, inner: tuple[str, ...],
-        within: Mapping[str, Expr], part: tuple[Var, Var] | None,
+        self, what: Contraction, outer: Steps, x: Buffer, inner: tuple[str, ...],
+        within: Mapping[str, Expr],
     ) -> list[Statement]:  # fmt: skip
-        lanes = "g" if _is_by_channel(self.conv) else "f"
-        schedule = Schedule(outer, tile.axes, lanes, self.vector, tile.vectors, inner)
-        writer = Contracting(what, schedule, x, self.g, self.out, self._finished, within, part)
+        plan = self.plan
+        loops = (plan.first, *(loop for loop in outer if loop != plan.first))
+        schedule = Schedule(
+            loops, plan.tile.axes, _lanes(self.conv), self.vector, plan.tile.vectors, inner
+        )
+        writer = Contracting(
+            what, schedule, x, self.g, self.out, self._finished, within, self.part
+        )  # fmt: skip
         return list(writer.statements())
 
     @property
@@ -179,4 +259,4 @@ class _Written:
         return Contraction(axes, windows, (begin, 0, 0))
 
 
-_Result = tuple[list[Statement], list[tuple[Buffer, int]], int]
+_Result = tuple[list[Statement], list[tuple[Buffer, int]]]
