@@ -1,24 +1,29 @@
 """Products of matrices as contractions.
 
-Vectors lie along the columns of the result; a second operand that is transposed is turned round
-first, or, where there are few rows, vectors lie along the sum.
+Vectors lie along the columns of the result, or, where there are few rows for a second operand that
+is transposed, along the sum. A product may also go the way of convolutions, of images of one entry
+(`panels.py`), which turns that operand round panel by panel. Rows or columns are cut into two
+halves where that does not cost much.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 from fml.engine.ir.types import Element
 from fml.engine.kernels.blocking import Tile, broadcast_tile, folded_tile, vector_of
 from fml.engine.kernels.contracting import AtIndices, Contracting, Finish
 from fml.engine.kernels.contraction import Axis, Contraction, Schedule, Steps
-from fml.engine.kernels.expr import Buffer, Expr, Var, wide
+from fml.engine.kernels.expr import Buffer, Expr, Var, index, wide
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import Kernel, Statement
-from fml.engine.kernels.packing import TURN, turned
+from fml.engine.kernels.packing import FAR, FROM_MEMORY, TURN, TURN_FAR, turned
+from fml.engine.kernels.panels import Packed, blocks_of
+from fml.engine.kernels.slides import Convolution, backward_sweep, forward_sweep
 
 _CHUNK = 256  # products that are added up before they meet the others
 _CACHED = 1 << 18  # bytes of rows that are read for every few columns
 _SHALLOW = 32  # products of a sum, below which writing takes longer
+_WHOLE = 1.25  # what work is thought to take that cannot be halved
 _BLOCK = 512  # columns whose entries of a chunk are read for every few rows
 
 
@@ -87,28 +92,43 @@ class _Written:
         """The body, scratch with its sizes, and the number of parts."""
         p = self.product
         vector = vector_of(p.element, self.host)
-        rows, columns, depth = [("m", p.rows)], [("n", p.columns)], max(1, p.depth)
-        turn = p.depth * p.columns * TURN
-        tile = broadcast_tile(rows, p.columns, depth, vector, self.host)
-        lanes, cycles = "n", tile.cycles + turn * p.b_turned
-        if not p.a_turned:
-            folded = folded_tile(rows, columns, depth, vector, self.host)
-            if folded.cycles + turn * (not p.b_turned) < cycles:
-                tile, lanes = folded, "k"
+        plan = min(_plans(p, vector, self.host), key=lambda plan: plan.cycles)
+        packed = self._packed(vector)
+        if packed is not None and packed.blocks.cycles < plan.cycles:
+            return *packed.statements(), packed.parts
         scratch: list[tuple[Buffer, int]] = []
         body: list[Statement] = []
         writer = self
-        if p.b_turned == (lanes == "n"):
+        if p.b_turned == (plan.lanes == "n"):
             writer = self._turned(body, scratch, vector)
-        outer = writer._outer(tile, lanes, vector)
-        schedule = Schedule(outer, tile.axes, lanes, vector, tile.vectors, ("k",))
+        schedule = Schedule(
+            writer._outer(plan, vector), plan.tile.axes, plan.lanes, vector, plan.tile.vectors,
+            ("k",),
+        )  # fmt: skip
         contracting = Contracting(
             _contraction(writer.product), schedule, writer.a, writer.b, self.out, writer._finished,
             part=self.part,
         )  # fmt: skip
-        first, step = outer[0]
-        parts = -(-_contraction(p).axis(first).size // step)
-        return [*body, *contracting.statements()], scratch, parts
+        return [*body, *contracting.statements()], scratch, plan.parts
+
+    def _packed(self, vector: int) -> Packed | None:
+        """The product as a convolution of images of one entry, if it can be one."""
+        p = self.product
+        if p.batch != 1 or p.a_turned or 0 in {p.rows, p.depth, p.columns}:
+            return None
+        given = self.finish
+
+        def finish(total: Expr, at: tuple[Expr, ...]) -> Sequence[Statement]:
+            assert given is not None
+            return given(total, (index(0), at[0], at[3]))
+
+        channels, units = (p.columns, p.depth) if p.b_turned else (p.depth, p.columns)
+        conv = Convolution(p.element, p.rows, (1, 1), channels, (1, 1), units)
+        sweep = backward_sweep(conv) if p.b_turned else forward_sweep(conv)
+        return Packed(
+            sweep, blocks_of(sweep, vector, self.host), self.a, self.b, self.out, vector,
+            None if given is None else finish, self.part,
+        )  # fmt: skip
 
     def _turned(
         self, body: list[Statement], scratch: list[tuple[Buffer, int]], vector: int
@@ -124,22 +144,20 @@ class _Written:
         body += turned(self.b, to, rows, columns, columns, rows, vector, outer)
         return replace(self, b=to, product=replace(p, b_turned=not p.b_turned))
 
-    def _outer(self, tile: Tile, lanes: str, vector: int) -> Steps:
+    def _outer(self, plan: "_Plan", vector: int) -> Steps:
         p = self.product
-        high = tile.axes["m"]
-        across = tile.axes["n"] if lanes == "k" else tile.vectors * vector
-        deep = _CHUNK if wide(p.element) is p.element else p.depth
-        rows = max(1, _CACHED // (4 * min(deep, p.depth or 1))) // high * high
+        high = plan.tile.axes["m"]
+        across = _across(plan, vector)
+        rows = _rows_cached(p) // high * high
         columns = max(1, _BLOCK // across) * across
         if p.depth < _SHALLOW:
             rows, columns = high, across  # the result is most of what moves: row after row
-        batch: Steps = (("s", 1),) if p.batch > 1 else ()
-        blocks: Steps = (("n", columns), ("k", deep), ("n", across), ("m", high))
+        blocks: Steps = (("n", columns), ("k", _deep(p)), ("n", across), ("m", high))
         if p.rows > rows > 0:
             blocks = (("m", rows), *blocks)
-        if p.depth <= deep:
+        if p.depth <= _deep(p):
             blocks = tuple(block for block in blocks if block[0] != "k")
-        return (*batch, *blocks)
+        return (plan.first, *blocks)
 
     @property
     def _finished(self) -> Finish | None:
@@ -147,6 +165,71 @@ class _Written:
         if given is None:
             return None
         return lambda total, at: given(total, (at["s"], at["m"], at["n"]))
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """How it is done.
+
+    Attributes:
+        lanes: the axis along which vectors lie.
+        tile: rows and columns in registers.
+        first: the outermost loop, whose steps are the parts of the work.
+    """
+
+    lanes: str
+    tile: Tile
+    first: tuple[str, int]
+    parts: int
+    cycles: float
+
+
+def _plans(p: Product, vector: int, host: Host) -> Iterator[_Plan]:
+    """Ways to cut the work into parts, and what they cost."""
+    far = 4 * p.depth * p.columns > FAR
+    for lanes in ("n",) if p.a_turned else ("n", "k"):
+        around = p.depth * p.columns * (FROM_MEMORY if far else 0.0)
+        if p.b_turned == (lanes == "n"):
+            around += p.depth * p.columns * (TURN_FAR if far else TURN)
+        tile = _tile(p, lanes, p.rows, p.columns, vector, host)
+        if p.batch > 1:
+            yield _Plan(lanes, tile, ("s", 1), p.batch, tile.cycles)
+            continue
+        yield _Plan(lanes, tile, ("m", max(1, p.rows)), 1, (tile.cycles + around) * _WHOLE)
+        for name, size in (("m", p.rows), ("n", p.columns)):
+            half = -(-size // 2)
+            rows, columns = (half, p.columns) if name == "m" else (p.rows, half)
+            tile = _tile(p, lanes, rows, columns, vector, host)
+            # Whoever does half of the rows reads all of the second operand.
+            cycles = 2 * tile.cycles + around * (2 if name == "m" else 1)
+            plan = _Plan(lanes, tile, (name, half), 2, cycles)
+            step = -(-half // _along(plan, name, vector)) * _along(plan, name, vector)
+            if step < size:
+                uneven = step / (size / 2)
+                yield replace(plan, first=(name, step), cycles=plan.cycles * uneven**0.5)
+
+
+def _tile(p: Product, lanes: str, rows: int, columns: int, vector: int, host: Host) -> Tile:
+    if lanes == "k":
+        return folded_tile([("m", rows)], [("n", columns)], max(1, p.depth), vector, host)
+    return broadcast_tile([("m", rows)], columns, max(1, p.depth), vector, host)
+
+
+def _across(plan: _Plan, vector: int) -> int:
+    return plan.tile.axes["n"] if plan.lanes == "k" else plan.tile.vectors * vector
+
+
+def _along(plan: _Plan, name: str, vector: int) -> int:
+    return plan.tile.axes["m"] if name == "m" else _across(plan, vector)
+
+
+def _deep(p: Product) -> int:
+    """Products that are added up before they meet the others; 16-bit sums must not meet."""
+    return _CHUNK if wide(p.element) is p.element else max(1, p.depth)
+
+
+def _rows_cached(p: Product) -> int:
+    return max(1, _CACHED // (4 * min(_deep(p), p.depth or 1)))
 
 
 def _contraction(p: Product) -> Contraction:
