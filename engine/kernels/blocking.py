@@ -18,6 +18,9 @@ _FOLD = 5.0  # lanes of one sum put together
 _LINE = 0.3  # for a vector that may not be in the first cache
 _LOAD = 0.16  # for each read beside multiply-adds, where vectors have 512 bits
 _TILE = 12.0  # loops, addresses, a wrong guess at the end
+_UNEVEN = 1.1  # the longer half of the work over the mean of both
+_PENALTY = 1.25  # where it is more
+_MANY = 64  # repetitions, from which on only whether they are odd matters
 _VARIANT = 1.01  # another piece of code has to gain this much
 
 
@@ -92,6 +95,17 @@ def folded_tile(rows: Sizes, columns: Sizes, depth: int, vector: int, host: Host
             best = _better(best, Tile({**tile, **across}, 1, cycles * _VARIANT**variants))
     assert best is not None
     return best
+
+
+def unevenness(parts: Sequence[int], times: int = 1) -> float:
+    """What to multiply the cycles of parts of such sizes with, which repeat so many times.
+
+    Of two cores one does the first half of the parts. How much longer it takes than half of the
+    work matters only if there are two cores; more than a tenth is not worth it.
+    """
+    every = [*parts] * (times if times < _MANY else _MANY + times % 2)
+    first = sum(every[: len(every) // 2])
+    return 1.0 if 2 * max(first, sum(every) - first) <= _UNEVEN * sum(every) else _PENALTY
 
 
 def _load(host: Host) -> float:

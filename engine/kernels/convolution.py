@@ -11,7 +11,7 @@ fewest cycles is chosen.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fml.engine.kernels.blocking import Tile, broadcast_tile, folded_tile, vector_of
+from fml.engine.kernels.blocking import Tile, broadcast_tile, folded_tile, unevenness, vector_of
 from fml.engine.kernels.contracting import AtIndices, Contracting, Finish
 from fml.engine.kernels.contraction import (
     Axis,
@@ -130,7 +130,13 @@ def _way(what: Sweep, in_room: bool, folds: bool, vector: int, host: Host) -> _W
         cycles += what.entries * FROM_MEMORY
     if _is_turned(what, folds):
         cycles += what.entries * (TURN if 4 * what.entries <= FAR else TURN_FAR)
-    return _Way(in_room, folds, tuple(tiles), cycles)
+    if in_room:
+        parts, times = [1], conv.batch
+    else:
+        across = tiles[0].axes["m"] if folds else tiles[0].vectors * vector
+        width = what.made if folds else conv.groups
+        parts, times = [min(across, width - at) for at in range(0, width, across)], 1
+    return _Way(in_room, folds, tuple(tiles), cycles * unevenness(parts, times))
 
 
 def _beside(what: Sweep) -> int:

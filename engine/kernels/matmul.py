@@ -206,7 +206,7 @@ def _plans(p: Product, vector: int, host: Host) -> Iterator[_Plan]:
             step = -(-half // _along(plan, name, vector)) * _along(plan, name, vector)
             if step < size:
                 uneven = step / (size / 2)
-                yield replace(plan, first=(name, step), cycles=plan.cycles * uneven**0.5)
+                yield replace(plan, first=(name, step), cycles=plan.cycles * uneven)
 
 
 def _tile(p: Product, lanes: str, rows: int, columns: int, vector: int, host: Host) -> Tile:

@@ -7,10 +7,10 @@ a cache because sizes are powers of two, and large weights are read once, as the
 of the work is some images and the units of one panel.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 
-from fml.engine.kernels.blocking import Tile, broadcast_tile
+from fml.engine.kernels.blocking import Tile, broadcast_tile, unevenness
 from fml.engine.kernels.contracting import AtIndices, Contracting, Finish
 from fml.engine.kernels.contraction import Axis, Contraction, Schedule, Steps, Window, joined
 from fml.engine.kernels.expr import Buffer, Expr, Var, compare, index, wide
@@ -21,8 +21,6 @@ from fml.engine.kernels.slides import Slide, Sweep
 
 _PANEL = 36 << 10  # bytes of weights that are read again for every tile
 _ROOM = 1 << 20  # bytes of images that are read again for every panel
-_UNEVEN = 1.1  # the longer half of the work over the mean of both
-_PENALTY = 1.25  # what work is thought to take that cannot be halved
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,17 +84,8 @@ def _costed(
     if what.is_back or panels > 1:
         cycles += entries * pack
     cycles = (cycles * blocks + conv.batch * _image(what, padded) / 4 * COPY) * conv.groups
-    parts = [1.0] * (panels - 1) + [what.made / (beside * vector) - (panels - 1)]
-    return Blocks(
-        padded, images, step, tuple(tiles), cycles * (1 if _is_even(parts, blocks) else _PENALTY)
-    )
-
-
-def _is_even(parts: Sequence[float], times: int) -> bool:
-    """Whether two cores take about as long, one for the first half of the parts each."""
-    every = [*parts] * (times if times < 64 else times % 2 + 2)
-    first = sum(every[: len(every) // 2])
-    return 2 * max(first, sum(every) - first) <= _UNEVEN * sum(every)
+    parts = [beside * vector] * (panels - 1) + [what.made - beside * vector * (panels - 1)]
+    return Blocks(padded, images, step, tuple(tiles), cycles * unevenness(parts, blocks))
 
 
 def _divisors(n: int) -> list[int]:
