@@ -1,6 +1,6 @@
 """Kernels as statements: loops over buffers, locals in registers, lanes beside each other.
 
-A loop nest is scheduled into this form; `llvm/` makes machine code of it, `cuda.py` prints it.
+A loop nest is scheduled into this form; `llvm/` makes machine code of it, `cuda/` prints CUDA C.
 """
 
 from collections.abc import Sequence

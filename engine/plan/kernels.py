@@ -31,13 +31,34 @@ def kernel_of(graph: Graph, cluster: Cluster, name: str, host: Host) -> Kernel:
     """The kernel of a cluster: its inputs, its results, then scratch."""
     if cluster.block is not None:
         return _block_kernel(graph, cluster, name, host)
+    return _entries_kernel(graph, cluster, name, host.vector_bytes)
+
+
+def plain_kernel_of(graph: Graph, cluster: Cluster, name: str, vector_bytes: int) -> Kernel:
+    """The kernel of a cluster, a contraction in it as a fold like any other.
+
+    It takes the same inputs and results, and no scratch: for machines on which blocks of registers
+    are not the CPU's (docs/kernels.md, "CUDA C").
+
+    Raises:
+        NotFusable: what is done to the sums of a contraction cannot be told where they are made.
+    """
+    if cluster.block is None:
+        return _entries_kernel(graph, cluster, name, vector_bytes)
+    # An operand that is read the other way round is turned in the fold.
+    turned = (value for value in graph[cluster.nodes[0]].inputs if value not in cluster.inputs)
+    nodes = (*dict.fromkeys(turned), *cluster.nodes)
+    return _entries_kernel(graph, replace(cluster, nodes=nodes, block=None), name, vector_bytes)
+
+
+def _entries_kernel(graph: Graph, cluster: Cluster, name: str, vector_bytes: int) -> Kernel:
     node = graph[cluster.nodes[-1]]
     op = OPS[node.op]
     assert op.nest is not None, f"`{node.op}` has no kernel"
     made = op.nest([graph[v].type for v in node.inputs], node.attributes, node.type)
     if isinstance(made, Nest):
         fusion = fewer_passes(fusion_of(Alike(graph), cluster))
-        return compose(fusion, name, host.vector_bytes)
+        return compose(fusion, name, vector_bytes)
     return replace(made, name=name)
 
 

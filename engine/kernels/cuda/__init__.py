@@ -1,0 +1,1 @@
+"""The second emitter of kernels: CUDA C, with the grids that it is launched with."""
