@@ -1,8 +1,9 @@
 // CUDA C as C++ for the CPU: what a kernel is given by the GPU, with a context for every thread of
 // a block, so that threads wait for each other as they do there. Blocks go one after another.
 //
-// Threads run one at a time, each until it waits, forwards or backwards: what has a result that
-// depends on who comes first has another one. Waiting where others do not is an error.
+// Threads run one at a time, each until it waits, forwards or backwards, and a warp as far ahead of
+// the others as it can: what has a result that depends on who comes first has another one. Waiting
+// for what others never come to is an error.
 #include <cstdio>
 #include <cstdlib>
 #include <setjmp.h>
@@ -64,32 +65,31 @@ static int count(State what, int from, int to) {
   for (int thread = from; thread < to; ++thread) found += state[thread] == what;
   return found;
 }
-// Lets those go on who have all arrived; whether somebody has.
-static bool release() {
-  bool some = false;
-  for (int warp = 0; warp < threads; warp += 32) {
-    const int end = warp + 32 < threads ? warp + 32 : threads;
-    const int waiting = count(IN_WARP, warp, end);
-    if (waiting && waiting < 32) fail("the threads of a warp part before they meet");
-    for (int thread = warp; waiting && thread < end; ++thread) state[thread] = READY;
-    some |= waiting > 0;
-  }
-  if (some) return true;
-  const int waiting = count(IN_BLOCK, 0, threads);
-  if (waiting && waiting < threads) fail("the threads of a block part before they meet");
-  for (int thread = 0; waiting && thread < threads; ++thread) state[thread] = READY;
+// Lets those go on who have all arrived; whether there are some.
+static bool release(State where, int from, int to, const char *error) {
+  const int waiting = count(where, from, to);
+  if (waiting && waiting < to - from) fail(error);
+  for (int thread = from; waiting && thread < to; ++thread) state[thread] = READY;
   return waiting > 0;
 }
-static void block(bool backwards) {
-  for (int thread = 0; thread < threads; ++thread) state[thread] = READY;
+// Each warp goes as far as it can on its own.
+static void warp(int number, bool backwards) {
+  const int from = number * 32, to = from + 32;
   do {
-    for (int n = 0; n < threads; ++n) {
-      const int thread = backwards ? threads - 1 - n : n;
+    for (int n = 0; n < 32; ++n) {
+      const int thread = backwards ? to - 1 - n : from + n;
       if (state[thread] != READY) continue;
       stand_at(thread);
       resume(thread);
     }
-  } while (release());
+  } while (release(IN_WARP, from, to, "the threads of a warp part before they meet"));
+}
+static void block(bool backwards) {
+  const int warps = threads / 32;
+  for (int thread = 0; thread < threads; ++thread) state[thread] = READY;
+  do {
+    for (int n = 0; n < warps; ++n) warp(backwards ? warps - 1 - n : n, backwards);
+  } while (release(IN_BLOCK, 0, threads, "the threads of a block part before they meet"));
 }
 // Launches a function: its blocks and threads in order, or all the other way round.
 static void launch(void (*function)(void **), void **given, unsigned grid, int x, int y,

@@ -11,6 +11,8 @@ from fml.engine.kernels.cuda.prelude import OPTIONS
 
 _Function = Callable[..., int]
 ARCHITECTURES = ("sm_80", "sm_90")
+# For these NVRTC stops at PTX, in half the time.
+VIRTUAL = ("compute_80", "compute_90")
 
 
 @cache

@@ -26,11 +26,11 @@ _OPTIONS = ("-std=c++17", "-O1", "-w", "-ffp-contract=off", "-fno-strict-aliasin
 Called = Callable[[Sequence[Array], Sequence[int], bool], None]
 
 
-def built(kernels: Sequence[Kernel], folder: Path) -> list[Called]:
+def built(kernels: Sequence[Kernel], folder: Path, primitives: str = PRIMITIVES) -> list[Called]:
     """The functions of kernels with different names, compiled together."""
     printed = [emit(kernel) for kernel in kernels]
     functions = (part for p in printed for part in (p.text, *map(_entry_point, p.launches)))
-    text = "\n".join((f'#include "{SHIM}"', PRIMITIVES, *functions))
+    text = "\n".join((f'#include "{SHIM}"', primitives, *functions))
     library = ctypes.CDLL(str(_compiled(text, folder)))
     return [_called(k, p, library) for k, p in zip(kernels, printed, strict=True)]
 
@@ -90,10 +90,21 @@ def _widened(array: Array, element: Element) -> Array:
     return (array.astype(np.uint32) << 16).view(np.float32)
 
 
-def both_ways(called: Called, arrays: Sequence[Array], results: Sequence[Array]) -> None:
-    """Call with threads forwards, and require the same bits of threads backwards."""
-    again = [array.copy() for array in results]
-    called([*arrays, *results], (), False)
-    called([*arrays, *again], (), True)
-    for one, other in zip(results, again, strict=True):
+def both_ways(
+    kernel: Kernel, called: Called, given: Sequence[Array], results: Sequence[Array]
+) -> None:
+    """Fill the results with threads forwards, and require the same bits of threads backwards.
+
+    Buffers that may be the same memory are.
+    """
+    first = len(given)
+    found: list[list[Array]] = []
+    for backwards in (False, True):
+        arrays = [*given, *(array.copy() for array in results)]
+        for place, result in kernel.shared:
+            arrays[place] = arrays[result] = arrays[place].copy()
+        called(arrays, (), backwards)
+        found.append(arrays[first:])
+    for result, one, other in zip(results, *found, strict=True):
         assert one.tobytes() == other.tobytes(), "the result depends on which thread comes first"
+        result[...] = one

@@ -43,7 +43,7 @@ def kernels_of(graph: Graph, found: tuple[Cluster, ...]) -> tuple[list[Kernel], 
 
 
 @nvrtc.NEEDED
-@pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
+@pytest.mark.parametrize("architecture", nvrtc.VIRTUAL)
 @STEPS
 def test_nvrtc_compiles_a_step(name: str, architecture: str) -> None:
     graph = graph_of(name)
@@ -63,7 +63,7 @@ def test_a_step_computes_what_numpy_computes(name: str, tmp_path: Path) -> None:
     for cluster, place in zip(found, of, strict=True):
         results = [np.zeros_like(values[value]) for value in cluster.results]
         given = [np.ascontiguousarray(values[value]) for value in cluster.inputs]
-        on_host.both_ways(calls[place], given, results)
+        on_host.both_ways(kernels[place], calls[place], given, results)
         for value, have in zip(cluster.results, results, strict=True):
             want = values[value]
             size = np.abs(want[np.isfinite(want)]).max(initial=1e-3)

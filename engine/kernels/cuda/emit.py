@@ -95,7 +95,7 @@ class _Writer:
         stored = {s.buffer.name for s in all_of(self.kernel.body) if isinstance(s, Store)}
         shared = {self.kernel.buffers[place].name for pair in self.kernel.shared for place in pair}
         for buffer in self.kernel.buffers:
-            self.names.of(buffer, buffer.name)
+            self.names.new(buffer.name)
             constant = "" if buffer.name in stored else "const "
             alone = "" if buffer.name in shared else " __restrict__"
             yield f"{constant}{STORED[buffer.element]}*{alone} {buffer.name}"
@@ -167,7 +167,7 @@ class _Writer:
     def _statement(self, statement: Statement) -> None:
         match statement:
             case Let(var, value):
-                text = self._value(value, is_place=False)
+                text = self._value(value)
                 self._do(f"const {TYPES[var.type]} {self.names.of(var, var.name)} = {text};")
             case Declare(local, value):
                 text = self._value(value)
@@ -199,7 +199,7 @@ class _Writer:
         if conditions:
             self._do(f"if ({' && '.join(conditions)}) {{")
             self._indent += "  "
-        at = self._value(store.index, is_place=True)
+        at = self._place(store.index)
         value = self._value(store.value)
         if store.buffer.element in {Element.F16, Element.BF16}:
             value = f"{store.buffer.element}_of_f32({value})"
@@ -234,9 +234,7 @@ class _Writer:
 
     def _bounds(self, loop: For) -> tuple[str, str]:
         """The ends of a loop, computed once."""
-        start, stop = (
-            self._value(e, is_place=True).removesuffix("LL") for e in (loop.start, loop.stop)
-        )
+        start, stop = (self._place(e) for e in (loop.start, loop.stop))
         if not isinstance(loop.stop, Const | Var):
             name = self.names.new(f"{loop.var.name}_stop")
             self._do(f"const i64 {name} = {stop};")
@@ -290,9 +288,13 @@ class _Writer:
 
     # --- expressions ----------------------------------------------------------------------------
 
-    def _value(self, e: Expr, is_place: bool = False) -> str:
+    def _value(self, e: Expr) -> str:
         """The text of an expression, behind lines with its parts that are used again."""
-        return bare(self._operand(e, is_place))
+        return bare(self._operand(e))
+
+    def _place(self, e: Expr) -> str:
+        """The same of a place in memory or an end of a loop."""
+        return bare(self._operand(e, is_place=True)).removesuffix("LL")
 
     def _operand(self, e: Expr, is_place: bool = False) -> str:
         writer = Expressions(self.names)

@@ -74,7 +74,7 @@ class Expressions:
         return self.text(e, is_place)
 
     def _load(self, load: Load) -> str:
-        entry = f"{load.buffer.name}[{bare(self.text(load.index, True))}]"
+        entry = f"{load.buffer.name}[{bare(self.text(load.index, True)).removesuffix('LL')}]"
         match load.buffer.element:
             case Element.F16 | Element.BF16 as element:
                 entry = f"f32_of_{element}({entry})"

@@ -208,8 +208,9 @@ def _nested(loops: Sequence[For], body: tuple[Statement, ...]) -> tuple[Statemen
 
 
 def _shared(body: Sequence[Statement], known: Known) -> dict[int, tuple[For, ...]]:
-    """The loops of a body that a team can share: the outermost that can, and do not only go in
-    chunks over one that has lanes.
+    """The loops of a body that a team can share, outermost first.
+
+    What only goes in chunks over a loop that has lanes, or in few chunks, is left to all of them.
     """
     found: dict[int, tuple[For, ...]] = {}
     for statement in body:
@@ -220,10 +221,10 @@ def _shared(body: Sequence[Statement], known: Known) -> dict[int, tuple[For, ...
                 found |= _shared(inner, known)
             case For(body=inner):
                 chain = _shared_chain(statement, known)
-                if chain and not any(_has_lanes(s) for s in chain[-1].body):
-                    found[id(statement)] = chain
-                else:
-                    found |= _shared(inner, known.inside(statement))
+                within = {} if chain and not _is_chunked(chain) else _shared(
+                    inner, known.inside(statement)
+                )  # fmt: skip
+                found |= within or ({id(statement): chain} if chain else {})
             case _:
                 pass
     return found
@@ -233,16 +234,17 @@ def _shared_chain(loop: For, known: Known) -> tuple[For, ...]:
     """A loop that can be shared, and those right within it that can be shared with it."""
     if loop.lanes == 1 and not is_independent(loop, known, folds=True):
         return ()
-    if size_of(loop) is None or loop.lanes > 1:
+    if loop.lanes > 1 or size_of(loop) is None:
         return (loop,)
-    inside = known.inside(loop)
-    if len(loop.body) == 1 and isinstance(loop.body[0], For) and size_of(loop.body[0]) is not None:
-        return (loop, *_shared_chain(loop.body[0], inside))
-    return (loop,)
+    further = _chain(loop.body)[:1]
+    return (loop, *(_shared_chain(further[0], known.inside(loop)) if further else ()))
 
 
-def _has_lanes(statement: Statement) -> bool:
-    return any(isinstance(s, For) and s.lanes > 1 for s in all_of([statement]))
+def _is_chunked(chain: Sequence[For]) -> bool:
+    """Whether it is rather the loops within that should be shared."""
+    inner = [statement for statement in chain[-1].body if isinstance(statement, For)]
+    few = prod(size_of(loop) or 0 for loop in chain) < COLUMN
+    return any(loop.lanes > 1 or few for loop in inner)
 
 
 def _team(

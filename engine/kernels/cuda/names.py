@@ -4,17 +4,19 @@ import re
 
 from fml.engine.kernels.cuda.prelude import HALVES, PRIMITIVES
 
-_WORD = re.compile(r"[A-Za-z_]\w*")
-# What an identifier must not be: words of C++, and what the text before the kernels defines.
+# What an identifier must not be: words of C++, functions of CUDA, what the text before the kernels
+# defines, and what the emitter uses itself.
 _RESERVED = """
 alignas alignof and and_eq asm auto bitand bitor bool break case catch char class compl const
 constexpr continue decltype default delete do double else enum explicit export extern false float
 for friend goto if inline int long mutable namespace new not not_eq nullptr operator or or_eq
 private protected public register return short signed sizeof static struct switch template this
 throw true try typedef typeid typename union unsigned using virtual void volatile wchar_t while xor
-xor_eq blockIdx blockDim gridDim threadIdx entry here rank
+xor_eq blockIdx blockDim gridDim threadIdx entry here place rank sqrt floor ceil rint trunc fabs fma
+sqrtf floorf ceilf rintf truncf fabsf fmaf u8 i64 u64 FML
 """
-_TAKEN = frozenset(_WORD.findall(_RESERVED + HALVES + PRIMITIVES))
+_DEFINED = re.compile(r"(?:struct |\b)(\w+)(?=\(| \{)")
+_TAKEN = frozenset((*_RESERVED.split(), *_DEFINED.findall(HALVES + PRIMITIVES)))
 
 
 class Names:

@@ -1,0 +1,369 @@
+"""Kernels as CUDA C: text, primitives, who does what, and what the shim would notice."""
+
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import nvrtc
+import on_host
+import pytest
+from interpret import dtype_of, interpret
+from test_emit import FLOATS, ODD, WHOLE, takes, values_of
+from test_fusion import batch_norm_of, folded, mapped, reshaped, softmax_of
+
+from fml.engine.ir.types import BOOL, F32, Element, TensorType, tensor
+from fml.engine.kernels.cuda.emit import NotPrinted, emit, program
+from fml.engine.kernels.cuda.geometry import VECTOR_BYTES, Launch, Team, phases
+from fml.engine.kernels.cuda.prelude import PRIMITIVES
+from fml.engine.kernels.expr import (
+    INDEX,
+    Apply,
+    Buffer,
+    Expr,
+    Load,
+    Local,
+    Var,
+    bits,
+    constant,
+    convert,
+    fma,
+    index,
+    maximum,
+    wide,
+)
+from fml.engine.kernels.expr import (
+    PRIMITIVES as OPERANDS,
+)
+from fml.engine.kernels.fusion import Fusion, Member, compose
+from fml.engine.kernels.loops import Declare, Fold, For, Kernel, Store, loop
+from fml.engine.kernels.nest import inputs_of
+from fml.engine.kernels.schedule import schedule
+from fml.engine.ops.precision import stored
+from fml.engine.ops.record import Array
+
+GOLDEN = Path(__file__).parent / "golden"
+AT = Var("at")
+
+
+def f32(*sizes: int) -> TensorType:
+    return tensor(F32, *sizes)
+
+
+def chain() -> Kernel:
+    """max(w x + b, 0), b along the last axis."""
+    types = f32(64, 100), f32(), f32(100)
+    nest = mapped(lambda x, w, b: maximum(w * x + b, 0.0), (64, 100), *types)
+    return schedule(nest, "chain", VECTOR_BYTES)
+
+
+def total(*sizes: int, axes: Sequence[int] = (1,)) -> Kernel:
+    return schedule(folded(f32(*sizes), axes, "add"), "total", VECTOR_BYTES)
+
+
+KERNELS = {
+    "chain": chain(),
+    "softmax": compose(softmax_of(64, 100), "softmax", VECTOR_BYTES),
+    "sum": total(300, 5000),
+    "columns": total(400, 50, axes=(0,)),
+}
+
+
+# --- text ----------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", KERNELS)
+def test_cuda_c_as_text(name: str) -> None:
+    printed = emit(KERNELS[name])
+    text = printed.text + "".join(f"// {launch}\n" for launch in printed.launches)
+    assert text == (GOLDEN / f"{name}.cu").read_text(encoding="utf-8")
+
+
+def test_who_does_what() -> None:
+    teams = {name: [phase.team for phase in phases(k)] for name, k in KERNELS.items()}
+    assert teams == {
+        "chain": [Team.THREAD], "softmax": [Team.WARP], "sum": [Team.BLOCK],
+        "columns": [Team.COLUMN],
+    }  # fmt: skip
+
+
+def test_loops_one_after_another_are_launched_one_after_another() -> None:
+    x, y = Buffer("x", F32), Buffer("y", F32)
+    first = loop("i", 1000, [Store(x, AT, constant(1, F32))], AT)
+    behind = Var("i")
+    second = loop("i", 999, [Store(y, behind, Load(x, behind + 1))], behind)
+    printed = emit(Kernel("both", (x, y), (first, second)))
+    assert printed.launches == (Launch("both_0", 4, (256, 1)), Launch("both_1", 4, (256, 1)))
+
+
+def test_kernels_in_parts_are_refused() -> None:
+    begin, end = Var("begin"), Var("end")
+    body = (For(AT, begin, end, (Store(Buffer("x", F32), AT, constant(1, F32)),)),)
+    with pytest.raises(NotPrinted, match="in parts"):
+        emit(Kernel("parted", (Buffer("x", F32),), body, (begin, end), parts=4))
+
+
+@on_host.NEEDED
+def test_names_are_those_of_c_plus_plus_or_changed(tmp_path: Path) -> None:
+    """Words of the language, of the text before, and one name for two loops in each other."""
+    out = Buffer("out", F32)
+    one, two = Var("float"), Var("float")
+    rank = Local("rank", F32)
+    number = convert(one * 3 + two, F32)
+    inner = loop("", 3, [Declare(rank, number), Store(out, one * 3 + two, rank)], two)
+    kernel = Kernel("plus", (out,), (loop("", 2, [inner], one),))
+    # The kernel itself may be called as what stands before it, which has other parameters.
+    found = np.zeros(6, np.float32)
+    on_host.built([kernel], tmp_path)[0]([found], (), False)
+    np.testing.assert_array_equal(found, np.arange(6))
+
+
+# --- primitives ----------------------------------------------------------------------------------
+
+
+def agree(kernel: Kernel, folder: Path, buffers: Sequence[Array], results: int) -> None:
+    """The same bits as the interpreter makes; a NaN is a NaN."""
+    wanted, found = ([b.copy() for b in buffers] for _ in range(2))
+    interpret(kernel, wanted)
+    (call,) = on_host.built([kernel], folder)
+    on_host.both_ways(kernel, call, found[:-results], found[-results:])
+    for want, have in zip(wanted, found, strict=True):
+        np.testing.assert_array_equal(have, want)
+
+
+@on_host.NEEDED
+@pytest.mark.parametrize("element", [*FLOATS, *WHOLE, BOOL], ids=str)
+def test_every_primitive_is_what_numpy_makes_of_it(element: Element, tmp_path: Path) -> None:
+    functions = [f for f in OPERANDS if takes(f, element)]
+    given = [Buffer(f"in{k}", element) for k in range(3)]
+    comparing = {"equal", "not_equal", "less", "less_equal", "greater", "greater_equal"}
+    results = [Buffer(f"out{k}", BOOL if f in comparing else element)
+               for k, f in enumerate(functions)]  # fmt: skip
+    body = []
+    for function, out in zip(functions, results, strict=True):
+        operands: list[Expr] = [Load(given[k], AT) for k in range(OPERANDS[function])]
+        if function in {"quotient", "remainder"}:
+            operands[1] = operands[1] | constant(1, element)
+            operands[0] = operands[0] >> constant(1, element)  # the least by -1 has no quotient
+        if function in {"shift_left", "shift_right"}:
+            operands[1] = operands[1] & constant(7, element)
+        body.append(Store(out, AT, Apply(function, tuple(operands), out.element)))
+    count = 301
+    arrays = [np.roll(values_of(element, count, k), k * 3) for k in range(3)]
+    arrays += [np.zeros(count, dtype_of(out.element)) for out in results]
+    kernel = Kernel("primitives", (*given, *results), (loop("at", count, body, AT),))
+    agree(kernel, tmp_path, arrays, len(results))
+
+
+@on_host.NEEDED
+def test_conversions_are_those_of_numpy(tmp_path: Path) -> None:
+    """Between all elements, where the number fits, and bits kept as another element."""
+    elements = [*FLOATS, *WHOLE, BOOL]
+    arrays = [values_of(element, 100) for element in elements]
+    for place, element in enumerate(elements):
+        if element is not BOOL:
+            small = np.nan_to_num(arrays[place].astype(np.float64))
+            arrays[place] = (np.abs(small) % 100).astype(dtype_of(element))
+    given = [Buffer(f"in{k}", element) for k, element in enumerate(elements)]
+    body, results = [], []
+    for source in given:
+        for target in elements:
+            results.append(Buffer(f"out{len(results)}", target))
+            body.append(Store(results[-1], AT, convert(Load(source, AT), wide(target))))
+    for one, other in ((F32, Element.I32), (Element.F64, INDEX)):
+        results.append(Buffer(f"out{len(results)}", one))
+        turned = bits(bits(Load(given[elements.index(one)], AT), other) + 1, one)
+        body.append(Store(results[-1], AT, turned))
+    arrays += [np.zeros(100, dtype_of(out.element)) for out in results]
+    kernel = Kernel("conversions", (*given, *results), (loop("at", 100, body, AT),))
+    agree(kernel, tmp_path, arrays, len(results))
+
+
+@on_host.NEEDED
+def test_the_shim_rounds_to_16_bits_as_the_engine_does(tmp_path: Path) -> None:
+    """Around every bound between two numbers of 16 bits, at random, and all halves back."""
+    rng = np.random.default_rng(3)
+    edges = np.arange(0, 1 << 32, 4096, dtype=np.uint64).astype(np.uint32)
+    words = rng.integers(0, 1 << 32, 200_000, dtype=np.uint32)
+    given = np.concatenate([words, edges, edges + np.uint32(1), edges - np.uint32(1)])
+    x, outs = Buffer("x", F32), [Buffer("f", Element.F16), Buffer("b", Element.BF16)]
+    count, back = len(given), Buffer("back", F32)
+    narrow = loop("at", count, [Store(out, AT, Load(x, AT)) for out in outs], AT)
+    again = Kernel(
+        "back", (outs[0], back), (loop("at", 1 << 16, [Store(back, AT, Load(outs[0], AT))], AT),)
+    )
+    calls = on_host.built([Kernel("narrow", (x, *outs), (narrow,)), again], tmp_path)
+    found = [np.zeros(count, dtype_of(out.element)) for out in outs]
+    calls[0]([given.view(np.float32), *found], (), False)
+    for have, out in zip(found, outs, strict=True):
+        with np.errstate(all="ignore"):
+            want = stored(given.view(np.float32), TensorType(out.element))
+        np.testing.assert_array_equal(have, want)
+    halves, singles = (
+        np.arange(1 << 16, dtype=np.uint16).view(np.float16),
+        np.zeros(1 << 16, np.float32),
+    )
+    calls[1]([halves, singles], (), False)
+    np.testing.assert_array_equal(singles, halves.astype(np.float32))
+
+
+# --- what NVRTC makes of it ----------------------------------------------------------------------
+
+
+def ptx(value: Expr, element: Element, *given: Buffer) -> str:
+    """The instructions that one entry takes."""
+    out = Buffer("out", element)
+    kernel = Kernel("one", (*given, out), (Store(out, index(0), value),))
+    return nvrtc.compiled(program([emit(kernel)]), "compute_80").decode()
+
+
+@nvrtc.NEEDED
+def test_a_product_and_a_sum_are_one_operation_only_where_it_is_said() -> None:
+    given = [Buffer(f"in{n}", F32) for n in range(3)]
+    a, b, c = (Load(buffer, index(0)) for buffer in given)
+    assert "fma" not in ptx(a * b + c, F32, *given)
+    assert "fma.rn.f32" in ptx(fma(a, b, c), F32, *given)
+    halves = [Buffer(f"in{n}", Element.F16) for n in range(2)]
+    both = Load(halves[0], index(0)) * Load(halves[1], index(0))
+    assert "cvt.rn.f16.f32" in ptx(both, Element.F16, *halves)
+    assert "cvt.rn.bf16.f32" in ptx(both, Element.BF16, *halves)
+    assert "div.rn.f32" in ptx(a / b, F32, *given)
+
+
+@nvrtc.NEEDED
+@pytest.mark.parametrize("element", [F32, Element.F64], ids=str)
+def test_numbers_are_written_without_loss(element: Element) -> None:
+    rng = np.random.default_rng(1)
+    dtype, whole = dtype_of(element), np.uint32 if element is F32 else np.uint64
+    numbers = rng.integers(0, np.iinfo(whole).max, 300, dtype=whole).view(dtype)
+    with np.errstate(all="ignore"):
+        numbers = np.concatenate([numbers, np.array(ODD).astype(dtype), [np.finfo(dtype).max]])
+    out = Buffer("out", element)
+    stores = (Store(out, index(n), constant(float(x), element)) for n, x in enumerate(numbers))
+    text = nvrtc.compiled(program([emit(Kernel("numbers", (out,), tuple(stores)))]), "compute_80")
+    code = text.decode().lower()
+    for x in numbers[~np.isnan(numbers)]:
+        word = int(np.asarray(x).view(whole))
+        written = f"{word:08x}" if element is F32 else f"{word:016x}"
+        signed = word - (1 << 8 * dtype.itemsize) if word >> (8 * dtype.itemsize - 1) else word
+        assert f"0{'f' if element is F32 else 'd'}{written}" in code or f" {signed};" in code, x
+
+
+# --- teams ---------------------------------------------------------------------------------------
+
+
+@on_host.NEEDED
+@pytest.mark.parametrize("combine", ["add", "maximum", "minimum", "multiply"])
+@pytest.mark.parametrize("element", [F32, Element.F64, Element.I32, INDEX, Element.U8], ids=str)
+def test_teams_fold_every_term_once(element: Element, combine: str, tmp_path: Path) -> None:
+    """Whole numbers, so that the order makes no difference, in all teams."""
+    kernels: list[Kernel] = []
+    arrays: list[tuple[Array, Array]] = []
+    for n, (rows, count) in enumerate(((1, 5000), (5, 100), (3, 3000), (50, 20))):
+        for by_columns in (False, True):
+            x, out, row = Buffer("x", element), Buffer("out", element), Var("row")
+            place = AT * rows + row if by_columns else row * count + AT
+            so_far = Local("so_far", element)
+            entry = (
+                Declare(so_far, constant(2, element)),
+                loop("at", count, [Fold(so_far, combine, Load(x, place))], AT),
+                Store(out, row, so_far),
+            )
+            kernels.append(
+                Kernel(f"fold{n}{by_columns:d}", (x, out), (loop("row", rows, entry, row),))
+            )
+            shape = (count, rows) if by_columns else (rows, count)
+            values = np.random.default_rng(n).integers(1, 3, shape).astype(dtype_of(element))
+            if combine == "multiply":
+                values[values.shape[0] // 2 :] = 1
+                values[:, 6:] = 1
+            lines = values.T if by_columns else values
+            function = {"add": np.add, "multiply": np.multiply}.get(
+                combine, getattr(np, combine, None)
+            )
+            with np.errstate(all="ignore"):
+                wanted = function.reduce(
+                    lines, axis=1, dtype=values.dtype, initial=values.dtype.type(2)
+                )
+            arrays.append((values, wanted))
+    found = {phase.team for kernel in kernels for phase in phases(kernel)}
+    assert found == set(Team)
+    calls = on_host.built(kernels, tmp_path)
+    for kernel, call, (values, wanted) in zip(kernels, calls, arrays, strict=True):
+        have = np.zeros_like(wanted)
+        on_host.both_ways(kernel, call, [values], [have])
+        np.testing.assert_array_equal(have, wanted)
+
+
+WAIT = "  __syncthreads();\n"
+MUTANTS = {
+    "nobody waits before the sums of warps are read": (WAIT + "  T total = w", "  T total = w"),
+    "nobody waits before the next fold": (WAIT + "  return total;", "  return total;"),
+    "some do not wait": (WAIT + "  T total", "  if (threadIdx.x) __syncthreads();\n  T total"),
+    "not all of a warp hand on": ("0xffffffffu, share, step", "0xffffu, share, step"),
+}
+RUN = """
+import sys
+from pathlib import Path
+import numpy as np
+import on_host
+from test_cuda_emit import PRIMITIVES, two_sums
+text = PRIMITIVES.replace(sys.argv[2], sys.argv[3])
+kernel = two_sums()
+(call,) = on_host.built([kernel], Path(sys.argv[1]), text)
+x = np.random.default_rng(0).standard_normal((3, 4000)).astype(np.float32)
+on_host.both_ways(kernel, call, [x], [np.zeros(3, np.float32), np.zeros(3, np.float32)])
+"""
+
+
+def two_sums() -> Kernel:
+    """Two folds one after the other, of a whole block: the mean, and the variance with it."""
+    whole, column = f32(3, 4000), f32(3, 1)
+    members = (
+        Member(folded(whole, [1], "add", lambda total: total / 4000.0), (0,)),
+        Member(reshaped(f32(3), (3, 1)), (1,)),
+        Member(mapped(lambda x, m: (x - m) * (x - m), (3, 4000), whole, column), (0, 2)),
+        Member(folded(whole, [1], "add"), (3,)),
+    )
+    return compose(Fusion(inputs_of([whole]), members, (1, 4)), "two_sums", VECTOR_BYTES)
+
+
+@on_host.NEEDED
+@pytest.mark.parametrize("what", [None, *MUTANTS])
+def test_the_shim_notices(what: str | None, tmp_path: Path) -> None:
+    before, after = MUTANTS[what] if what else ("", "")
+    assert before in PRIMITIVES
+    done = subprocess.run(
+        [sys.executable, "-c", RUN, tmp_path, before or "no such text", after],
+        cwd=Path(__file__).parent, capture_output=True, text=True, check=False,
+    )  # fmt: skip
+    noticed = ("depends on which thread", "part before they meet", "not all of a warp")
+    if what is None:
+        assert done.returncode == 0, done.stderr
+    else:
+        assert done.returncode != 0
+        assert any(words in done.stderr for words in noticed), done.stderr
+
+
+# --- normalisations -------------------------------------------------------------------------------
+
+
+@on_host.NEEDED
+@pytest.mark.parametrize("sizes", [(2, 5, 7, 16), (400, 33)])
+def test_a_normalisation_of_columns(sizes: tuple[int, ...], tmp_path: Path) -> None:
+    """Columns in teams, of which the last block has threads without a column."""
+    kernel = compose(batch_norm_of(sizes), "norm", VECTOR_BYTES)
+    assert [phase.team for phase in phases(kernel)] == [Team.COLUMN]
+    rng, channels = np.random.default_rng(2), sizes[-1]
+    x, gamma, beta = (
+        rng.standard_normal(s).astype(np.float32) for s in (sizes, channels, channels)
+    )
+    found, mean, variance = np.zeros_like(x), *np.zeros((2, channels), np.float32)
+    (call,) = on_host.built([kernel], tmp_path)
+    on_host.both_ways(kernel, call, [x, gamma, beta], [found, mean, variance])
+    axes, exact = tuple(range(len(sizes) - 1)), x.astype(np.float64)
+    np.testing.assert_allclose(mean, exact.mean(axes), rtol=1e-4, atol=1e-6)
+    np.testing.assert_allclose(variance, exact.var(axes), rtol=1e-5)
+    wanted = (exact - exact.mean(axes)) / np.sqrt(exact.var(axes) + 1e-5) * gamma + beta
+    np.testing.assert_allclose(found, np.maximum(wanted, 0), rtol=1e-4, atol=1e-5)
