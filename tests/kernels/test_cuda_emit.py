@@ -3,6 +3,7 @@
 import subprocess
 import sys
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -37,7 +38,7 @@ from fml.engine.kernels.expr import (
     PRIMITIVES as OPERANDS,
 )
 from fml.engine.kernels.fusion import Fusion, Member, compose
-from fml.engine.kernels.loops import Declare, Fold, For, Kernel, Store, loop
+from fml.engine.kernels.loops import Declare, Fold, For, Kernel, Let, Store, loop
 from fml.engine.kernels.nest import inputs_of
 from fml.engine.kernels.schedule import schedule
 from fml.engine.ops.precision import stored
@@ -104,19 +105,32 @@ def test_kernels_in_parts_are_refused() -> None:
         emit(Kernel("parted", (Buffer("x", F32),), body, (begin, end), parts=4))
 
 
+def test_what_a_later_phase_would_read_changed_is_one_phase() -> None:
+    """A name that is given to an entry of memory which a loop behind it overwrites."""
+    x, y, first = Buffer("x", F32), Buffer("y", F32), Var("first", F32)
+    filled = loop("at", 9, [Store(y, AT, first)], AT)
+    apart = Kernel("named", (x, y), (Let(first, Load(x, index(0))), filled, filled))
+    assert len(emit(apart).launches) == 2
+    assert len(emit(replace(apart, shared=((0, 1),))).launches) == 1
+
+
 @on_host.NEEDED
 def test_names_are_those_of_c_plus_plus_or_changed(tmp_path: Path) -> None:
-    """Words of the language, of the text before, and one name for two loops in each other."""
-    out = Buffer("out", F32)
-    one, two = Var("float"), Var("float")
-    rank = Local("rank", F32)
-    number = convert(one * 3 + two, F32)
-    inner = loop("", 3, [Declare(rank, number), Store(out, one * 3 + two, rank)], two)
-    kernel = Kernel("plus", (out,), (loop("", 2, [inner], one),))
-    # The kernel itself may be called as what stands before it, which has other parameters.
+    """Words of the language, of the text before; one for two loops in each other, one twice."""
+    out, float_, again = Buffer("out", F32), Var("float"), Var("float")
+    rank, twice = Local("rank", F32), Var("plus", F32)
+    number = convert(float_ * 3 + again, F32)
+    body = (
+        Declare(rank, number),
+        Let(twice, rank + 1),
+        Let(twice, twice * 2),
+        Store(out, float_ * 3 + again, twice),
+    )
+    loops = loop("", 2, [loop("", 3, body, again)], float_)
     found = np.zeros(6, np.float32)
-    on_host.built([kernel], tmp_path)[0]([found], (), False)
-    np.testing.assert_array_equal(found, np.arange(6))
+    (call,) = on_host.built([Kernel("names", (out,), (loops,))], tmp_path)
+    call([found], (), False)
+    np.testing.assert_array_equal(found, (np.arange(6) + 1) * 2)
 
 
 # --- primitives ----------------------------------------------------------------------------------

@@ -168,10 +168,10 @@ class _Writer:
         match statement:
             case Let(var, value):
                 text = self._value(value)
-                self._do(f"const {TYPES[var.type]} {self.names.of(var, var.name)} = {text};")
+                self._do(f"const {TYPES[var.type]} {self.names.bound(var, var.name)} = {text};")
             case Declare(local, value):
                 text = self._value(value)
-                self._do(f"{TYPES[local.element]} {self.names.of(local, local.name)} = {text};")
+                self._do(f"{TYPES[local.element]} {self.names.bound(local, local.name)} = {text};")
             case Assign(local, value):
                 self._do(f"{self.names.of(local, local.name)} = {self._value(value)};")
             case Fold(local, combine, value):

@@ -101,7 +101,7 @@ class Phase:
 def phases(kernel: Kernel) -> Iterator[Phase]:
     """The phases of a kernel, in order; those without entries are left out."""
     known = Known(memory=memory_of(kernel))
-    for lets, body in _parts(kernel.body):
+    for lets, body in _parts(kernel.body, known):
         within = known
         for let in lets:
             within = within.behind(let)
@@ -116,9 +116,11 @@ def memory_of(kernel: Kernel) -> Mapping[str, str]:
     return {names[second]: names[first] for first, second in kernel.shared}
 
 
-def _parts(body: Sequence[Statement]) -> Iterator[tuple[tuple[Let, ...], tuple[Statement, ...]]]:
+def _parts(
+    body: Sequence[Statement], known: Known
+) -> Iterator[tuple[tuple[Let, ...], tuple[Statement, ...]]]:
     """Loops each on their own, and what stands between them; all in one if it shares locals."""
-    if any(isinstance(s, Declare) for s in body) or _reads_what_changes(body):
+    if any(isinstance(s, Declare) for s in body) or _reads_what_changes(body, known):
         yield (), tuple(body)
         return
     lets: list[Let] = []
@@ -138,11 +140,11 @@ def _parts(body: Sequence[Statement]) -> Iterator[tuple[tuple[Let, ...], tuple[S
         yield tuple(lets), tuple(between)
 
 
-def _reads_what_changes(body: Sequence[Statement]) -> bool:
+def _reads_what_changes(body: Sequence[Statement], known: Known) -> bool:
     """Whether a name is given to what may be another value in a later phase."""
-    stored = {s.buffer for s in all_of(body) if isinstance(s, Store)}
+    stored = {known.same_memory(s.buffer.name) for s in all_of(body) if isinstance(s, Store)}
     parts = (part for s in body if isinstance(s, Let) for part in parts_of(s.value))
-    return any(isinstance(part, Load) and part.buffer in stored for part in parts)
+    return any(isinstance(p, Load) and known.same_memory(p.buffer.name) in stored for p in parts)
 
 
 def _needed(lets: Sequence[Let], statement: Statement) -> tuple[Let, ...]:
@@ -298,20 +300,14 @@ def _is_uniform(body: Sequence[Statement], shared: Mapping[int, tuple[For, ...]]
 
     def visit(statements: Sequence[Statement], known: frozenset[Expr]) -> bool:
         for statement in statements:
-            if isinstance(statement, If) and _holds_shared(statement.body, shared):
+            if isinstance(statement, If):
                 return False
             if not isinstance(statement, For) or id(statement) in shared:
                 continue
             bounds = [part for e in expressions(statement) for part in parts_of(e)]
-            if any(isinstance(p, Load | Local) or (isinstance(p, Var) and p not in known)
-                   for p in bounds):  # fmt: skip
-                return False
-            if not visit(statement.body, known | {statement.var}):
+            named = (part for part in bounds if isinstance(part, Load | Local | Var))
+            if not known.issuperset(named) or not visit(statement.body, known | {statement.var}):
                 return False
         return True
 
     return visit(body, frozenset())
-
-
-def _holds_shared(body: Sequence[Statement], shared: Mapping[int, tuple[For, ...]]) -> bool:
-    return any(id(s) in shared for s in all_of(body))

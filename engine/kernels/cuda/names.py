@@ -34,6 +34,11 @@ class Names:
             self._given[id(what)] = self.new(hint)
         return self._given[id(what)]
 
+    def bound(self, what: object, hint: str) -> str:
+        """The name of an object from here on, which is another one where it had one already."""
+        self._given.pop(id(what), None)
+        return self.of(what, hint)
+
     def new(self, hint: str) -> str:
         """A name that nothing has."""
         name, number = hint, 1
