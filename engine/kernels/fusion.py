@@ -14,6 +14,7 @@ from math import prod
 from fml.engine.kernels.affine import Affine, affine
 from fml.engine.kernels.expr import Buffer, Const, Expr, Load, Local, Var
 from fml.engine.kernels.folding import Folded, folding
+from fml.engine.kernels.keeping import kept_in_rows
 from fml.engine.kernels.lanes import lanes_across, lanes_for
 from fml.engine.kernels.loops import Kernel, Let, Statement, Store
 from fml.engine.kernels.nest import (
@@ -26,6 +27,7 @@ from fml.engine.kernels.nest import (
     rewritten,
     unflattened,
 )
+from fml.engine.kernels.rows import SHORT, written_out
 from fml.engine.kernels.schedule import around
 from fml.engine.kernels.spaces import Space, place_of, spaces_of_fold, spaces_of_map
 
@@ -134,7 +136,8 @@ class Composer:
         self._outer = Scope()
         self._folded: dict[int, Expr] = {}
         self._levels: dict[int, int] = {}
-        self._stored: dict[int, int] = {}  # result -> the level whose loop has written it
+        self._stored: dict[int, int] = {}  # value -> the level whose loop has written it
+        self._rooms: dict[int, Buffer] = {}  # value -> where it is kept for later levels
         self._level = 0
         self._names = 0
         self._buffers, self._ranges, self._outer_place = (
@@ -150,6 +153,9 @@ class Composer:
         """All statements."""
         results, folds = self.fusion.results, [v for v in self.fusion.values if self._is_fold(v)]
         last = max((self._level_of(v) for v in (*results, *folds)), default=0)
+        if not self._in_short_rows:
+            kept = kept_in_rows(self.fusion, self.space, self._level_of)
+            self._rooms = {value: self.out(room) for value, room in kept.items()}
         for level in range(last + 1):
             self._level = level
             self._stage(
@@ -162,17 +168,21 @@ class Composer:
                 self._outer.statements.append(
                     Store(self.out(value), at, self.at(value, self._outer_place, self._outer))
                 )
-        lanes = 1
+        lanes, made = 1, self._outer.statements
         if self.space.by_columns:
-            body, columns = self._outer.statements, self.space.outer[-1].size
-            lanes = lanes_across(columns, body, self.vector_bytes)
-        return around(self.space.outer, tuple(self._outer.statements), lanes)
+            lanes = lanes_across(self.space.outer[-1].size, made, self.vector_bytes)
+        elif self._in_short_rows:
+            lanes, made = self.vector_bytes // 4, written_out(made, self._constant)
+        return around(self.space.outer, tuple(made), lanes)
 
     def _stage(self, stores: Sequence[int], folds: Sequence[int]) -> None:
         """One loop over the inner axes: what is stored in it, and what is folded."""
         if not stores and not folds:
             return
         scope = Scope()
+        for value in self._rooms:
+            if self._stored.get(value, self._level) < self._level:
+                self._named(value, self.space.place, scope)  # before its room is written anew
         for value in stores:
             made = self.at(value, self.space.place, scope)
             scope.statements.append(Store(self.out(value), self.simple(self.space.place), made))
@@ -182,7 +192,8 @@ class Composer:
             term = self._term(value, nest, scope)
             local = Local(f"total{self._name()}", term.type)
             terms.append(Folded(local, nest.combine, term))
-        lanes = 1 if self.space.by_columns else self._lanes(scope.statements, terms)
+        across = self.space.by_columns or self._in_short_rows
+        lanes = 1 if across else self._lanes(scope.statements, terms)
         self._outer.statements += folding(self.space.inner, scope.statements, terms, lanes)
         for value, term in zip(folds, terms, strict=True):
             self._finish(value, term.local)
@@ -227,11 +238,15 @@ class Composer:
         if value not in scope.named:
             again = self._stored.get(value, self._level) < self._level
             if again and self._size_of(value) > _CHEAP:
-                made: Expr = Load(self.out(value), self._noted(place))
+                made: Expr = Load(self._rooms.get(value) or self.out(value), self._noted(place))
             else:
                 made = self._computed(value, place, scope)
             known = isinstance(made, Const | Var)
             scope.named[value] = made if known else self._let(made, scope)
+            if value in self._rooms and value not in self._stored and scope is not self._outer:
+                kept = Store(self._rooms[value], self.simple(place), scope.named[value])
+                scope.statements.append(kept)
+                self._stored[value] = self._level
         return scope.named[value]
 
     def _computed(self, value: int, place: Expr, scope: Scope) -> Expr:
@@ -291,6 +306,19 @@ class Composer:
             before = max(map(self._level_of, self.fusion.reads(value)), default=0)
             self._levels[value] = before + self._is_fold(value)
         return self._levels[value]
+
+    @property
+    def _in_short_rows(self) -> bool:
+        """Whether there are too few entries in a row, but enough rows, to fill lanes."""
+        outer, inner = self.space.outer, self.space.inner_count
+        return 1 < inner <= SHORT and bool(outer) and outer[-1].size * 4 >= self.vector_bytes
+
+    @property
+    def _constant(self) -> list[Buffer]:
+        """The buffers that are not written to."""
+        shared = {given for given, _ in self.fusion.shared}
+        given = self.fusion.buffers[: len(self.fusion.inputs)]
+        return [buffer for n, buffer in enumerate(given) if n not in shared]
 
     def _size_of(self, value: int) -> int:
         return len(parts_of(self.fusion.nest(value).value))

@@ -15,6 +15,9 @@ from fml.engine.kernels.llvm.instructions import (
     vector,
 )
 
+# Offsets up to here can be multiplied by the size of an entry in 32 bits.
+_FAR = 1 << 27
+
 
 class Memory:
     """Reads and writes entries for a host."""
@@ -45,7 +48,7 @@ class Memory:
             return self._settled(
                 self._neighbours(buffer, at, lanes, asked), guard, otherwise, buffer
             )
-        found = self._gathered(buffer, self.w.spread(at, lanes), lanes, asked)
+        found = self._gathered(buffer, at, lanes, asked)
         return self._settled(found, guard, otherwise, buffer)
 
     def _settled(self, raw: str, guard: Value | None, otherwise: Value, buffer: Buffer) -> Value:
@@ -95,7 +98,7 @@ class Memory:
         type = self._stored(buffer.element)
         many = vector(type, lanes)
         asked = mask or self.w.spread(number(True, BOOL), lanes)
-        places = self.w.put(f"getelementptr inbounds {type}, ptr %{buffer.name}, {at.typed}")
+        places = self._places(buffer, at, lanes)
         return f"{lanes} " + self.w.call(
             many,
             f"llvm.masked.gather.v{lanes}{_suffix(type)}.v{lanes}p0",
@@ -125,8 +128,7 @@ class Memory:
             )  # fmt: skip
         else:
             asked = mask or self.w.spread(number(True, BOOL), lanes)
-            index = self.w.spread(at, lanes)
-            places = self.w.put(f"getelementptr inbounds {type}, ptr %{buffer.name}, {index.typed}")
+            places = self._places(buffer, at, lanes)
             self.w.run(
                 f"llvm.masked.scatter.v{lanes}{_suffix(type)}.v{lanes}p0",
                 made, f"<{lanes} x ptr> align {_nbytes(type)} {places}", asked.typed,
@@ -176,6 +178,16 @@ class Memory:
     def _place(self, buffer: Buffer, at: Value) -> str:
         type = self._stored(buffer.element)
         return self.w.put(f"getelementptr inbounds {type}, ptr %{buffer.name}, i64 {at.text}")
+
+    def _places(self, buffer: Buffer, at: Value, lanes: int) -> str:
+        """The addresses of all lanes; a stride becomes constant offsets, which are short."""
+        type = self._stored(buffer.element)
+        if at.lanes > 1 or not -_FAR < at.stride * lanes < _FAR:
+            index = self.w.spread(at, lanes)
+            return self.w.put(f"getelementptr inbounds {type}, ptr %{buffer.name}, {index.typed}")
+        first = self._place(buffer, replace(at, stride=0))
+        steps = ", ".join(f"i32 {i * at.stride}" for i in range(lanes))
+        return self.w.put(f"getelementptr {type}, ptr {first}, <{lanes} x i32> <{steps}>")
 
     def _both(self, a: Value, b: Value | None) -> Value:
         return a if b is None else replace(a, text=self.w.put(f"and {a.typed}, {b.text}"))
