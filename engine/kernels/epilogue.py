@@ -65,10 +65,9 @@ class _Behind(Composer):
     def statements(self) -> tuple[Statement, ...]:
         """Results stored, and before them what they share."""
         scope, place = Scope(), self.space.place
-        for value in self.fusion.results:
-            made = self.at(value, place, scope)
-            scope.statements.append(Store(self.out(value), self.simple(place), made))
-        return tuple(scope.statements)
+        made = [(value, self.settled(value, place, scope)) for value in self.fusion.results]
+        at = self.simple(place)
+        return (*scope.statements, *(Store(self.out(value), at, e) for value, e in made))
 
     def at(self, value: int, place: Expr, scope: Scope) -> Expr:
         if value != self._summed:

@@ -153,21 +153,21 @@ class Composer:
         """All statements."""
         results, folds = self.fusion.results, [v for v in self.fusion.values if self._is_fold(v)]
         last = max((self._level_of(v) for v in (*results, *folds)), default=0)
+        inner = [v for v in results if self._is_inner(v)]
+        stages = max((self._level_of(v) - self._is_fold(v) for v in (*inner, *folds)), default=0)
         if not self._in_short_rows:
             kept = kept_in_rows(self.fusion, self.space, self._level_of)
             self._rooms = {value: self.out(room) for value, room in kept.items()}
         for level in range(last + 1):
             self._level = level
             self._stage(
-                [v for v in results if self._is_inner(v) and self._level_of(v) == level],
+                [v for v in inner if self._stored_at(v, stages) == level],
                 [v for v in folds if self._level_of(v) == level + 1],
             )
-        for value in results:
-            if not self._is_inner(value):
-                at = self.simple(self._outer_place)
-                self._outer.statements.append(
-                    Store(self.out(value), at, self.at(value, self._outer_place, self._outer))
-                )
+        place = self._outer_place
+        made = [(v, self.settled(v, place, self._outer)) for v in results if v not in inner]
+        at = self.simple(place)
+        self._outer.statements += [Store(self.out(v), at, e) for v, e in made]
         lanes, made = 1, self._outer.statements
         if self.space.by_columns:
             lanes = lanes_across(self.space.outer[-1].size, made, self.vector_bytes)
@@ -183,21 +183,39 @@ class Composer:
         for value in self._rooms:
             if self._stored.get(value, self._level) < self._level:
                 self._named(value, self.space.place, scope)  # before its room is written anew
+        over: list[Statement] = []  # what is read, until all has been read
         for value in stores:
-            made = self.at(value, self.space.place, scope)
-            scope.statements.append(Store(self.out(value), self.simple(self.space.place), made))
+            made = self.settled(value, self.space.place, scope)
+            store = Store(self.out(value), self.simple(self.space.place), made)
+            (over if value in self._overwriting else scope.statements).append(store)
         terms: list[Folded] = []
         for value in folds:
             nest = self.fusion.nest(value)
             term = self._term(value, nest, scope)
+            term = self._let(term, scope) if over and not isinstance(term, Const | Var) else term
             local = Local(f"total{self._name()}", term.type)
             terms.append(Folded(local, nest.combine, term))
+        scope.statements += over
         across = self.space.by_columns or self._in_short_rows
         lanes = 1 if across else self._lanes(scope.statements, terms)
         self._outer.statements += folding(self.space.inner, scope.statements, terms, lanes)
         for value, term in zip(folds, terms, strict=True):
             self._finish(value, term.local)
         self._stored.update(dict.fromkeys(stores, self._level))
+
+    def settled(self, value: int, place: Expr, scope: Scope) -> Expr:
+        """A value that does not change when something is stored."""
+        made = self.at(value, place, scope)
+        return made if isinstance(made, Const | Var) else self._let(made, scope)
+
+    @property
+    def _overwriting(self) -> set[int]:
+        """Results whose memory is that of an input."""
+        return {self.fusion.results[made] for _, made in self.fusion.shared}
+
+    def _stored_at(self, value: int, last: int) -> int:
+        """The stage that stores a result: the last one, where later ones may read what it was."""
+        return last if value in self._overwriting else self._level_of(value)
 
     def _finish(self, value: int, local: Local) -> None:
         """Name what a fold came to."""

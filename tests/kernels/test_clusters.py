@@ -105,9 +105,12 @@ def check(graph: Graph) -> None:
         assert set(cluster.inputs) <= ready, "a cluster reads what is not computed yet"
         ready |= set(cluster.nodes)
         results = [np.zeros_like(values[value]) for value in cluster.results]
-        given = [np.ascontiguousarray(values[value]) for value in cluster.inputs]
-        run(kernel_of(graph, cluster, "kernel", HOST), [*given, *results])
-        for value, found in zip(cluster.results, results, strict=True):
+        arrays = [*(np.array(values[value]) for value in cluster.inputs), *results]
+        kernel = kernel_of(graph, cluster, "kernel", HOST)
+        for read, written in kernel.shared:
+            arrays[written] = arrays[read]
+        run(kernel, arrays)
+        for value, found in zip(cluster.results, arrays[len(cluster.inputs) :], strict=True):
             wanted = values[value]
             size = np.abs(wanted[np.isfinite(wanted)]).max(initial=1e-3)
             least = max(2e-5 * size, _rounding(graph[value], values))

@@ -142,6 +142,29 @@ def test_an_update_rule_writes_where_it_reads(host: Host) -> None:
 
 
 @HOST
+@pytest.mark.parametrize("sizes", [(3, 600), (40, 5)])
+def test_what_is_overwritten_has_been_read(host: Host, sizes: tuple[int, int]) -> None:
+    """An update, the length of what it overwrites, and what is scaled by that in a later stage."""
+    whole, column = f32(*sizes), f32(sizes[0], 1)
+    members = (
+        Member(mapped(lambda w, g: w - g, sizes, whole, whole), (0, 1)),
+        Member(mapped(lambda w: w * w, sizes, whole), (0,)),
+        Member(folded(whole, [1], "add"), (3,)),
+        Member(reshaped(f32(sizes[0]), (sizes[0], 1)), (4,)),
+        Member(mapped(lambda w, s: w * s, sizes, whole, column), (0, 5)),
+    )
+    fusion = Fusion(inputs_of([whole, whole]), members, (2, 4, 6), ((0, 0),))
+    w, g = numbers(*sizes), numbers(*sizes, seed=1)
+    updated, length = w - g, (w.astype(np.float64) ** 2).sum(1)
+    scaled = w * length[:, None]
+    found = np.zeros(sizes[0], np.float32), np.zeros(sizes, np.float32)
+    built(compose(fusion, "update", host.vector_bytes), host)([w, g, w, *found])
+    np.testing.assert_array_equal(w, updated)
+    np.testing.assert_allclose(found[0], length, rtol=1e-5)
+    np.testing.assert_allclose(found[1], scaled, rtol=1e-5)
+
+
+@HOST
 def test_long_sums_keep_their_precision(host: Host) -> None:
     """A million times a tenth: one after another, they would be wrong by a hundredth."""
     for sizes, axes in (((1_000_000,), [0]), ((1_000_000, 2), [0]), ((2, 500_000), [1])):
