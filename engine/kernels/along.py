@@ -1,6 +1,7 @@
 """Kernels that go along an axis in order: running sums, places of extremes.
 
-Lines that lie side by side are gone along at once, in lanes.
+Lines that lie side by side are gone along at once, in lanes; an extreme of a long row is looked for
+by all lanes together.
 """
 
 from collections.abc import Callable, Sequence
@@ -20,12 +21,26 @@ from fml.engine.kernels.expr import (
     index,
     select,
 )
-from fml.engine.kernels.loops import Assign, Declare, For, Kernel, Let, Statement, Store, loop
+from fml.engine.kernels.loops import (
+    Assign,
+    Declare,
+    Fold,
+    For,
+    Kernel,
+    Let,
+    Statement,
+    Store,
+    identity,
+    loop,
+)
 from fml.engine.kernels.nest import buffers_for
 
 # Lines at once; an emitter uses as many vectors as that takes.
 LANES = 16
+# Entries of a long row at once.
+_IN_ROWS = 64
 _PLACE = Element.I32
+_EXTREMES = {"greater": "maximum", "less": "minimum"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +96,8 @@ def running_sums(x: TensorType, axis: int, result: TensorType) -> Kernel:
 
 def first(x: TensorType, axis: int, order: str, result: TensorType) -> Kernel:
     """The place of every line's first entry by an order, `greater` or `less`; NaN comes first."""
+    if axis == len(x.sizes) - 1 and x.sizes[axis] > LANES:
+        return _first_in_rows(x, order, result)
 
     def body(line: Line, places: Line) -> Sequence[Statement]:
         at, better, start = Var("at"), Var("better", BOOL), line[index(0)]
@@ -95,6 +112,26 @@ def first(x: TensorType, axis: int, order: str, result: TensorType) -> Kernel:
         return *begun, further, places.set(index(0), place)
 
     return _lines("first", x, axis, result, body)
+
+
+def _first_in_rows(x: TensorType, order: str, result: TensorType) -> Kernel:
+    """Lanes along long rows: the extreme, then the least place that has it."""
+    given, made = buffers_for([x], result)
+    size, row, at = x.sizes[-1], Var("row"), Var("at")
+    number, combine = Load(given, row * size + at), _EXTREMES[order]
+    best, place = Local("best", number.type), Local("place", _PLACE)
+    hit = number.equals(best)
+    if number.type.is_float:
+        hit = hit | (number.differs(number) & best.differs(best))
+    here = select(hit, convert(at, _PLACE), size)
+    body = (
+        Declare(best, constant(identity(combine, best.element), best.element)),
+        loop("at", size, [Fold(best, combine, number)], at, _IN_ROWS),
+        Declare(place, constant(size, _PLACE)),
+        loop("at", size, [Fold(place, "minimum", here)], at, _IN_ROWS),
+        Store(made, row, place),
+    )
+    return Kernel("first", (given, made), (loop("row", prod(x.sizes[:-1]), body, row),))
 
 
 def largest(x: TensorType, axis: int, count: int, result: TensorType) -> Kernel:

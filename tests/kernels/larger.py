@@ -36,6 +36,13 @@ def _along(**more: object) -> list[Sample]:
     return _floats(*(([s], {"axis": axis, **more}) for s, axis in cases))
 
 
+def _alike() -> list[Sample]:
+    """Rows with several largest entries, with no numbers among them, and of nothing but these."""
+    x = np.round(draw(_RNG, (7, 150)))
+    x[1, 40:], x[2, ::7], x[3], x[4, 100], x[5] = np.inf, -np.inf, np.nan, np.nan, -np.inf
+    return [sample([x], {"axis": 1}), sample([x.T.copy()], {"axis": 0})]
+
+
 def _convolutions() -> list[Sample]:
     return _floats(
         ([(2, 9, 8, 3), (3, 3, 3, 20)], {**PLAIN, "padding": ((1, 1), (1, 1))}),
@@ -122,7 +129,8 @@ LARGER: dict[str, list[Sample]] = {
         *(sample([whole(_RNG, (300,), -300, 300)], {"element": element}) for element in Element),
     ],
     **{name: _reductions() for name in ("sum", "product", "max", "min")},
-    **{name: _along() for name in ("argmax", "argmin", "cumsum")},
+    **{name: [*_along(), *_alike()] for name in ("argmax", "argmin")},
+    "cumsum": _along(),
     "top_k": _along(k=Dim.of(5)),
     "any": [sample([coin(_RNG, (67, 70))], {"axes": (axis,), "keep": True}) for axis in (0, 1)],
     "all": [sample([coin(_RNG, (67, 7))], {"axes": (axis,), "keep": False}) for axis in (0, 1)],
