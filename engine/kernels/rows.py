@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from fml.engine.kernels.affine import affine
 from fml.engine.kernels.expr import INDEX, Apply, Buffer, Const, Expr, Load, Local, Var, index
-from fml.engine.kernels.loops import Assign, Declare, Fold, For, If, Let, Statement, Store
+from fml.engine.kernels.loops import Assign, Declare, Fold, For, If, Let, Statement, Store, Turn
 from fml.engine.kernels.nest import parts_of, rewritten
 
 # Entries of a row that, with what is made of them, fit the registers.
@@ -49,7 +49,7 @@ class _Writing:
                 self.made.append(Fold(local, combine, self._named(value)))
             case Store(buffer, at, value):
                 self.made.append(Store(buffer, self._now(at), self._named(value)))
-            case For() | If():
+            case For() | If() | Turn():
                 raise TypeError(f"not to be written out: {statement!r}")
 
     def _now(self, e: Expr) -> Expr:

@@ -21,6 +21,7 @@ from fml.engine.kernels.loops import (
     Let,
     Statement,
     Store,
+    Turn,
     identity,
 )
 from fml.engine.kernels.nest import parts_of
@@ -182,6 +183,8 @@ class _Writer:
                 self._within(f"if ({self._value(condition)})", body)
             case For():
                 self._for(statement)
+            case Turn():
+                raise TypeError("blocks of registers are turned round on CPUs only")
 
     def _fold(self, local: Local, combine: str, value: Expr) -> None:
         total = self._shares.get(local) or self.names.of(local, local.name)

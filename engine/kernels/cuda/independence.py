@@ -11,7 +11,7 @@ from dataclasses import dataclass, field, replace
 
 from fml.engine.kernels.affine import Affine, affine
 from fml.engine.kernels.expr import INDEX, Apply, Const, Expr, Load, Local, Var
-from fml.engine.kernels.loops import Assign, Declare, Fold, For, If, Let, Statement, Store
+from fml.engine.kernels.loops import Assign, Declare, Fold, For, If, Let, Statement, Store, Turn
 from fml.engine.kernels.nest import parts_of, substituted
 
 # The least and the largest value of an index.
@@ -162,6 +162,8 @@ def expressions(statement: Statement) -> tuple[Expr, ...]:
             return start, stop
         case If(condition):
             return (condition,)
+        case Turn(source_at=read, to_at=write):
+            return read, write
 
 
 @dataclass(frozen=True, slots=True)
