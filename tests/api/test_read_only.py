@@ -26,7 +26,8 @@ for module in pkgutil.walk_packages(fml.__path__, "fml."):
     if not module.name.endswith(("__main__", "parquet", "images")):
         importlib.import_module(module.name)
 from fml.cli import main
-from fml.engine.runtime import trainer
+from fml.engine.runtime import pace, trainer
+pace.SECONDS_AT_ONCE = 0  # each step for itself
 trainer.LEAST_SECONDS_BETWEEN_CHECKPOINTS, trainer.SHARE_FOR_CHECKPOINTS = 0, 1e9
 name = "again" if Path("runs/a").exists() else "a"
 assert main(["train", "line.fml", "--quiet", "--run", name]) == 0
@@ -43,14 +44,14 @@ folder, step = Path(sys.argv[1]), int(sys.argv[2])
 def lock():
     folder.chmod(0o555)
 if step:
-    real, left = trainer.Trainer._one_step, step
+    real, left = trainer.Trainer._some_steps, step
     def counted(self):
         global left
         left -= 1
         if not left:
             lock()
         real(self)
-    trainer.Trainer._one_step = counted
+    trainer.Trainer._some_steps = counted
 else:
     lock()
 if sys.argv[3] == "save":

@@ -17,6 +17,7 @@ import pytest
 import fml
 from fml.cli import main
 from fml.engine.ir.diagnostics import FmlError
+from fml.engine.runtime import pace
 from fml.engine.runtime.watch import Progress
 from tests.api.programs import CLASSIFIER, line_csv, points
 
@@ -53,11 +54,12 @@ DRIVER = """
 import os, sys, time
 from pathlib import Path
 from fml.cli import main
-from fml.engine.runtime import lock, trainer
+from fml.engine.runtime import lock, pace, trainer
 from fml.engine.runtime.run_folder import RunFolder
 trainer.LEAST_SECONDS_BETWEEN_CHECKPOINTS, trainer.SHARE_FOR_CHECKPOINTS = 0, 1e9
+pace.SECONDS_AT_ONCE = 0  # each step for itself
 owner, name = {"fsync": (os, "fsync"), "replace": (Path, "replace"),
-               "append": (RunFolder, "append"), "step": (trainer.Trainer, "_one_step"),
+               "append": (RunFolder, "append"), "step": (trainer.Trainer, "_some_steps"),
                "lock": (lock, "take"), "compile": (trainer, "new_store")}[sys.argv[1]]
 left, real = abs(int(sys.argv[2])), getattr(owner, name)
 def counted(*arguments, **named):
@@ -77,6 +79,7 @@ sys.exit(main(sys.argv[3:]))
 @pytest.fixture(autouse=True)
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(pace, "SECONDS_AT_ONCE", 0)  # each step for itself
     Path("line.csv").write_text(line_csv(40))
     Path("line.fml").write_text(TEXT)
     return tmp_path
@@ -270,8 +273,9 @@ def test_one_process_does_not_train_twice_in_a_folder() -> None:
 FORKED = """
 import os, sys, time
 from fml.cli import main
-from fml.engine.runtime import trainer
-real = trainer.Trainer._one_step
+from fml.engine.runtime import pace, trainer
+pace.SECONDS_AT_ONCE = 0  # each step for itself
+real = trainer.Trainer._some_steps
 def forked(self):
     if self.moment.step == 3:
         child = os.fork()
@@ -279,7 +283,7 @@ def forked(self):
             print(child, flush=True)
         time.sleep(600)
     real(self)
-trainer.Trainer._one_step = forked
+trainer.Trainer._some_steps = forked
 main(sys.argv[1:])
 """
 

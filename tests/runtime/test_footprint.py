@@ -37,8 +37,8 @@ class Watch:
     def measured(self, points): ...
     def stopped(self, progress, why): ...
 
-warm = fml.loads(text).train(data={"d": {"x": x[:32], "y": y[:32]}}, batch=4, steps=1)
-del warm
+# What a process holds anyway: imports, LLVM, machine code.
+fml.loads(text).train(data={"d": {"x": x, "y": y}}, steps=1)
 before = resident()
 fml.loads(text).train(data={"d": {"x": x, "y": y}}, run="a", on_event=Watch())
 """

@@ -13,7 +13,7 @@ from fml.engine.runtime.interrupt import Interrupt
 from fml.engine.runtime.trainer import Outcome, train
 from fml.engine.runtime.watch import Point, Progress, Silent
 from tests.dsl.programs import lowered
-from tests.runtime.test_resume import TEXT, data, run, series
+from tests.runtime.test_resume import data, run, series, text
 
 
 class Signals(Silent):
@@ -37,7 +37,7 @@ class Signals(Silent):
 
 
 def until_the_signal(path: Path, listener: Signals) -> Outcome:
-    training = lowered(TEXT.format(steps=14))
+    training = lowered(text(14))
     return train(training, data(), NumpyBackend(), seed=3, listener=listener, checkpoint=path)
 
 
