@@ -4,68 +4,27 @@ A launch is an entry of a table (`kernels/llvm/walk.py`); several of them, repea
 through the table without Python and without its lock.
 """
 
-import ctypes
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import cache
+from collections.abc import Sequence
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
 
 from fml.engine.backends.interface import Backend, Code, Gathered, Given, Launch, Loop, Taken
 from fml.engine.backends.numpy import LoopOfCalls, NodeByNode, NumpyBackend
+from fml.engine.backends.table import Entry, Table, spans
+from fml.engine.backends.workers import workers
 from fml.engine.ir.graph import Graph
 from fml.engine.ir.types import Element, TensorType
 from fml.engine.kernels.llvm.compiled import Signature, compiled
 from fml.engine.kernels.llvm.host import Host
-from fml.engine.kernels.llvm.walk import CONTROL_WORDS, WORDS, caller, moves, walker
+from fml.engine.kernels.llvm.walk import caller, moves
 from fml.engine.ops.record import Array
 from fml.engine.plan.cluster import Cluster
 from fml.engine.plan.clusters import clusters
 from fml.engine.plan.kernels import recipes_of
+from fml.engine.plan.memory import aligned
 from fml.engine.plan.task import Work
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Entry:
-    """What a table's entry says; called from Python, it is done at once.
-
-    Attributes:
-        function: address of what does it.
-        operands: its words.
-        guard: address of a bool without which nothing is done, or 0.
-        kept: what must stay in memory as long as it may be called.
-    """
-
-    function: int
-    operands: tuple[int, ...]
-    kept: tuple[object, ...]
-    guard: int = 0
-
-    @property
-    def words(self) -> tuple[int, ...]:
-        """The entry as the table has it."""
-        words = (self.function, self.guard, 1, *self.operands)
-        return (*words, *([0] * (WORDS - len(words))))
-
-    def __call__(self) -> None:
-        """Do it."""
-        Table((self,)).run(1)
-
-
-class Table:
-    """Entries that are done in their order, and repeated."""
-
-    def __init__(self, entries: Sequence[Entry]) -> None:
-        self._entries = tuple(entries)
-        self._words = np.array([entry.words for entry in self._entries], np.int64)
-        self._walk = _walk()
-
-    def run(self, iterations: int) -> int:
-        """Carry out iterations, in one native call; return how many."""
-        control = np.zeros(CONTROL_WORDS, np.int64)
-        table, count = self._words.ctypes.data, len(self._entries)
-        return self._walk(table, count, iterations, control.ctypes.data, 0, 1)
 
 
 class Clustered:
@@ -92,17 +51,32 @@ class Clustered:
         kernel = self._kernels[work]
         buffers, parts = [*inputs, *results, *scratch], kernel.signature.parts
         assert len(buffers) == len(kernel.signature.buffers)
-        places = np.array([buffer.ctypes.data for buffer in buffers], np.int64)
+        count = _sharing(kernel.signature)
+        # Of each worker: the same buffers, and its own piece of scratch.
+        steps = [0] * (len(inputs) + len(results)) + [array.nbytes // count for array in scratch]
+        rows = [
+            [b.ctypes.data + n * step for b, step in zip(buffers, steps, strict=True)]
+            for n in range(count)
+        ]
+        places = np.array(rows, np.int64)
         function = caller(len(buffers), parts > 0, self._host)
         operands = (kernel.address, places.ctypes.data, *((parts,) if parts else ()))
-        return Entry(function, operands, (kernel, places, *buffers))
+        return Entry(
+            function, operands, tuple(map(spans, inputs)), tuple(map(spans, [*results, *scratch])),
+            (kernel, places, *buffers), is_shared=parts > 0,
+        )  # fmt: skip
+
+
+def _sharing(kernel: Signature) -> int:
+    """How many workers may share a kernel."""
+    return workers().count if kernel.parts else 1
 
 
 def _work(graph: Graph, cluster: Cluster, kernel: Signature) -> Work:
     count = len(kernel.scratch)
     scratch = kernel.buffers[len(kernel.buffers) - count :]
     nbytes = (
-        size * TensorType(buffer.element).nbytes
+        _sharing(kernel) * aligned(size * TensorType(buffer.element).nbytes)
         for size, buffer in zip(kernel.scratch, scratch, strict=True)
     )
     inputs = cluster.inputs
@@ -142,7 +116,9 @@ class LlvmBackend(NumpyBackend):
     def guarded(self, launch: Launch, guard: Array) -> Launch:
         """Return the entry with its guard."""
         if isinstance(launch, Entry):
-            return replace(launch, guard=guard.ctypes.data, kept=(*launch.kept, guard))
+            read = (*launch.reads, spans(guard))
+            kept = (*launch.kept, guard)
+            return replace(launch, guard=guard.ctypes.data, reads=read, kept=kept)
         return super().guarded(launch, guard)
 
     def loop(
@@ -175,7 +151,8 @@ class LlvmBackend(NumpyBackend):
             one.order.ctypes.data,
         )  # fmt: skip
         kept = (view, one.source, one.order)
-        return Entry(moves(self._host)["gather"], operands, kept)
+        function = moves(self._host)["gather"]
+        return Entry(function, operands, (), (spans(view),), kept, is_shared=True)
 
     def _taken(self, one: Taken) -> list[Entry | None]:
         view, table = one.view, one.table
@@ -187,14 +164,16 @@ class LlvmBackend(NumpyBackend):
             # The exponent's bits are in the last two bytes.
             mask = {2: 0x7C00, 4: 0x7F80, 8: 0x7FF0}[view.itemsize]
             operands = (view.ctypes.data + view.itemsize - 2, mask)
-            entries.append(Entry(moves(self._host)["finite"], operands, (view,)))
+            function = moves(self._host)["finite"]
+            entries.append(Entry(function, operands, (spans(view),), (), (view,)))
         return entries
 
     def _copy(
         self, target: Array, source: Array, nbytes: int, to_step: int = 0, from_step: int = 0
     ) -> Entry:
         operands = (target.ctypes.data, source.ctypes.data, nbytes, to_step, from_step)
-        return Entry(moves(self._host)["copy"], operands, (target, source))
+        function = moves(self._host)["copy"]
+        return Entry(function, operands, (spans(source),), (spans(target),), (target, source))
 
 
 def _joined(body: Sequence[Launch]) -> list[Launch]:
@@ -212,9 +191,3 @@ def _joined(body: Sequence[Launch]) -> list[Launch]:
         if launch is not None:
             made.append(launch)
     return made
-
-
-@cache
-def _walk() -> Callable[[int, int, int, int, int, int], int]:
-    words = [ctypes.c_void_p, *([ctypes.c_int64] * 2), ctypes.c_void_p, *([ctypes.c_int64] * 2)]
-    return ctypes.CFUNCTYPE(ctypes.c_int64, *words)(walker(Host.native()))

@@ -4,7 +4,8 @@ A table is an array of entries of `WORDS` words of 64 bits:
 
     word 0   address of what does the entry: `kernel`, `copy`, `gather` or `finite`
     word 1   address of a bool without which nothing is done, or 0
-    word 2   1 where all workers must have come so far before any goes on, else 0
+    word 2   1 where all workers must have come so far before any goes on, else 0; there they
+             hear what Python asks for
     word 3.. its operands, in the order of the functions' arguments below
 
 What does an entry is called with the entry, the iteration, the worker and the number of workers,
@@ -18,9 +19,11 @@ from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.llvm.load import load
 
 WORDS = 9
-# Words of the control block: a request to stop (written by Python), two words of the barrier, and
-# the number of iterations after which the loop ends.
+# Words of the control block: what Python asks for, two words of the barrier, the number of
+# iterations after which the loop ends, and what was asked for when all met last.
 CONTROL_WORDS = 8
+# What Python may ask for while workers walk: to end behind the iteration, or at once.
+END, ABANDON = 1, 2
 # A worker that waits looks so many times before it lets others have its core.
 _LOOKS = 2000
 
@@ -40,6 +43,9 @@ define internal void @barrier(ptr %control, i64 %workers) {{
   br i1 %last, label %open, label %look
 open:
   store atomic i64 0, ptr %arrived monotonic, align 8
+  %told = load atomic i64, ptr %control monotonic, align 8
+  %agreed = getelementptr i64, ptr %control, i64 4
+  store atomic i64 %told, ptr %agreed monotonic, align 8
   %next = add i64 %now, 1
   store atomic i64 %next, ptr %round release, align 8
   ret void
@@ -67,6 +73,7 @@ define i64 @walk(
   %alone = icmp eq i64 %workers, 1
   %first = icmp eq i64 %worker, 0
   %end = getelementptr i64, ptr %control, i64 3
+  %agreed = getelementptr i64, ptr %control, i64 4
   br label %iteration
 iteration:
   %i = phi i64 [ 0, %0 ], [ %i.next, %go_on ]
@@ -97,15 +104,21 @@ note:
   store atomic i64 %after, ptr %end monotonic, align 8
   br label %meet
 meet:
-  br i1 %alone, label %behind, label %must_meet
-must_meet:
   %meets.place = getelementptr i64, ptr %place, i64 2
   %meets = load i64, ptr %meets.place
   %meet.now = icmp ne i64 %meets, 0
-  br i1 %meet.now, label %wait, label %behind
+  br i1 %meet.now, label %how, label %behind
+how:
+  br i1 %alone, label %hear, label %wait
 wait:
   call void @barrier(ptr %control, i64 %workers)
-  br label %behind
+  br label %hear
+hear:
+  ; All workers do what was agreed on when they met, and not what was asked for since.
+  %heard.place = select i1 %alone, ptr %control, ptr %agreed
+  %heard = load atomic i64, ptr %heard.place monotonic, align 8
+  %abandons = icmp eq i64 %heard, {abandon}
+  br i1 %abandons, label %abandoned, label %behind
 behind:
   %e.next = add i64 %e, 1
   br label %entry
@@ -133,6 +146,8 @@ go_on:
   br label %iteration
 last:
   ret i64 %i.next
+abandoned:
+  ret i64 -1
 over:
   ret i64 %iterations
 }}
@@ -208,11 +223,15 @@ declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 
 @cache
 def walker(host: Host) -> int:
-    """Address of `walk(table, count, iterations, control, worker, workers) -> iterations done`."""
+    """Address of `walk(table, count, iterations, control, worker, workers) -> iterations done`.
+
+    The result is -1 where the last one was abandoned.
+    """
     is_x86 = host.triple.startswith("x86_64")
     text = (_HEAD + _WALK).format(
         triple=host.triple,
         words=WORDS,
+        abandon=ABANDON,
         pause="llvm.x86.sse2.pause()" if is_x86 else "llvm.aarch64.hint(i32 1)",
         pause_type="llvm.x86.sse2.pause()" if is_x86 else "llvm.aarch64.hint(i32)",
         looks=_LOOKS,
@@ -239,8 +258,12 @@ def moves(host: Host) -> dict[str, int]:
 
 @cache
 def caller(buffers: int, has_parts: bool, host: Host) -> int:
-    """Address of what calls a kernel of so many buffers: `(function, buffers, parts)`."""
-    words = "function:ptr buffers:ptr" + (" parts:i64" if has_parts else "")
+    """Address of what calls a kernel: `(function, addresses of its buffers)`.
+
+    One with parts takes their number as well, and a row of addresses for each worker: scratch is
+    each one's own.
+    """
+    words = "function:ptr rows:ptr" + (" parts:i64" if has_parts else "")
     lines = ["define i64 @kernel(ptr %entry, i64 %i, i64 %worker, i64 %workers) {"]
     lines += [_operands(words)]
     if has_parts:
@@ -254,6 +277,8 @@ def caller(buffers: int, has_parts: bool, host: Host) -> int:
         ]
     else:
         lines += ["%any = icmp eq i64 %worker, 0"]
+    lines += [f"%skipped = mul i64 %worker, {buffers}"]
+    lines += ["%buffers = getelementptr ptr, ptr %rows, i64 %skipped"]
     lines += ["br i1 %any, label %do, label %done", "do:"]
     arguments: list[str] = []
     for number in range(buffers):
