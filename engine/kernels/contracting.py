@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import product
 
+from fml.engine.ir.types import BOOL
 from fml.engine.kernels.contraction import Contraction, Schedule, Steps, Window
 from fml.engine.kernels.expr import (
     Apply,
@@ -41,7 +42,7 @@ class _State:
     end: Mapping[str, Expr]
     tile: Mapping[str, int]
     vectors: int
-    masked: int = 0  # entries of the only vector that count, if not all
+    masked: int = 0  # entries of the last vector that count, if not all
 
     def over(self, name: str, begin: Expr, end: Expr) -> "_State":
         return replace(self, begin={**self.begin, name: begin}, end={**self.end, name: end})
@@ -141,13 +142,14 @@ class Contracting:
         vector = self.how.vector
         found: list[_Piece] = []
         done = 0
-        for vectors in (self.how.vectors, (size % (self.how.vectors * vector)) // vector):
+        left = 0 if self.how.is_padded else (size % (self.how.vectors * vector)) // vector
+        for vectors in (self.how.vectors, left):
             whole = 0 if not vectors else (size - done) // (vectors * vector) * (vectors * vector)
             if whole:
                 found.append(_Piece(done, done + whole, 1, vectors))
                 done += whole
         if done < size:
-            found.append(_Piece(done, size, 1, 1, size - done))
+            found.append(_Piece(done, size, 1, -(-(size - done) // vector), (size - done) % vector))
         return found
 
     # --- the tile -------------------------------------------------------------------------------
@@ -167,7 +169,7 @@ class Contracting:
         return [self._in_lanes(state, lane, body)]
 
     def _in_lanes(self, state: _State, lane: Var, body: list[Statement]) -> Statement:
-        stop = index(state.masked or self.how.vector)
+        stop = index((not self.how.is_padded and state.masked) or self.how.vector)
         return For(lane, index(0), stop, tuple(body), lanes=self.how.vector)
 
     def _folded_tile(self, state: _State) -> list[Statement]:
@@ -246,15 +248,23 @@ class Contracting:
         whole: list[Statement] = []
         for total, entry in zip(sums, entries, strict=True):
             place = self._out_at(out, entry, lane)
-            joined.append(Assign(total, Load(self.out, place) + total))
-            parts.append(Store(self.out, place, total))
-            if self.finish is None:
-                whole.append(Store(self.out, place, total))
-            else:
-                whole += self.finish(total, self._at(state, entry, lane))
+            counts = self._counts(state, entry, lane)
+            joined += _where(counts, [Assign(total, Load(self.out, place) + total)])
+            stored = [Store(self.out, place, total)]
+            parts += _where(counts, stored)
+            if self.finish is not None:
+                stored = self.finish(total, self._at(state, entry, lane))
+            whole += _where(counts, stored)
         if isinstance(more, Const):
             return [*_where(later, joined), *(parts if more.value else whole)]
         return [*_where(later, joined), If(more, tuple(parts)), If(~more, tuple(whole))]
+
+    def _counts(self, state: _State, entry: "_Entry", lane: Var | None) -> Expr:
+        """Whether a lane of a vector that was read beyond its end is a result."""
+        is_last = entry.moved[self.how.lanes] == (state.vectors - 1) * self.how.vector
+        if lane is None or not (self.how.is_padded and state.masked and is_last):
+            return constant(True, BOOL)
+        return compare("less", lane, state.masked)
 
     def _at(self, state: _State, entry: "_Entry", lane: Var | None) -> Mapping[str, Expr]:
         """The place of an entry on every axis of the result."""

@@ -82,6 +82,8 @@ class Schedule:
         vector: entries of one vector.
         vectors: vectors beside each other in a tile.
         inner: loops over summed axes inside of the tile, outermost first.
+        is_padded: `b` may be read as far as whole vectors go; what does not count of the last one
+            is left out only where sums are stored.
     """
 
     outer: Steps
@@ -90,3 +92,4 @@ class Schedule:
     vector: int
     vectors: int
     inner: tuple[str, ...]
+    is_padded: bool = False

@@ -95,7 +95,11 @@ class For:
 
 @dataclass(frozen=True, slots=True)
 class If:
-    """Do something where a condition holds that has no lanes."""
+    """Do something where a condition holds.
+
+    Where it differs from lane to lane, the others are left out: they read and write nothing, and
+    their locals stay as they are.
+    """
 
     condition: Expr
     body: tuple["Statement", ...]

@@ -161,6 +161,8 @@ class Packed:
             weights = Buffer("panel", wide(self.out.element))
             taps = self.what.conv.window[0] * self.what.conv.window[1]
             scratch.append((weights, taps * self.blocks.step * self._across))
+            if self.what.made % self.vector:
+                before.append(zeroed(weights, scratch[-1][1]))
         for piece in self._pieces():
             inside = tuple(self._of_panel(piece, source, weights, at))
             last = piece.first + piece.count
@@ -196,7 +198,9 @@ class Packed:
     @property
     def _is_packed_already(self) -> bool:
         """Whether the kernel has the order of its only panel."""
-        return not self.what.is_back and self._panels == 1 and self.what.conv.groups == 1
+        is_whole = self.what.made % self.vector == 0 or self.what.made < self.vector
+        is_one = self._panels == self.what.conv.groups == 1
+        return not self.what.is_back and is_one and is_whole
 
     @property
     def _room_entries(self) -> int:
@@ -302,6 +306,7 @@ class Packed:
         schedule = Schedule(
             outer, tile.axes, "m", self.vector, tile.vectors,
             tuple(name for name in ("u", "v", "vk", "k") if name in names),
+            is_padded=weights is not self.kernel,
         )  # fmt: skip
         writer = Contracting(
             contraction, schedule, source, weights, self.out, self._finished(slides), within

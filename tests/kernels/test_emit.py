@@ -20,6 +20,7 @@ from fml.engine.kernels.expr import (
     Local,
     Var,
     bits,
+    compare,
     constant,
     convert,
     index,
@@ -28,7 +29,7 @@ from fml.engine.kernels.expr import (
     wide,
 )
 from fml.engine.kernels.llvm.host import Host
-from fml.engine.kernels.loops import Declare, Fold, For, Kernel, Statement, Store
+from fml.engine.kernels.loops import Assign, Declare, Fold, For, If, Kernel, Statement, Store
 from fml.engine.kernels.packing import turned
 from fml.engine.ops.precision import stored
 from fml.engine.ops.record import Array
@@ -283,3 +284,22 @@ def test_a_matrix_is_turned_round(host: Host, element: Element, rows: int, colum
     before = values_of(element, 2 * rows * (columns + 3), rows)
     after = np.full(2 * columns * (rows + 2), 7, dtype_of(wide(element)))
     agree(Kernel("turn", (source, to), tuple(body)), host, [before, after], [])
+
+
+@HOST
+@pytest.mark.parametrize("count", [16, 37])
+def test_lanes_for_which_a_condition_does_not_hold_are_left_out(host: Host, count: int) -> None:
+    """They write nothing, read nothing, and keep their locals."""
+    given, out, kept = Buffer("in0", F32), Buffer("out0", F32), Buffer("out1", F32)
+    total = Local("total", F32)
+    body = (
+        Declare(total, Load(given, AT)),
+        If(
+            compare("less", AT, 11),
+            (Assign(total, total * Load(given, AT + 5)), Store(out, AT, total)),
+        ),
+        Store(kept, AT, total),
+    )
+    arrays = [values_of(F32, count, 1), np.full(count, 7, np.float32), np.zeros(count, np.float32)]
+    kernel = Kernel("chosen", (given, out, kept), (over_lanes(16, body),), (N,))
+    agree(kernel, host, arrays, [count])

@@ -54,6 +54,7 @@ class _Emitter:
         self._shares: dict[Local, Value] = {}
         self._lanes = 1
         self._mask: Value | None = None
+        self._chosen: Value | None = None  # the lanes for which a condition holds
 
     # --- the module -----------------------------------------------------------------------------
 
@@ -118,6 +119,9 @@ class _Emitter:
     def _assign(self, local: Local, value: Value) -> None:
         place = self._places[local]
         stored = self.w.spread(value, place.lanes) if place.lanes > 1 else value
+        if self._chosen is not None and place.lanes > 1:
+            values = [self._chosen, stored, self._read(place)]
+            stored = primitive(self.w, "select", values, value.element)
         if self._mask is not None and place.lanes == 1 != self._lanes:
             raise ValueError(f"{self.kernel.name}: lanes assign the scalar {local.name}")
         self.w.do(f"store {stored.typed}, ptr {place.text}")
@@ -140,12 +144,21 @@ class _Emitter:
 
     def _if(self, condition: Expr, body: Sequence[Statement]) -> None:
         test = self._eval(condition)
+        if not test.is_uniform:
+            before = self._mask, self._chosen
+            self._mask, self._chosen = self._both(test, before[0]), self._both(test, before[1])
+            self._body(body)
+            self._mask, self._chosen = before
+            return
         then, after = self.w.label("then"), self.w.label("after")
         self.w.do(f"br i1 {test.text}, label %{then}, label %{after}")
         self.w.begin(then)
         self._body(body)
         self.w.do(f"br label %{after}")
         self.w.begin(after)
+
+    def _both(self, a: Value, b: Value | None) -> Value:
+        return a if b is None else replace(a, text=self.w.put(f"and {a.typed}, {b.text}"))
 
     # --- loops ----------------------------------------------------------------------------------
 
