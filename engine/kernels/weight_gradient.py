@@ -72,7 +72,8 @@ def _plans(conv: Convolution, vector: int, host: Host) -> Iterator[_Plan]:
     """Ways to cut the work into parts, by units or by rows of tiles, and what they cost."""
     units = conv.groups if _is_by_channel(conv) else conv.units // conv.groups
     is_narrow = wide(conv.element) is not conv.element  # sums must not meet in memory
-    for in_rooms in (False,) if is_narrow or not conv.batch else (False, True):
+    ways = (True,) if _is_padded(conv, vector) else (False, True)
+    for in_rooms in (False,) if is_narrow or not conv.batch else ways:
         rows = _rows(conv, in_rooms)
         name, size = rows[-1]
         half = -(-size // 2)
@@ -150,6 +151,11 @@ def _rows(conv: Convolution, in_rooms: bool) -> tuple[tuple[str, int], ...]:
     return ("u", conv.window[0]), ("v", conv.window[1]), ("c", c)
 
 
+def _is_padded(conv: Convolution, vector: int) -> bool:
+    """Whether gradients are copied too, so that their units fill vectors."""
+    return conv.groups == 1 and conv.units > vector and conv.units % vector > 0
+
+
 def _is_joined(conv: Convolution) -> bool:
     """Whether the taps of a row lie one behind the other, with all their channels."""
     return conv.groups == 1 and conv.dilation[1] == 1
@@ -172,7 +178,10 @@ class _Written:
         """Tap after tap, each with those places that it meets."""
         conv, plan = self.conv, self.plan
         what = self._contraction(
-            conv.size[0] * conv.size[1] * conv.channels, conv.size[1] * conv.channels, (0, 0)
+            conv.size[0] * conv.size[1] * conv.channels,
+            conv.size[1] * conv.channels,
+            (0, 0),
+            (conv.places[0] * conv.places[1] * conv.units, conv.units),
         )
         cut: Steps = (("n", plan.block),) if plan.block else ()
         outer = (*cut, ("u", 1), ("v", 1), *self._columns(), ("c", plan.tile.axes["c"]))
@@ -191,18 +200,27 @@ class _Written:
             self.x, n * (height * width * channels), room, index(top * row + left * channels),
             (height, width * channels), (width * channels, 1), (row, 1),
         )  # fmt: skip
-        what = self._contraction(0, row, (top, left))
+        before, copies, scratch = [zeroed(room, size)], [copy], [(room, size)]
+        places = conv.places[0] * conv.places[1]
+        writer, step = self, (places * conv.units, conv.units)
+        if _is_padded(conv, self.vector):
+            g = Buffer("padded", room.element)
+            units = -(-conv.units // self.vector) * self.vector
+            scratch.append((g, places * units))
+            before.append(zeroed(g, places * units))
+            copies.append(
+                copied(self.g, n * (places * conv.units), g, index(0), (places, conv.units),
+                       (conv.units, 1), (units, 1))
+            )  # fmt: skip
+            writer, step = replace(self, g=g), (0, units)
+        what = self._contraction(0, row, (top, left), step)
         if _is_joined(conv):
             what = joined(what, "v", "c")
         what = replace(what, windows=())
         cut: Steps = (("i", plan.block),) if plan.block < conv.places[0] else ()
         outer = (*cut, *self._columns(), *plan.tile.axes.items())
-        sums = self._statements(what, outer, room, ("i", "j"), {"n": n})
-        body = [
-            zeroed(room, size),
-            For(n, index(0), index(conv.batch), (copy, *sums)),
-        ]
-        return body, [(room, size)]
+        sums = writer._statements(what, outer, room, ("i", "j"), {"n": n}, writer is not self)
+        return [*before, For(n, index(0), index(conv.batch), (*copies, *sums))], scratch
 
     def _columns(self) -> Steps:
         across = self.plan.tile.vectors * self.vector
@@ -210,12 +228,18 @@ class _Written:
 
     def _statements(
         self, what: Contraction, outer: Steps, x: Buffer, inner: tuple[str, ...],
-        within: Mapping[str, Expr],
+        within: Mapping[str, Expr], is_padded: bool = False,
     ) -> list[Statement]:  # fmt: skip
         plan = self.plan
         loops = (plan.first, *(loop for loop in outer if loop != plan.first))
         schedule = Schedule(
-            loops, plan.tile.axes, _lanes(self.conv), self.vector, plan.tile.vectors, inner
+            loops,
+            plan.tile.axes,
+            _lanes(self.conv),
+            self.vector,
+            plan.tile.vectors,
+            inner,
+            is_padded=is_padded,
         )
         writer = Contracting(
             what, schedule, x, self.g, self.out, self._finished, within, self.part
@@ -236,7 +260,12 @@ class _Written:
 
         return finish
 
-    def _contraction(self, image: int, row: int, start: tuple[int, int]) -> Contraction:
+    def _contraction(
+        self, image: int, row: int, start: tuple[int, int], gradient: tuple[int, int]
+    ) -> Contraction:
+        """Given the steps of `x` from image to image and row to row, and those of `g` from image to
+        image and place to place.
+        """
         conv = self.conv
         i, j = forward_slide(conv, 0), forward_slide(conv, 1)
         c, f = conv.channels // conv.groups, conv.units // conv.groups
@@ -247,9 +276,9 @@ class _Written:
             Axis("c", c, 1, 0, conv.units),
             Axis("f", f, 0, 1, 1),
             Axis("g", conv.groups, c, f, f),
-            Axis("n", conv.batch, image, i.places * j.places * conv.units),
-            Axis("i", i.places, i.step * row, j.places * conv.units),
-            Axis("j", j.places, j.step * conv.channels, conv.units),
+            Axis("n", conv.batch, image, gradient[0]),
+            Axis("i", i.places, i.step * row, j.places * gradient[1]),
+            Axis("j", j.places, j.step * conv.channels, gradient[1]),
         )
         windows = (
             Window("i", "u", i.step, i.spread, i.offset, i.limit),
