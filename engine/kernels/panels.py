@@ -20,7 +20,7 @@ from fml.engine.kernels.packing import COPY, FAR, FROM_MEMORY, TURN, copied, tur
 from fml.engine.kernels.slides import Slide, Sweep
 
 _PANEL = 36 << 10  # bytes of weights that are read again for every tile
-_ROOM = 1 << 20  # bytes of images that are read again for every panel
+_ROOM = 1 << 20  # bytes of images, or of what is made of them, that every panel goes through
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,40 +52,48 @@ def _candidates(what: Sweep, vector: int, host: Host) -> Iterator[Blocks]:
     for beside in range(1, min(6, max(1, -(-what.made // vector))) + 1):
         step = _step(what, beside * vector)
         for padded in (True, False):
+            tiles: tuple[Tile, ...] = ()
             for images in _divisors(max(1, conv.batch)):
-                if images > 1 and images * _image(what, padded) > _ROOM:
+                if images > 1 and images * _moved(what, padded) > _ROOM:
                     break
-                yield _costed(what, padded, images, step, beside, vector, host)
+                if not (padded and tiles):
+                    tiles = _tiles(what, padded, images, step, beside, vector, host)
+                yield _costed(what, padded, images, step, tiles, vector)
+
+
+def _tiles(
+    what: Sweep, padded: bool, images: int, step: int, beside: int, vector: int, host: Host
+) -> tuple[Tile, ...]:
+    """The best tile so wide of each phase."""
+    found: list[Tile] = []
+    for rows, columns in what.slides:
+        axes, met = [("i", rows.places), ("j", columns.places)], 1.0
+        if not padded:
+            axes, met = [("n", images)], rows.met * columns.met
+        depth = max(1, round(met * rows.taps * columns.taps * what.summed))
+        passes = what.summed // step
+        found.append(broadcast_tile(axes, what.made, depth, vector, host, (beside,), passes))
+    return tuple(found)
 
 
 def _costed(
-    what: Sweep, padded: bool, images: int, step: int, beside: int, vector: int, host: Host
+    what: Sweep, padded: bool, images: int, step: int, tiles: tuple[Tile, ...], vector: int
 ) -> Blocks:
-    conv = what.conv
+    conv, across = what.conv, tiles[0].vectors * vector
     blocks = max(1, conv.batch // images)
-    passes = what.summed // step
-    tiles: list[Tile] = []
-    cycles = 0.0
-    for rows, columns in what.slides:
-        axes, often, met = [("i", rows.places), ("j", columns.places)], images, 1.0
-        if not padded:
-            axes, often = [("n", images)], rows.places * columns.places
-            met = rows.met * columns.met
-        depth = max(1, round(met * rows.taps * columns.taps * what.summed))
-        tiles.append(
-            broadcast_tile(axes, what.made, depth, vector, host, (beside,), passes)
-        )  # fmt: skip
-        cycles += often * tiles[-1].cycles
-    entries = what.entries / conv.groups
+    cycles = sum(
+        tile.cycles * (images if padded else rows.places * columns.places)
+        for (rows, columns), tile in zip(what.slides, tiles, strict=True)
+    )
     pack = TURN if what.is_back else COPY
     if 4 * what.entries > FAR:
         pack += FROM_MEMORY
-    panels = -(-what.made // (beside * vector))
+    panels = -(-what.made // across)
     if what.is_back or panels > 1:
-        cycles += entries * pack
+        cycles += what.entries / conv.groups * pack
     cycles = (cycles * blocks + conv.batch * _image(what, padded) / 4 * COPY) * conv.groups
-    parts = [beside * vector] * (panels - 1) + [what.made - beside * vector * (panels - 1)]
-    return Blocks(padded, images, step, tuple(tiles), cycles * unevenness(parts, blocks))
+    parts = [across] * (panels - 1) + [what.made - across * (panels - 1)]
+    return Blocks(padded, images, step, tiles, cycles * unevenness(parts, blocks))
 
 
 def _divisors(n: int) -> list[int]:
@@ -107,6 +115,11 @@ def _image(what: Sweep, padded: bool) -> int:
     """Bytes of a group's channels of an image in the room."""
     height, width = _size(what, padded)
     return 4 * height * width * what.summed
+
+
+def _moved(what: Sweep, padded: bool) -> int:
+    """Bytes of an image in the room or of what is made of it, which all panels go through."""
+    return max(_image(what, padded), 4 * what.result[0] * what.result[1] * what.made)
 
 
 def _size(what: Sweep, padded: bool) -> tuple[int, int]:
