@@ -9,6 +9,7 @@ are folded; without folds there is one loop over all.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
+from itertools import chain
 from math import prod
 
 from fml.engine.kernels.affine import Affine, affine
@@ -30,6 +31,7 @@ from fml.engine.kernels.nest import (
 from fml.engine.kernels.rows import SHORT, written_out
 from fml.engine.kernels.schedule import around
 from fml.engine.kernels.spaces import Space, place_of, spaces_of_fold, spaces_of_map
+from fml.engine.kernels.turning import turned
 
 # An expression of more operations is kept in memory, if it is a result anyway, and read again by
 # later stages rather than computed again.
@@ -113,7 +115,9 @@ def spaces_of(fusion: Fusion) -> Iterator[Space]:
     if first is not None:
         return spaces_of_fold(first)
     results = (fusion.nest(v).sizes for v in fusion.results)
-    return spaces_of_map(max(results, key=lambda sizes: (prod(sizes), len(sizes))))
+    whole = max(results, key=lambda sizes: (prod(sizes), len(sizes)))
+    others = (m.nest.sizes for m in fusion.members if prod(m.nest.sizes) == prod(whole))
+    return chain.from_iterable(map(spaces_of_map, dict.fromkeys((whole, *others))))
 
 
 # --- composing -----------------------------------------------------------------------------------
@@ -198,10 +202,20 @@ class Composer:
         scope.statements += over
         across = self.space.by_columns or self._in_short_rows
         lanes = 1 if across else self._lanes(scope.statements, terms)
-        self._outer.statements += folding(self.space.inner, scope.statements, terms, lanes)
+        self._outer.statements += self._around(scope.statements, terms, lanes)
         for value, term in zip(folds, terms, strict=True):
             self._finish(value, term.local)
         self._stored.update(dict.fromkeys(stores, self._level))
+
+    def _around(
+        self, body: Sequence[Statement], terms: Sequence[Folded], lanes: int
+    ) -> Sequence[Statement]:
+        """The loops over the inner axes."""
+        if not terms and not self.space.outer:
+            loops = turned(self.space.inner, body, self.vector_bytes // 4)
+            if loops is not None:
+                return loops
+        return folding(self.space.inner, body, terms, lanes)
 
     def settled(self, value: int, place: Expr, scope: Scope) -> Expr:
         """A value that does not change when something is stored."""

@@ -1,44 +1,19 @@
 """Sums behind sums, taken in one pass: variances of large numbers, factors known beforehand."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import numpy as np
 import pytest
-from compiled import HOSTS, built
+from clustered import made
+from compiled import HOSTS
 from sums import assert_close
 
-from fml.engine.ir.dims import Dim
-from fml.engine.ir.types import F32, Element, TensorType
+from fml.engine.ir.types import F32, Element
 from fml.engine.kernels.llvm.host import Host
-from fml.engine.kernels.loops import Kernel
 from fml.engine.kernels.text import show
-from fml.engine.ops.build import Builder, Value
-from fml.engine.ops.record import Array
-from fml.engine.plan.clusters import clusters
-from fml.engine.plan.kernels import kernel_of
+from fml.engine.ops.build import Value
 
 HOST = pytest.mark.parametrize("host", HOSTS.values(), ids=list(HOSTS))
-
-
-def made(
-    outputs: Callable[..., Mapping[str, Value]],
-    host: Host,
-    *arrays: Array,
-    element: Element = F32,
-) -> tuple[dict[str, Array], Kernel]:
-    """The results of a graph whose nodes are one kernel, called with arrays."""
-    builder = Builder("sums")
-    types = [TensorType(element, tuple(map(Dim.of, array.shape))) for array in arrays]
-    given = [builder.add("feed", type, (), {"name": f"x{n}"}) for n, type in enumerate(types)]
-    graph = builder.finish(outputs(*given))
-    (cluster,) = clusters(graph)
-    kernel = kernel_of(graph, cluster, "kernel", host)
-    feeds = {value.id: array for value, array in zip(given, arrays, strict=True)}
-    results = {
-        n: np.full(graph[n].type.sizes, np.nan, graph[n].type.dtype) for n in cluster.results
-    }
-    built(kernel, host)([*(feeds[n] for n in cluster.inputs), *results.values()])
-    return {name: results[n] for name, n in graph.outputs.items()}, kernel
 
 
 def total(x: Value, axes: tuple[int, ...], keep: bool = True) -> Value:
