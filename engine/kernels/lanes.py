@@ -9,8 +9,8 @@ from fml.engine.kernels.nest import parts_of
 
 # A loop with more operations than this keeps fewer vectors in flight: registers run out.
 _MANY = 16
-# Vectors of totals that stay in registers.
-_TOTALS = 8
+# Vectors of totals that stay in registers, of which there are twice as many of the widest.
+_TOTALS, _WIDEST = 8, 64
 
 
 def lanes_for(statements: Sequence[Statement], values: Sequence[Expr], vector_bytes: int) -> int:
@@ -31,9 +31,10 @@ def lanes_across(columns: int, body: Sequence[Statement], vector_bytes: int) -> 
     Neighbours in memory are then read together, and not in one go along the rows after another.
     """
     totals = max(1, _most_totals(body))
-    most = max(1, _TOTALS // totals) * vector_bytes // 4
+    room = 2 * _TOTALS if vector_bytes == _WIDEST else _TOTALS
+    most = max(1, room // totals) * vector_bytes // 4
     lanes = vector_bytes // 4
-    while lanes < min(columns, most):
+    while lanes < columns and 2 * lanes <= most:
         lanes *= 2
     return lanes
 
