@@ -14,6 +14,7 @@ from fml.engine.kernels.llvm.compiled import Recipe
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import Kernel, Statement, Store
 from fml.engine.kernels.nest import Nest, row_major
+from fml.engine.kernels.sharing import shared_out
 from fml.engine.kernels.sums import fewer_passes
 from fml.engine.ops.table import OPS
 from fml.engine.plan.cluster import Alike, Cluster, fusion_of
@@ -31,7 +32,7 @@ def kernel_of(graph: Graph, cluster: Cluster, name: str, host: Host) -> Kernel:
     """The kernel of a cluster: its inputs, its results, then scratch."""
     if cluster.block is not None:
         return _block_kernel(graph, cluster, name, host)
-    return _entries_kernel(graph, cluster, name, host.vector_bytes)
+    return shared_out(_entries_kernel(graph, cluster, name, host.vector_bytes))
 
 
 def plain_kernel_of(graph: Graph, cluster: Cluster, name: str, vector_bytes: int) -> Kernel:

@@ -7,10 +7,10 @@ from math import prod
 from fml.engine.ir.types import Element
 from fml.engine.kernels.cuda.expressions import STORED, TYPES, Expressions, applied, bare, constant
 from fml.engine.kernels.cuda.geometry import Launch, Phase, Team, memory_of, phases
-from fml.engine.kernels.cuda.independence import all_of, expressions, size_of
 from fml.engine.kernels.cuda.names import Names
 from fml.engine.kernels.cuda.prelude import HALVES, PRIMITIVES
 from fml.engine.kernels.expr import Const, Expr, Load, Local, Var
+from fml.engine.kernels.independence import all_of, expressions, size_of
 from fml.engine.kernels.loops import (
     Assign,
     Declare,

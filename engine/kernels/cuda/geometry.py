@@ -11,14 +11,14 @@ from enum import Enum
 from math import prod
 
 from fml.engine.kernels.affine import affine
-from fml.engine.kernels.cuda.independence import (
+from fml.engine.kernels.expr import Expr, Load, Local, Var
+from fml.engine.kernels.independence import (
     Known,
     all_of,
     expressions,
     is_independent,
     size_of,
 )
-from fml.engine.kernels.expr import Expr, Load, Local, Var
 from fml.engine.kernels.loops import Declare, For, If, Kernel, Let, Statement, Store
 from fml.engine.kernels.nest import parts_of
 

@@ -6,8 +6,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fml.engine.ir.types import F32
-from fml.engine.kernels.cuda.independence import Known, is_independent
 from fml.engine.kernels.expr import Buffer, Expr, Load, Local, Var, constant, index, minimum
+from fml.engine.kernels.independence import Known, is_independent
 from fml.engine.kernels.loops import Assign, Declare, Fold, For, Let, Statement, Store, loop
 
 X, Y = Buffer("x", F32), Buffer("y", F32)
