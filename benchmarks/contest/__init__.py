@@ -1,0 +1,1 @@
+"""Those who train the same models beside each other: `benchmarks/training.py` lets them."""

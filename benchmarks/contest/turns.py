@@ -1,0 +1,224 @@
+"""Taking turns: a contestant is a process that waits until its parent says how many steps.
+
+The child's first line says that it is ready, every further one what a turn took; lines are JSON.
+"""
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, TextIO
+
+# Memory is looked at after so many steps, and no turn comes before they are done.
+WARM_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Spec:
+    """A contestant.
+
+    Attributes:
+        name: as the table calls it.
+        kind: `fml`, `torch` or `jax`.
+        model: one of `MODELS`.
+        batch: samples between two synchronisations, of all learners or processes together.
+        cores: those it may run on.
+        threads: of its own pool, in each process.
+        variant: what makes it differ from others of its kind.
+        learners: replicas, devices or processes that share the batch.
+    """
+
+    name: str
+    kind: str
+    model: str
+    batch: int
+    cores: tuple[int, ...]
+    threads: int = 1
+    variant: str = ""
+    learners: int = 1
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """That of the process: nothing of the caller's decides about threads or kernels."""
+        ours = ("OPENBLAS_", "OMP_", "MKL_", "KMP_", "GOMP_", "XLA_", "JAX_", "TORCH")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+        threads = str(self.threads)
+        eigen = "true" if self.threads > 1 else "false"
+        flags = f"--xla_cpu_multi_thread_eigen={eigen} intra_op_parallelism_threads={threads}"
+        if self.kind == "jax" and self.learners > 1:
+            flags += f" --xla_force_host_platform_device_count={self.learners}"
+        return kept | {
+            "OMP_NUM_THREADS": threads,
+            "MKL_NUM_THREADS": threads,
+            "XLA_FLAGS": flags,
+            "JAX_PLATFORMS": "cpu",
+            "TORCHINDUCTOR_COMPILE_THREADS": "1",
+            "GLOO_SOCKET_IFNAME": "lo",
+        }
+
+
+@dataclass
+class Report:
+    """How a contestant speaks to its parent."""
+
+    file: TextIO
+
+    @classmethod
+    def on_stdout(cls) -> "Report":
+        """Keep standard output to itself: what libraries print goes to standard error."""
+        file = os.fdopen(os.dup(1), "w", buffering=1)
+        os.dup2(2, 1)
+        return cls(file)
+
+    def ready(self, losses: list[float], growth: int, seconds_a_step: float) -> None:
+        """All is compiled and warm."""
+        self._say(losses=losses, growth=growth, seconds_a_step=seconds_a_step)
+
+    def turn(self, steps: int, seconds: float) -> None:
+        """A turn is over."""
+        self._say(steps=steps, seconds=seconds)
+
+    def _say(self, **values: object) -> None:
+        print(json.dumps(values), file=self.file)
+
+
+def serve(report: Report, losses: list[float], before: int, take: Callable[[int], int]) -> None:
+    """Warm up, and take turns until the parent closes the pipe.
+
+    `take` does at least so many steps and returns how many; `before` is the memory before the model
+    was made.
+    """
+    taken = len(losses)
+    while taken < WARM_STEPS:
+        began = time.perf_counter()
+        steps = take(WARM_STEPS // 2)
+        each = (time.perf_counter() - began) / steps
+        taken += steps
+    report.ready(losses, resident() - before, each)
+    for line in sys.stdin:
+        began = time.perf_counter()
+        steps = take(int(line))
+        report.turn(steps, time.perf_counter() - began)
+
+
+def resident() -> int:
+    """Bytes of this process that are in memory."""
+    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+class Absent(Exception):
+    """A contestant that does not take part, and why."""
+
+
+@dataclass
+class Turn:
+    """What one turn took."""
+
+    steps: int
+    seconds: float
+
+
+@dataclass
+class Contestant:
+    """A process that is held ready.
+
+    Attributes:
+        absent: why it takes no further part, or nothing.
+        growth: bytes that it took from when the data were loaded until `WARM_STEPS` steps.
+    """
+
+    spec: Spec
+    folder: Path
+    turns: list[Turn] = field(default_factory=list)
+    losses: list[float] = field(default_factory=list)
+    growth: int = 0
+    seconds_a_step: float = 0.0
+    seconds_to_start: float = 0.0
+    absent: str = ""
+
+    def start(self, script: Path, patience: float) -> None:
+        """Start it and wait until it is ready."""
+        began = time.monotonic()
+        given = json.dumps(asdict(self.spec))
+        command = [sys.executable, str(script), "--contestant", given, str(self.folder)]
+        self._log = (self.folder / f"{os.urandom(6).hex()}.log").open("w+")
+        self._process = subprocess.Popen(
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._log,
+            env=self.spec.environment,
+            start_new_session=True,
+        )
+        try:
+            ready = self._hear(patience)
+        except Absent as why:
+            self._leave(f"not ready: {why}")
+            return
+        self.losses, self.growth = ready["losses"], ready["growth"]
+        self.seconds_a_step = ready["seconds_a_step"]
+        self.seconds_to_start = time.monotonic() - began
+
+    def turn(self, seconds: float, patience: float, counts: bool = True) -> None:
+        """Let it have a turn of about so many seconds."""
+        steps = max(1, round(seconds / self.seconds_a_step))
+        try:
+            assert self._process.stdin is not None
+            self._process.stdin.write(f"{steps}\n".encode())
+            self._process.stdin.flush()
+            taken = Turn(**self._hear(patience))
+        except (Absent, OSError) as why:
+            self._leave(f"in its turn: {why}")
+            return
+        self.seconds_a_step = taken.seconds / taken.steps
+        if counts:
+            self.turns.append(taken)
+
+    @property
+    def rates(self) -> list[float]:
+        """Samples a second, of each turn."""
+        return [self.spec.batch * turn.steps / turn.seconds for turn in self.turns]
+
+    def stop(self) -> None:
+        """End it, and whatever it has started."""
+        with suppress(ProcessLookupError):
+            os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._log.close()
+
+    def _leave(self, why: str) -> None:
+        self.absent = why
+        self.turns.clear()
+
+    def _hear(self, patience: float) -> dict[str, Any]:
+        """Return the next line.
+
+        Raises:
+            Absent: it has ended, or does not answer in time.
+        """
+        out = self._process.stdout
+        assert out is not None
+        seen, _, _ = select.select([out], [], [], patience)
+        if not seen:
+            os.killpg(self._process.pid, signal.SIGKILL)
+            raise Absent(f"no answer in {patience:.0f} s")
+        line = out.readline()
+        if not line:
+            self._log.seek(0)
+            raise Absent(_last_words(self._log.read()))
+        return json.loads(line)
+
+
+def _last_words(text: str) -> str:
+    """The line of what a process left that says best why it ended."""
+    lines = [line.strip() for line in text.splitlines() if line.strip()]
+    errors = [line for line in lines if "error" in line.lower()]
+    return (errors or lines or ["it ended without a word"])[-1]
