@@ -62,8 +62,11 @@ def test_figures_in_pieces_are_those_of_one_batch(
     assert figures(at_once, monkeypatch) == pytest.approx(whole, rel=1e-5)
 
 
-def test_memory_does_not_grow_with_the_split() -> None:
-    training = example("lenet_crossbow.fml", "crossbow")
+@pytest.mark.parametrize(
+    ("file", "plan"), [("lenet_crossbow.fml", "crossbow"), ("resnet_fashion.fml", None)]
+)
+def test_memory_does_not_grow_with_the_split(file: str, plan: str | None) -> None:
+    training = example(file, plan)
     measure = next(m for m in training.measures if m.split == "valid")
     nothing = np.zeros((), np.float32)
     fields = {
