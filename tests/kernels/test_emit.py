@@ -160,6 +160,25 @@ def test_products_are_rounded_twice_only_where_they_are_said_to_be(
 
 
 @HOST
+@pytest.mark.parametrize("lanes", [1, 8])
+@pytest.mark.parametrize("element", FLOATS, ids=str)
+def test_extremes_of_constants_are_those_of_numpy(host: Host, element: Element, lanes: int) -> None:
+    """A constant on either side, no number among them."""
+    given, numbers = Buffer("in0", element), (1.0, float("nan"), float("-inf"))
+    x = Load(given, AT)
+    made = [
+        Apply(function, operands, element)
+        for function in ("maximum", "minimum")
+        for number in (constant(number, element) for number in numbers)
+        for operands in ((x, number), (number, x), (number, constant(2.0, element)))
+    ]
+    outs = [Buffer(f"out{k}", element) for k in range(len(made))]
+    body = [Store(out, AT, value) for out, value in zip(outs, made, strict=True)]
+    arrays = [values_of(element, 40), *(np.zeros(40, dtype_of(element)) for _ in outs)]
+    agree(Kernel("extremes", (given, *outs), (over_lanes(lanes, body),), (N,)), host, arrays, [40])
+
+
+@HOST
 @pytest.mark.parametrize("source", EVERY, ids=str)
 def test_conversions_are_those_of_numpy(host: Host, source: Element) -> None:
     """Between all elements, where the number fits."""

@@ -65,12 +65,20 @@ def _extreme(function: str) -> Emit:
         wins = w.put(f"{_comparison(beats, element)} {a.typed}, {b.text}")
         mask = vector("i1", a.lanes)
         best = w.put(f"select {mask} {wins}, {a.typed}, {b.typed}")
-        if not element.is_float or a.text[0] != "%":
+        if not element.is_float or not _may_be_nan(a):
             return best
         odd = w.put(f"fcmp uno {a.typed}, {a.text}")
         return w.put(f"select {mask} {odd}, {a.typed}, {b.type} {best}")
 
     return emit
+
+
+def _may_be_nan(a: Value) -> bool:
+    """Whether a float may be no number: of a constant its bits tell."""
+    if a.text[0] == "%":
+        return True
+    bits = int(a.text.rpartition("0x")[2].rstrip(">"), 16)  # of an f64, in every lane the same
+    return bits & (1 << 63) - 1 > 0x7FF << 52
 
 
 def _select(w: Writer, operands: Sequence[Value], element: Element) -> str:
