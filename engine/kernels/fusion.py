@@ -13,7 +13,7 @@ from itertools import chain
 from math import prod
 
 from fml.engine.kernels.affine import Affine, affine
-from fml.engine.kernels.expr import Buffer, Const, Expr, Load, Local, Var
+from fml.engine.kernels.expr import Buffer, Const, Expr, Load, Local, Var, select
 from fml.engine.kernels.folding import Folded, folding
 from fml.engine.kernels.keeping import kept_in_rows
 from fml.engine.kernels.lanes import lanes_across, lanes_for
@@ -312,6 +312,9 @@ class Composer:
 
     def _guarded(self, value: int, place: Expr, guard: Expr, read: Read) -> Expr:
         if not self.fusion.is_input(value):
+            everywhere = self.fusion.nest(value).value
+            if isinstance(everywhere, Const):
+                return select(guard, everywhere, read.otherwise)
             raise NotFusable("what is read under a guard is computed at other places")
         return Load(self._buffers[value], self._noted(place), guard, read.otherwise)
 

@@ -200,13 +200,13 @@ def row_major(indices: Sequence[Expr], sizes: Sequence[int]) -> Expr:
 
 
 def unflattened(at: Expr, sizes: Sequence[int]) -> tuple[Expr, ...]:
-    """The indices of a place counted in row-major order."""
+    """The indices of a place counted in row-major order; what has no entries has no place."""
     found: list[Expr] = []
     stride = 1
-    for axis, size in reversed(list(enumerate(sizes))):
+    for axis, size in reversed(list(enumerate(max(size, 1) for size in sizes))):
         whole = at // stride
         found.append(whole % size if axis else whole)
-        stride *= max(size, 1)
+        stride *= size
     return tuple(reversed(found))
 
 

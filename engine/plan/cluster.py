@@ -8,7 +8,7 @@ from fml.engine.ir.graph import Graph, Node
 from fml.engine.ir.types import TensorType
 from fml.engine.kernels.blocks import Block
 from fml.engine.kernels.fusion import Fusion, Member, NotFusable, is_read_in_place
-from fml.engine.kernels.nest import Nest, inputs_of
+from fml.engine.kernels.nest import Nest, Read, inputs_of, parts_of
 from fml.engine.kernels.unroll import unrolled
 from fml.engine.ops.table import OPS
 
@@ -43,6 +43,7 @@ class Alike:
         self._nests: dict[str, Nest | None] = {}
         self._nest_of: dict[int, Nest | None] = {}
         self._in_place: dict[tuple[str, int], bool] = {}
+        self._guarded: dict[str, frozenset[int]] = {}
         self._counts: dict[int, int] = {}
 
     def text(self, number: int) -> str:
@@ -86,6 +87,17 @@ class Alike:
             assert nest is not None
             self._in_place[key] = is_read_in_place(nest, place)
         return self._in_place[key]
+
+    def read_under_guard(self, number: int) -> frozenset[int]:
+        """Which inputs the nest of a node reads at places that they may not have."""
+        text = self.text(number)
+        if text not in self._guarded:
+            nest = self.nest(number)
+            reads = () if nest is None else parts_of(nest.value)
+            self._guarded[text] = frozenset(
+                read.place for read in reads if isinstance(read, Read) and read.guard is not None
+            )
+        return self._guarded[text]
 
     def count(self, number: int) -> int:
         """Entries of a node's value."""

@@ -134,8 +134,9 @@ class _Clustering:
         if nest is None or nest.over or OPS[node.op].effect or node.id in self._outputs:
             return False
         readers = self._readers[node.id]
-        computed = (v for v in node.inputs if v in self._place)
-        return len(readers) == 1 and not any(computed) and next(computed, None) is None
+        if len(readers) != 1 or any(v in self._place for v in node.inputs):
+            return False
+        return node.id not in self._read_under_guard(*readers)
 
     def _latest(self, node: Node) -> int | None:
         """The latest cluster that a node reads, through those that wait."""
@@ -196,6 +197,8 @@ class _Clustering:
         cluster = self._open[place]
         if cluster.block is not None:
             return True
+        if any(self._place.get(value) == place for value in self._read_under_guard(number)):
+            return False  # it is not computed at places that it does not have
         fold = cluster.first_fold or (reader if reader.over else None)
         if fold is None:
             return True
@@ -206,6 +209,11 @@ class _Clustering:
         if key not in self._known_homes:
             self._known_homes[key] = reads_at_home(fold, nest, homes)
         return self._known_homes[key]
+
+    def _read_under_guard(self, number: int) -> set[int]:
+        """What a node reads at places that may lie outside: around images, behind an end."""
+        inputs = self.graph[number].inputs
+        return {inputs[place] for place in self._alike.read_under_guard(number)}
 
     def _home(self, value: int, place: int, fold: Nest) -> Home | None:
         if self._place.get(value) != place and value not in self._waiting:
@@ -294,6 +302,8 @@ class _Clustering:
         variable = node.inputs[0]
         if variable in self._aside:
             return False
+        if self._place.get(variable) == place:
+            return False  # a kernel writes a place once: nothing orders its stores
         readers = [r for r in self._readers_of(variable) if r != node.id]
         if variable in self._open[place].operands:
             return False
