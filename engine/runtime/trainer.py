@@ -240,6 +240,10 @@ class Trainer:
         for duration in self.training.durations:
             if duration.unit is not Unit.SECONDS:
                 due |= np.asarray(is_due(duration, self.moment, steps))
+        for rule, best in self.record.patience:
+            if best.value is not None and rule.within.unit is not Unit.SECONDS:
+                waited = self.moment.count(rule.within.unit.value, steps) - best.at
+                due |= np.asarray(waited >= rule.within.amount - TOLERANCE)
         return int(np.argmax(due)) + 1 if due.any() else most
 
     def _look(self) -> str:
