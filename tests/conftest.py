@@ -1,4 +1,4 @@
-"""What all tests share: golden text, compared or written anew with `--update-golden`."""
+"""What all tests share: golden text, the backends, and a folder of kernels of their own."""
 
 import os
 import signal
@@ -8,14 +8,24 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
+pytest_plugins = ("tests.backends",)
+
 # The same examples in every run, so that the gate says the same of the same code, and no clock: a
 # busy machine is no fault. HYPOTHESIS_PROFILE=default looks for new ones.
 settings.register_profile("gate", derandomize=True, deadline=None)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "gate"))
 
 
-def pytest_configure() -> None:
-    """Listen to the signals that tests send, even where the shell started pytest deaf to them.
+def pytest_configure(config: pytest.Config) -> None:
+    """Listen to signals, and keep kernels in pytest's own cache."""
+    _listen_to_signals()
+    # One folder for all workers, for the programs that tests start, and for the next run of this
+    # checkout; `--cache-clear` removes it, and the user's own is left alone.
+    os.environ["FML_CACHE"] = str(config.rootpath / ".pytest_cache" / "d" / "fml")
+
+
+def _listen_to_signals() -> None:
+    """Hear the signals that tests send, even where the shell started pytest deaf to them.
 
     A job in the background ignores SIGINT, one under nohup SIGHUP, and children inherit that.
     """

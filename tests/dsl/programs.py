@@ -7,13 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fml.dsl.program import check, lower
-from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.ir.source import Source
 from fml.engine.ir.training import Training
 from fml.engine.runtime.evaluate import predict
 from fml.engine.runtime.trainer import Outcome, train
 from fml.engine.sources.bind import bind
 from fml.engine.sources.load import load
+from tests.backends import current_backend
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 
@@ -36,7 +36,7 @@ def trained(text: str, data: Mapping[str, object], seed: int | None = None) -> O
     loaded = {
         name: load(dataset, data.get(name), EXAMPLES) for name, dataset in training.datasets.items()
     }
-    return train(*bind(training, loaded), NumpyBackend(), seed=seed)
+    return train(*bind(training, loaded), current_backend(), seed=seed)
 
 
 def points(samples: int = 40, seed: int = 0) -> dict[str, NDArray[np.float32]]:
@@ -66,4 +66,4 @@ train {{
 }}"""
     training = lowered(text)
     (model,) = training.models
-    return predict(training, model, {"net.w": np.float32(1)}, {"v": x}, NumpyBackend())
+    return predict(training, model, {"net.w": np.float32(1)}, {"v": x}, current_backend())

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.backends import on_each_backend
 from tests.dsl.programs import applied, trained
 
 X = np.random.default_rng(3).normal(size=(6, 4)).astype(np.float32)
@@ -11,6 +12,7 @@ SQUARE = X[:4]
 CUBE = np.sin(np.arange(64, dtype=np.float32)).reshape(4, 4, 4)
 
 
+@on_each_backend
 @pytest.mark.parametrize(
     "spec",
     [
@@ -26,6 +28,7 @@ def test_sums_of_einstein(spec: str) -> None:
     np.testing.assert_allclose(got, wanted, rtol=1e-4, atol=1e-5)
 
 
+@on_each_backend
 @pytest.mark.parametrize(
     ("spec", "operands", "arrays"),
     [
@@ -51,6 +54,7 @@ def test_diagonals_batches_and_many_factors(
     np.testing.assert_allclose(got, np.einsum(spec, *arrays), rtol=1e-4, atol=1e-5)
 
 
+@on_each_backend
 def test_the_gradient_where_a_tensor_stands_twice() -> None:
     """Of the sum of all w^2, by a step of a quarter: w - 0.25 * 2 w is a half of w."""
     text = """
@@ -71,6 +75,7 @@ train {{
     np.testing.assert_allclose(after, before / 2, rtol=1e-6)
 
 
+@on_each_backend
 @pytest.mark.parametrize(("k", "axis"), [(2, 1), (4, 1), (0, 1)])
 def test_the_largest_and_their_places(k: int, axis: int) -> None:
     order = np.argsort(-X, axis, kind="stable")[:, :k]
@@ -80,6 +85,7 @@ def test_the_largest_and_their_places(k: int, axis: int) -> None:
     np.testing.assert_array_equal(places, order)
 
 
+@on_each_backend
 def test_the_largest_along_another_axis_are_in_their_places() -> None:
     images = np.random.default_rng(4).normal(size=(2, 5, 3)).astype(np.float32)
     got = applied("top_k(x, 2, over = 1)[0]", images)

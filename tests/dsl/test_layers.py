@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file
 
 import fml
-from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.ir.diagnostics import FmlError
 from fml.engine.ops.verify import verify
 from fml.engine.runtime.checkpoint import read_checkpoint
 from fml.engine.runtime.trainer import train
+from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import example, lowered, trained
 
 Array = NDArray[Any]
@@ -107,6 +107,7 @@ def in_double() -> Any:
     jax.config.update("jax_enable_x64", before)
 
 
+@on_each_backend
 @pytest.mark.usefixtures("in_double")
 @pytest.mark.parametrize(("layer", "axes", "peer"), LAYERS, ids=[layer for layer, _, _ in LAYERS])
 def test_layers_have_the_values_and_gradients_of_jax(layer: str, axes: str, peer: Any) -> None:
@@ -159,6 +160,7 @@ def moved(old: Array, new: Array) -> Array:
     return 0.9 * old + 0.1 * new
 
 
+@on_each_backend
 def test_running_statistics_follow_the_batches() -> None:
     found = trained(normed(stop="3 steps"), {"d": SPLITS}).variables
     mean, var = np.zeros(3), np.ones(3)
@@ -168,6 +170,7 @@ def test_running_statistics_follow_the_batches() -> None:
     np.testing.assert_allclose(found["net.norm.running_var"], var, rtol=1e-5)
 
 
+@on_each_backend
 def test_a_layer_applied_twice_updates_its_state_in_the_order_of_application() -> None:
     found = trained(normed("norm(x) + norm(3 * x + 1)"), {"d": SPLITS}).variables
     first, second = B[:5].astype(np.float64), 3 * B[:5].astype(np.float64) + 1
@@ -197,6 +200,7 @@ def test_the_running_statistics_are_measured_with_saved_and_predicted_with(
     np.testing.assert_array_equal(fml.open_run("runs/r").model(B), run.model(B))
 
 
+@on_each_backend
 def test_measuring_changes_no_state() -> None:
     text = normed(stop="3 steps")
     more = text.replace("measure loss on d.valid", "measure loss on d.valid every 1 step")
@@ -205,10 +209,11 @@ def test_measuring_changes_no_state() -> None:
         np.testing.assert_array_equal(value, other[name], err_msg=name)
 
 
+@on_each_backend
 def test_a_resumed_run_has_the_running_statistics(tmp_path: Path) -> None:
     def run(stop: str, **how: Any) -> Any:
         training = lowered(normed(using="momentum(0.01)", stop=stop))
-        return train(training, {"d": SPLITS}, NumpyBackend(), **how).variables
+        return train(training, {"d": SPLITS}, current_backend(), **how).variables
 
     run("4 steps", checkpoint=tmp_path / "c")
     whole, resumed = run("7 steps"), run("7 steps", resume=read_checkpoint(tmp_path / "c"))
@@ -216,6 +221,7 @@ def test_a_resumed_run_has_the_running_statistics(tmp_path: Path) -> None:
         np.testing.assert_array_equal(resumed[name], value, err_msg=name)
 
 
+@on_each_backend
 def test_what_is_stored_in_a_state_is_not_differentiated() -> None:
     text = """
 data d = given { x: f32[2] }
@@ -272,6 +278,7 @@ train {
     assert found.help == "convert with `cast(x, f64)`"
 
 
+@on_each_backend
 def test_a_schedule_takes_the_element_of_what_it_meets() -> None:
     text = """
 data d = given { x: f16[2]; y: f64[2] }

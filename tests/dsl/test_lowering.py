@@ -13,6 +13,7 @@ from fml.engine.ir.text import dump, read
 from fml.engine.ir.training import Role, Training
 from fml.engine.ops.verify import verify
 from fml.engine.passes.pipeline import optimise
+from tests.backends import on_each_backend
 from tests.dsl.programs import example, lowered, points, trained
 
 GOLDEN = Path(__file__).parent / "golden"
@@ -170,6 +171,7 @@ def descend(data: dict[str, np.ndarray], steps: int, rate: float = 0.1) -> np.nd
     return w
 
 
+@on_each_backend
 @pytest.mark.parametrize(
     "update",
     [
@@ -194,6 +196,7 @@ def test_options_take_text_and_values() -> None:
     assert dump(by_text.step) != dump(lowered(text).step)
 
 
+@on_each_backend
 def test_equations_take_effect_in_the_order_of_the_text() -> None:
     """`=` keeps the value of its moment; a later statement sees an earlier `<-`."""
     update = """old = net.w
@@ -207,6 +210,7 @@ def test_equations_take_effect_in_the_order_of_the_text() -> None:
     np.testing.assert_allclose(outcome.variables["net.w"], np.full(3, w))
 
 
+@on_each_backend
 def test_every_previous_and_when_follow_the_clock() -> None:
     """Plan-level blocks come after the step has grown by one."""
     update = """using sgd(0)
@@ -222,6 +226,7 @@ def test_every_previous_and_when_follow_the_clock() -> None:
     np.testing.assert_allclose(outcome.variables["net.w"], np.full(3, w))
 
 
+@on_each_backend
 def test_previous_is_the_last_execution_of_its_place() -> None:
     update = """using sgd(0)
   every 1 step { net.w <- net.w + step - previous(step) + 1 }"""
@@ -230,6 +235,7 @@ def test_previous_is_the_last_execution_of_its_place() -> None:
     np.testing.assert_allclose(outcome.variables["net.w"], np.full(3, 1.0 + 2 + 2 + 2))
 
 
+@on_each_backend
 def test_a_constraint_holds_for_every_stored_value() -> None:
     text = (
         PLAN.format(update="using sgd(1)", steps=5)
@@ -240,6 +246,7 @@ def test_a_constraint_holds_for_every_stored_value() -> None:
     assert np.linalg.norm(outcome.variables["net.w"]) <= 0.5 + 1e-6
 
 
+@on_each_backend
 def test_frozen_parameters_stay() -> None:
     text = PLAN.format(update="using sgd(0.1)", steps=5).replace(
         "x @ w", "param b: f32 ~ constant(3) where frozen\n  x @ w + b"
@@ -249,6 +256,7 @@ def test_frozen_parameters_stay() -> None:
     assert np.any(outcome.variables["net.w"] != 0)
 
 
+@on_each_backend
 def test_second_gradients_reach_the_parameters() -> None:
     """A gradient penalty: d/dw of mean(g^2), g = dy/dx = w, is 2 w / D for a linear model."""
     text = (

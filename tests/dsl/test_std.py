@@ -18,6 +18,7 @@ from fml.dsl.parse import parse
 from fml.dsl.program import check
 from fml.engine.ir.diagnostics import FmlError
 from fml.engine.ir.source import Source
+from tests.backends import on_each_backend
 from tests.dsl.programs import applied, lowered, trained
 
 ROOT = Path(__file__).parent.parent.parent
@@ -104,6 +105,7 @@ FUNCTIONS = [
 ]  # fmt: skip
 
 
+@on_each_backend
 @pytest.mark.parametrize(("expression", "expected"), FUNCTIONS, ids=[f for f, _ in FUNCTIONS])
 def test_functions(expression: str, expected: NDArray[np.float64]) -> None:
     np.testing.assert_allclose(applied(expression, X), expected, rtol=2e-5, atol=1e-6)
@@ -113,6 +115,7 @@ PLACES = "i = cast(iota(3), i64); j = cast(expand([3, 0]), i64);"
 AT, BELOW = np.arange(3), np.array([[3], [0]])
 
 
+@on_each_backend
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [
@@ -146,6 +149,7 @@ STRIDED = MARGINS[:, 1::2, 1::2]
 BLOCKS = IMAGES.reshape(2, 2, 2, 3, 2, 3)
 
 
+@on_each_backend
 @pytest.mark.parametrize(
     ("expression", "expected"),
     [
@@ -165,6 +169,7 @@ def test_pooling(expression: str, expected: NDArray[np.float64]) -> None:
 KERNEL = np.sin(np.arange(54, dtype=np.float32)).reshape(3, 3, 2, 3)
 
 
+@on_each_backend
 @pytest.mark.parametrize(
     ("stride", "pad"), [(1, "same"), (2, "same"), (4, "same"), (1, "valid"), (2, "valid")]
 )
@@ -252,6 +257,7 @@ LOSSES = [
 ]
 
 
+@on_each_backend
 @pytest.mark.parametrize(("expression", "expected"), LOSSES, ids=[e for e, _ in LOSSES])
 def test_losses_and_figures_of_merit(expression: str, expected: float) -> None:
     np.testing.assert_allclose(figure(expression), expected, rtol=2e-5)

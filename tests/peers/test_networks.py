@@ -7,6 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from tests.backends import on_each_backend
 from tests.peers import networks
 from tests.peers.networks import PRECISIONS, Array, Network, Tree, drawn
 
@@ -200,6 +201,7 @@ NETWORKS = {
 }  # fmt: skip
 
 
+@on_each_backend
 @pytest.mark.parametrize(("element", "rtol"), PRECISIONS)
 @pytest.mark.parametrize("network", NETWORKS.values(), ids=list(NETWORKS))
 def test_networks_learn_as_in_jax(network: Network, element: str, rtol: float) -> None:

@@ -5,9 +5,9 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.linear_model import LogisticRegression
 
-from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.runtime.trainer import Outcome, train
 from fml.engine.sources.load import LoadedData, load
+from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import EXAMPLES, example, lowered
 
 PENALTY = 0.02  # of the weights, not of the intercept
@@ -55,7 +55,7 @@ model logistic_regression(x: f32[N, D]) -> f32[N, 2] {
 
 def run(text: str, name: str, x: np.ndarray, y: np.ndarray) -> Outcome:
     data = {name: {"train": {"x": x.astype(np.float32), "y": y.astype(np.int32)}}}
-    return train(lowered(text), data, NumpyBackend())
+    return train(lowered(text), data, current_backend())
 
 
 def standardized(x: np.ndarray) -> np.ndarray:
@@ -68,12 +68,13 @@ def scikit_learn(x: np.ndarray, y: np.ndarray) -> LogisticRegression:
     return LogisticRegression(C=inverse, tol=1e-10, max_iter=10_000).fit(x, y)
 
 
+@on_each_backend
 def test_linear_regression_ends_at_the_normal_equations() -> None:
     training = example("linear_regression.fml", η=0.4)
     data: dict[str, LoadedData] = {
         name: load(dataset, None, EXAMPLES) for name, dataset in training.datasets.items()
     }
-    outcome = train(training, {n: d.splits for n, d in data.items()}, NumpyBackend())
+    outcome = train(training, {n: d.splits for n, d in data.items()}, current_backend())
     (loaded,) = data.values()
     fields = loaded.splits["train"]
     x = np.column_stack([fields["x"], np.ones(len(fields["y"]))]).astype(float)
@@ -84,6 +85,7 @@ def test_linear_regression_ends_at_the_normal_equations() -> None:
     np.testing.assert_allclose(outcome.figures["train.J"], np.mean(residuals**2), rtol=1e-4)
 
 
+@on_each_backend
 def test_softmax_regression_ends_at_scikit_learn_s_optimum() -> None:
     x, y = load_iris(return_X_y=True)
     x = standardized(x)
@@ -95,6 +97,7 @@ def test_softmax_regression_ends_at_scikit_learn_s_optimum() -> None:
     np.testing.assert_allclose(b - b.mean(), expected, rtol=1e-3, atol=1e-4)
 
 
+@on_each_backend
 def test_logistic_regression_ends_at_scikit_learn_s_optimum() -> None:
     x, y = load_breast_cancer(return_X_y=True)
     x = standardized(x)
@@ -103,6 +106,7 @@ def test_logistic_regression_ends_at_scikit_learn_s_optimum() -> None:
     np.testing.assert_allclose(outcome.variables["net.b"], peer.intercept_[0], rtol=1e-3)
 
 
+@on_each_backend
 @pytest.mark.parametrize("steps", [1, 10, 100])
 def test_two_classes_by_softmax_are_logistic_regression(steps: int) -> None:
     """Without penalty: logits ±z/2 have the same loss, and half the gradient each."""
@@ -119,8 +123,9 @@ def test_two_classes_by_softmax_are_logistic_regression(steps: int) -> None:
     np.testing.assert_allclose(two["net.b"][1] - two["net.b"][0], one["net.b"], rtol=1e-4)
 
 
+@on_each_backend
 def test_a_perceptron_separates_what_can_be_separated() -> None:
     training = example("perceptron.fml")
     data = {n: load(d, None, EXAMPLES).splits for n, d in training.datasets.items()}
-    outcome = train(training, data, NumpyBackend())
+    outcome = train(training, data, current_backend())
     assert outcome.figures["train.mistakes"] == 0

@@ -10,9 +10,9 @@ import optax
 import pytest
 from numpy.typing import NDArray
 
-from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.runtime.trainer import train
 from fml.engine.sources.load import load
+from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import EXAMPLES, lowered, points, trained
 
 Tree = dict[str, Any]
@@ -109,6 +109,7 @@ OPTIMIZERS: list[tuple[str, optax.GradientTransformation]] = [
 ]  # fmt: skip
 
 
+@on_each_backend
 @pytest.mark.parametrize(("using", "peer"), OPTIMIZERS, ids=[o[0] for o in OPTIMIZERS])
 def test_optimizers_take_the_steps_of_optax(using: str, peer: optax.GradientTransformation) -> None:
     found, expected = ours(using), theirs(peer)
@@ -116,6 +117,7 @@ def test_optimizers_take_the_steps_of_optax(using: str, peer: optax.GradientTran
         np.testing.assert_allclose(found[f"net.{name}"], expected[name], rtol=1e-6, atol=1e-9)
 
 
+@on_each_backend
 def test_nesterov_looks_ahead_where_optax_stands() -> None:
     """Optax keeps v = w - βm, where the gradient is taken; w is what the course's equation says."""
     found, expected = ours("nesterov(0.05)"), theirs(optax.sgd(0.05, momentum=0.9, nesterov=True))
@@ -138,6 +140,7 @@ def lars_of_the_paper(rate: float, trust: float, decay: float) -> optax.Gradient
     return optax.chain(first, optax.scale(rate), optax.trace(0.9), optax.scale(-1.0))
 
 
+@on_each_backend
 def test_lars_decays_as_in_the_paper() -> None:
     found = ours("lars(0.5, weight_decay = 0.1, trust = 0.1)")
     expected = theirs(lars_of_the_paper(0.5, 0.1, 0.1))
@@ -145,6 +148,7 @@ def test_lars_decays_as_in_the_paper() -> None:
         np.testing.assert_allclose(found[f"net.{name}"], expected[name], rtol=1e-6, atol=1e-9)
 
 
+@on_each_backend
 @pytest.mark.parametrize("using", ["lars(0.5)", "lamb(0.5)"])
 def test_a_tensor_of_zeros_learns_at_the_rate_itself(using: str) -> None:
     """There is no length of w to compare its step with."""
@@ -195,6 +199,7 @@ SCHEDULES: list[tuple[str, optax.Schedule]] = [
 ]  # fmt: skip
 
 
+@on_each_backend
 @pytest.mark.parametrize(("schedule", "peer"), SCHEDULES, ids=[e for e, _ in SCHEDULES])
 def test_schedules_are_those_of_optax(schedule: str, peer: optax.Schedule) -> None:
     text = TEXT.replace("stop after", 'log rate as "rate" every 1 step\n  stop after')
@@ -228,7 +233,7 @@ def regularised(using: str, steps: int) -> tuple[dict[str, NDArray[Any]], Mappin
         text = text.replace(old, new)
     training = lowered(text, width=16, p=0)
     splits = load(training.datasets["digits"], None, EXAMPLES).splits
-    outcome = train(training, {"digits": splits}, NumpyBackend())
+    outcome = train(training, {"digits": splits}, current_backend())
     return dict(outcome.variables), splits["train"]
 
 
@@ -254,6 +259,7 @@ def constrained(name: str, value: jax.Array) -> jax.Array:
     return jnp.where(norms > LIMIT, value * LIMIT / norms, value)
 
 
+@on_each_backend
 def test_the_regularised_network_steps_as_in_jax() -> None:
     begun, samples = regularised("sgd(0)", 1)
     w = double(begun, "net.")

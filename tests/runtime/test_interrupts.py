@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.runtime.checkpoint import read_checkpoint
 from fml.engine.runtime.interrupt import Interrupt
 from fml.engine.runtime.trainer import Outcome, train
 from fml.engine.runtime.watch import Point, Progress, Silent
+from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import lowered
 from tests.runtime.test_resume import data, run, series, text
 
@@ -38,9 +38,10 @@ class Signals(Silent):
 
 def until_the_signal(path: Path, listener: Signals) -> Outcome:
     training = lowered(text(14))
-    return train(training, data(), NumpyBackend(), seed=3, listener=listener, checkpoint=path)
+    return train(training, data(), current_backend(), seed=3, listener=listener, checkpoint=path)
 
 
+@on_each_backend
 @pytest.mark.parametrize("times", [1, 2])
 @pytest.mark.parametrize("measured", [False, True])
 @pytest.mark.parametrize("step", [1, 3, 6, 9])
@@ -60,6 +61,7 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
     assert (resumed.figures, resumed.stopped_by) == (whole.figures, whole.stopped_by)
 
 
+@on_each_backend
 def test_a_run_that_was_killed_behind_its_last_step_ends_at_once(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     whole = run(14, checkpoint=path)

@@ -4,13 +4,13 @@ import numpy as np
 import pytest
 
 from fml.engine.backends.null import NullBackend
-from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.runtime import measuring
 from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.feeding import Data
 from fml.engine.runtime.measuring import Measurement
 from fml.engine.runtime.section import Moment
 from fml.engine.runtime.trainer import new_store
+from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import example, lowered
 
 NET = """
@@ -41,16 +41,17 @@ def figures(at_once: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         "z": random.normal(size=23).astype(np.float32),
     }
     data: Data = {"d": {"train": fields, "test": fields}}
-    store = new_store(training, NumpyBackend(), 1, {"steps_per_epoch": 1})
+    store = new_store(training, current_backend(), 1, {"steps_per_epoch": 1})
     found: dict[str, float] = {}
     for one in measuring.measurements(
-        training, data, {"steps_per_epoch": 1}, NumpyBackend(), store
+        training, data, {"steps_per_epoch": 1}, current_backend(), store
     ):
         found |= one.take(Moment(0, 1, 1))
     return found
 
 
 # One sample at a time, some, all but one, and all; a sample of this network is about 3,000 bytes.
+@on_each_backend
 @pytest.mark.parametrize("at_once", [1, 20_000, 69_000])
 def test_figures_in_pieces_are_those_of_one_batch(
     at_once: int, monkeypatch: pytest.MonkeyPatch

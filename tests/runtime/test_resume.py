@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.ir.diagnostics import FmlError
 from fml.engine.ir.training import Training
 from fml.engine.runtime import trainer
@@ -18,6 +17,7 @@ from fml.engine.runtime.checkpoint import Checkpoint, read_checkpoint, write_che
 from fml.engine.runtime.feeding import Data
 from fml.engine.runtime.trainer import Outcome, train
 from fml.engine.runtime.watch import Listener, Point, Progress, Silent
+from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import lowered, points
 
 # All that a run can remember: slots, states, delays, draws, the order of samples, what is best.
@@ -67,7 +67,7 @@ def run(
 ) -> Outcome:
     training: Training = lowered(text(steps, last))
     return train(
-        training, data(), NumpyBackend(),
+        training, data(), current_backend(),
         seed=seed, checkpoint=checkpoint, resume=resume, listener=listener,
     )  # fmt: skip
 
@@ -76,6 +76,7 @@ def series(outcome: Outcome) -> list[tuple[str, int, float]]:
     return [(p.series, p.step, p.value) for p in outcome.history]
 
 
+@on_each_backend
 @pytest.mark.parametrize("stopped_at", [1, 4, 6, 7, 11])
 def test_a_resumed_run_has_the_same_bits(tmp_path: Path, stopped_at: int) -> None:
     path = tmp_path / "last.safetensors"
@@ -90,6 +91,7 @@ def test_a_resumed_run_has_the_same_bits(tmp_path: Path, stopped_at: int) -> Non
     assert len({value for _, _, value in series(whole)}) > 4  # something does change
 
 
+@on_each_backend
 @pytest.mark.parametrize("event", ["measured", "stepped"])
 @pytest.mark.parametrize("stopped_at", [2, 4, 6])
 def test_figures_that_were_cut_short_are_taken_again(
@@ -121,6 +123,7 @@ def test_figures_that_were_cut_short_are_taken_again(
     assert earlier + series(resumed) == series(whole)
 
 
+@on_each_backend
 def test_a_condition_that_held_is_not_asked_again(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     whole = run(14, last=5, checkpoint=path)
@@ -132,6 +135,7 @@ def test_a_condition_that_held_is_not_asked_again(tmp_path: Path) -> None:
     assert resumed.figures == whole.figures
 
 
+@on_each_backend
 def test_a_resumed_run_goes_on_by_the_clock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -148,7 +152,7 @@ def test_a_resumed_run_goes_on_by_the_clock(
         monkeypatch.setattr(trainer, "time", SimpleNamespace(monotonic=lambda: clock.time))
         by_clock = text(steps).replace("every 4 steps", "every 4 seconds")
         by_clock = by_clock.replace('"fall" every 2 steps', '"fall" every 2 seconds')
-        return train(lowered(by_clock), data(), NumpyBackend(), listener=clock, **places)
+        return train(lowered(by_clock), data(), current_backend(), listener=clock, **places)
 
     path = tmp_path / "last.safetensors"
     whole = run(13, Clock(7))
@@ -170,6 +174,7 @@ def test_what_a_checkpoint_keeps_is_the_model(tmp_path: Path) -> None:
     assert model < written.variables.keys()
 
 
+@on_each_backend
 def test_a_checkpoint_that_keeps_the_slots_goes_on_alike(tmp_path: Path) -> None:
     path = tmp_path / "last.safetensors"
     run(7, checkpoint=path)

@@ -6,13 +6,13 @@ import numpy as np
 import pytest
 
 from fml.engine.backends.null import NullBackend
-from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.ir.diagnostics import FmlError
 from fml.engine.ir.training import Duration, Feed, Unit
 from fml.engine.runtime.feeding import Batches
 from fml.engine.runtime.section import Moment, is_due
 from fml.engine.runtime.trainer import Outcome, train
 from fml.engine.sources.load import load
+from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import EXAMPLES, example, lowered, points, trained
 
 # A plan without descent: `c` counts, and series are made of it as a case likes.
@@ -36,7 +36,7 @@ def run(body: str, batch: int = 4, valid: int = 2, seed: int | None = None) -> O
     training = lowered(COUNTING.format(body=body, batch=batch))
     ones = {"x": np.ones(SAMPLES, np.float32)}
     data = {"points": {"train": ones, "valid": {"x": np.ones(valid, np.float32)}}}
-    return train(training, data, NumpyBackend(), seed=seed)
+    return train(training, data, current_backend(), seed=seed)
 
 
 def count(outcome: Outcome) -> float:
@@ -84,6 +84,7 @@ PROGRAMS: list[tuple[str, str, list[float]]] = [
 ]  # fmt: skip
 
 
+@on_each_backend
 @pytest.mark.parametrize(("what", "body", "expected"), PROGRAMS, ids=[p[0] for p in PROGRAMS])
 def test_when_things_happen(what: str, body: str, expected: list[float]) -> None:
     found = [count(run(f"{body}\n  stop after {n} steps")) for n in range(1, 9)]
@@ -115,6 +116,7 @@ PREVIOUS: list[tuple[str, str, str, list[tuple[int, float]]]] = [
 ]  # fmt: skip
 
 
+@on_each_backend
 @pytest.mark.parametrize(("what", "body", "name", "expected"), PREVIOUS)
 def test_previous_is_the_last_time_that_a_figure_was_taken(
     what: str, body: str, name: str, expected: list[tuple[int, float]]
@@ -122,6 +124,7 @@ def test_previous_is_the_last_time_that_a_figure_was_taken(
     assert series(run(GROWING + body), name) == expected
 
 
+@on_each_backend
 def test_two_splits_remember_their_own() -> None:
     twice = "\n  ".join(
         f'measure n * sum(x) - previous(n * sum(x)) as "d" on points.{split} every 4 steps'
@@ -134,12 +137,14 @@ def test_two_splits_remember_their_own() -> None:
     assert (outcome.figures["train.d"], outcome.figures["valid.d"]) == (0, 0)
 
 
+@on_each_backend
 def test_a_split_that_is_measured_in_pieces_remembers(monkeypatch: pytest.MonkeyPatch) -> None:
     body = 'measure n * mean(x) - previous(n * mean(x)) as "d" on points.valid every 4 steps'
     monkeypatch.setattr("fml.engine.runtime.measuring.BYTES_AT_ONCE", 8)
     assert series(run(GROWING + body, valid=11), "valid.d") == [(4, 0), (8, 4)]
 
 
+@on_each_backend
 def test_previous_in_a_condition_is_that_of_the_step_before() -> None:
     falls = PEAK + "stop when valid.c < previous(valid.c)\n  stop after 60 steps"
     outcome = run(falls)  # the peak is epoch 6
@@ -191,6 +196,7 @@ STOPS: list[tuple[str, str, int, str]] = [
 ]  # fmt: skip
 
 
+@on_each_backend
 @pytest.mark.parametrize(("what", "body", "step", "why"), STOPS, ids=[s[0] for s in STOPS])
 def test_stop(what: str, body: str, step: int, why: str) -> None:
     outcome = run(body + "\n  stop after 60 steps")
@@ -209,6 +215,7 @@ KEEPS = [
 ]
 
 
+@on_each_backend
 @pytest.mark.parametrize(("what", "body", "kept"), KEEPS)
 def test_keep(what: str, body: str, kept: float) -> None:
     outcome = run(body)
@@ -216,6 +223,7 @@ def test_keep(what: str, body: str, kept: float) -> None:
     assert outcome.figures["valid.c"] == kept
 
 
+@on_each_backend
 @pytest.mark.parametrize(
     ("keep", "figure"), [("highest", "min(mean(ŷ), 3)"), ("lowest", "max(-mean(ŷ), -3)")]
 )
@@ -227,6 +235,7 @@ def test_ties_keep_the_first(keep: str, figure: str) -> None:
     assert count(run(body)) == 3
 
 
+@on_each_backend
 @pytest.mark.parametrize(("keep", "kept"), [("highest", 5), ("lowest", 2)])
 def test_a_figure_that_is_no_number_is_not_kept(keep: str, kept: float) -> None:
     body = f"""every 1 epoch {{ net.c <- epoch }}
@@ -236,6 +245,7 @@ def test_a_figure_that_is_no_number_is_not_kept(keep: str, kept: float) -> None:
     assert count(run(body)) == kept
 
 
+@on_each_backend
 def test_measures_are_taken_when_they_are_due_and_at_the_end() -> None:
     body = """net.c <- step + 1
   measure mean(ŷ) as "each" on points.valid
@@ -252,6 +262,7 @@ def test_measures_are_taken_when_they_are_due_and_at_the_end() -> None:
     assert figures == {"valid.each": 7, "train.often": 7, "valid.once": 35}
 
 
+@on_each_backend
 def test_what_is_minimised_is_averaged_over_the_epoch() -> None:
     body = """net.c <- step + 1
   minimize loss = mean((ŷ - 1)^2)
@@ -345,7 +356,7 @@ def test_splits_that_are_not_there(split: str) -> None:
     ones = {"x": np.ones(4, np.float32)}
     data = {name: ones for name in ("train", "valid") if name != split}
     with pytest.raises(FmlError, match=f"E0521.*`{split}`"):
-        train(training, {"points": data}, NumpyBackend())
+        train(training, {"points": data}, current_backend())
 
 
 # --- seeds ---------------------------------------------------------------------------------------
@@ -355,12 +366,14 @@ DRAWING = """state n: f32[40] ~ normal(0, 1)
   stop after 3 steps"""
 
 
+@on_each_backend
 def test_the_same_seed_gives_the_same_bits() -> None:
     counts = [count(run(DRAWING, seed=seed)) for seed in (1, 1, 2, 2**63 + 1, -1)]
     assert counts[0] == counts[1] == counts[3]  # seeds are words of 63 bits
     assert len({*counts}) == 3
 
 
+@on_each_backend
 def test_the_plan_s_own_seed_is_the_default() -> None:
     assert count(run("seed 9\n  " + DRAWING)) == count(run(DRAWING, seed=9))
 
@@ -387,12 +400,13 @@ def test_examples_run_dry(name: str, plan: str | None) -> None:
 def test_learners_are_not_run_yet() -> None:
     training = example("lenet_crossbow.fml", "crossbow")
     with pytest.raises(FmlError, match="E0901"):
-        train(training, {}, NumpyBackend())
+        train(training, {}, current_backend())
 
 
 # --- log -----------------------------------------------------------------------------------------
 
 
+@on_each_backend
 def test_what_depends_on_the_batch_is_logged_as_the_step_had_it() -> None:
     body = """
       minimize loss = mean(ŷ^2) + net.c
@@ -416,6 +430,7 @@ def test_what_depends_on_the_batch_is_logged_as_the_step_had_it() -> None:
         assert [v for _, v in found] == pytest.approx([v for _, v in expected], rel=1e-5)
 
 
+@on_each_backend
 def test_a_log_changes_nothing() -> None:
     text = """
     data points = given {{ x: f32[3]; y: f32 }}

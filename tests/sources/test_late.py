@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 
 from fml.dsl.program import check, lower
-from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.ir.source import Source
 from fml.engine.ir.training import Duration, StopAfter, Unit
 from fml.engine.runtime import measuring
@@ -16,6 +15,7 @@ from fml.engine.runtime.feeding import Batches, Selection
 from fml.engine.runtime.trainer import Outcome, train
 from fml.engine.sources.bind import bind
 from fml.engine.sources.load import load
+from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import example
 from tests.sources.datasets import fault, fields_of, loaded, words
 
@@ -54,9 +54,10 @@ def folder(tmp_path: Path) -> Path:
 def outcome(text: str, base: Path) -> Outcome:
     training = lower(check(Source("t.fml", text + PLAN), base), None, {})
     data = {name: load(dataset, None, base) for name, dataset in training.datasets.items()}
-    return train(*bind(training, data), NumpyBackend())
+    return train(*bind(training, data), current_backend())
 
 
+@on_each_backend
 def test_bytes_train_to_the_bits_of_floats(folder: Path) -> None:
     late, once = outcome(BYTES, folder), outcome(FLOATS, folder)
     assert loaded(BYTES, base=folder).late is not None
@@ -151,6 +152,7 @@ def test_faults_in_files_that_are_mapped_name_their_sample(
     assert said in words(found)
 
 
+@on_each_backend
 def test_the_example_of_images_takes_a_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -170,6 +172,6 @@ def test_the_example_of_images_takes_a_step(
         "train": 100, "valid": 5_000,
     }  # fmt: skip
     bound = replace(bound, measures=(), stops=(StopAfter(Duration(1, Unit.STEPS)),), keep=None)
-    ended = train(bound, splits, NumpyBackend())
+    ended = train(bound, splits, current_backend())
     assert ended.failure is None
     assert all(np.isfinite(value).all() for value in ended.variables.values())
