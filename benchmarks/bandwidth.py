@@ -140,8 +140,10 @@ def compiled(graph: Graph, x: Array) -> tuple[Run, int]:
         for read, written in kernel.shared:
             arrays[written] = values[cluster.results[written - len(cluster.inputs)]] = arrays[read]
         address = load(emit(kernel, host), host).address("kernel")
-        function = ctypes.CFUNCTYPE(None, *[ctypes.c_void_p] * len(arrays))(address)
-        calls.append((function, [array.ctypes.data for array in arrays]))
+        sizes = [0, kernel.parts] if kernel.parts else []  # all of them
+        words = [ctypes.c_void_p] * len(arrays) + [ctypes.c_int64] * len(sizes)
+        function = ctypes.CFUNCTYPE(None, *words)(address)
+        calls.append((function, [*(array.ctypes.data for array in arrays), *sizes]))
 
     def run(_: object = values) -> None:
         for function, places in calls:

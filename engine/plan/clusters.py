@@ -2,8 +2,9 @@
 
 Nodes are taken in their order. Each joins the cluster of the latest of those that it reads, if the
 loops of that cluster are its own; so a cluster can run as soon as the latest of the clusters that
-it reads has run, and none waits for itself. What reads nothing that is computed, and is read once,
-waits for its reader (`0.9 m` in an update rule).
+it reads has run, and none waits for itself. If not, it joins a later one of the same loops that
+reads some of the same. What reads nothing that is computed, and is read once, waits for its reader
+(`0.9 m` in an update rule).
 """
 
 from collections.abc import Iterable, Sequence
@@ -73,6 +74,7 @@ class _Clustering:
         self.graph = graph
         self._open: list[_Open] = []
         self._place: dict[int, int] = {}  # node -> cluster
+        self._read_in: dict[int, list[int]] = {}  # value -> clusters whose nodes read it
         self._waiting: dict[int, Nest] = {}
         self._alike = Alike(graph)
         self._readers: dict[int, dict[int, None]] = {node.id: {} for node in graph}
@@ -125,8 +127,7 @@ class _Clustering:
             self._begin_block(node)
             return
         self._settle_readers_of_variable(node)
-        latest = self._latest(node)
-        if nest is None or latest is None or not self._joins(node, nest, latest):
+        if nest is None or not any(self._joins(node, nest, c) for c in self._joinable(node)):
             self._begin(node.id)
 
     def _can_wait(self, node: Node, nest: Nest | None) -> bool:
@@ -142,6 +143,17 @@ class _Clustering:
         """The latest cluster that a node reads, through those that wait."""
         places = (self._place[v] for v in self._needed(node.id) if v in self._place)
         return max(places, default=None)
+
+    def _joinable(self, node: Node) -> Iterable[int]:
+        """The latest cluster that a node reads, then later ones that read some of the same."""
+        latest = self._latest(node)
+        if latest is not None:
+            yield latest
+        read = (v for v in self._needed(node.id) if self._alike.count(v) > 1)
+        beside = {place for value in read for place in self._read_in.get(value, ())}
+        for place in sorted(beside):
+            if place > (-1 if latest is None else latest) and self._open[place].block is None:
+                yield place
 
     def _needed(self, number: int) -> Iterable[int]:
         """What a node reads, and what those read that wait for it."""
@@ -283,6 +295,8 @@ class _Clustering:
         self._waiting.pop(value, None)
         self._open[place].add(value, self._alike.nest(value))
         self._place[value] = place
+        for read in self.graph[value].inputs:
+            self._read_in.setdefault(read, []).append(place)
 
     # --- variables ------------------------------------------------------------------------------
 

@@ -41,6 +41,8 @@ def _called(kernel: Kernel, address: int) -> Called:
 
     def call(buffers: Sequence[Array], sizes: Sequence[int] = ()) -> None:
         assert all(b.flags.c_contiguous for b in buffers)
+        if kernel.parts and not sizes:
+            sizes = (0, kernel.parts)  # all of them
         function(*(b.ctypes.data for b in buffers), *sizes)
 
     return call
