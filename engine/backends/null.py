@@ -1,35 +1,38 @@
 """Dry runs: plans are carried out, and nothing is computed."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass, field
 
-from fml.engine.backends.interface import Code, Launch
-from fml.engine.backends.numpy import NodeByNode, NumpyBackend
+from fml.engine.backends.interface import Backend, Code, Launch
+from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.ir.graph import Graph
 from fml.engine.ops.record import Array
-from fml.engine.ops.table import OPS
 from fml.engine.plan.task import Work
 
 
+@dataclass(frozen=True)
 class NullBackend(NumpyBackend):
-    """Has memory, streams and an order like any other; every kernel does nothing."""
+    """Has memory, streams and an order like any other; every kernel does nothing.
 
+    Attributes:
+        like: the backend whose works are planned: a dry run of its plans takes their memory.
+    """
+
+    like: Backend = field(default_factory=NumpyBackend)
     name = "null"
 
     def compile(self, graph: Graph) -> Code:
-        """Return the nodes, none of which does anything."""
-        return _Idle(graph)
+        """Return the other backend's works, none of which does anything."""
+        return _Idle(self.like.compile(graph).works)
 
     def copy(self, source: Array, target: Array) -> Launch:
         """Return what does nothing."""
         return _nothing
 
 
-class _Idle(NodeByNode):
-    def __init__(self, graph: Graph) -> None:
-        super().__init__(graph)
-        for work in self.works:
-            if OPS[graph[work.nodes[0]].op].compute is None:
-                raise ValueError(f"`{graph[work.nodes[0]].op}` has nothing to compute")
+@dataclass(frozen=True, slots=True)
+class _Idle:
+    works: Sequence[Work]
 
     def launch(
         self,

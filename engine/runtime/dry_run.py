@@ -6,6 +6,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fml.engine.backends.null import NullBackend
+from fml.engine.backends.numpy import NumpyBackend
+from fml.engine.backends.processor import processor
 from fml.engine.ir.training import Dataset, Duration, StopAfter, Training, Unit
 from fml.engine.ops.record import Array
 from fml.engine.runtime.feeding import Data, Samples
@@ -83,7 +85,9 @@ def dry_run(training: Training, data: Data, missing: Mapping[str, str]) -> DryRu
     } | {name: {s: _alike(f) for s, f in splits.items()} for name, splits in data.items()}
     once = StopAfter(Duration(1, Unit.STEPS))
     watched = replace(training, stops=(*training.stops, once))
-    trainer = Trainer(watched, nothing, NullBackend(), 0)
+    # What learners do together is not compiled yet.
+    like = processor() if training.learners is None else NumpyBackend()
+    trainer = Trainer(watched, nothing, NullBackend(like), 0)
     trainer.run()
     sections = trainer.sections()
     step = len(trainer.step.executable.plan.tasks)
