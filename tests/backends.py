@@ -5,6 +5,7 @@ what a text means does not depend on who computes it, and a kernel costs a compi
 """
 
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from contextvars import ContextVar
 
 import pytest
@@ -22,12 +23,21 @@ def current_backend() -> Backend:
     return BACKENDS[_chosen.get()]()
 
 
+@contextmanager
+def using(name: str) -> Iterator[None]:
+    """Make another backend the current one."""
+    token = _chosen.set(name)
+    try:
+        yield
+    finally:
+        _chosen.reset(token)
+
+
 @pytest.fixture(params=list(BACKENDS))
 def each_backend(request: pytest.FixtureRequest) -> Iterator[str]:
     """Run the test once for each backend, which is the current one meanwhile."""
-    token = _chosen.set(request.param)
-    yield request.param
-    _chosen.reset(token)
+    with using(request.param):
+        yield request.param
 
 
 on_each_backend = pytest.mark.usefixtures("each_backend")

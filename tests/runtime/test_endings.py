@@ -6,14 +6,18 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import pytest
 
-from fml.engine.backends.interface import Code, Launch
+from fml.engine.backends.interface import Backend, Code, Gathered, Given, Launch, Loop, Taken
+from fml.engine.backends.llvm import LlvmBackend
 from fml.engine.backends.numpy import NodeByNode, NumpyBackend
 from fml.engine.ir.graph import Graph, Node, Phase
 from fml.engine.ops.record import Array
 from fml.engine.plan.task import Work
+from fml.engine.runtime import trainer
 from fml.engine.runtime.trainer import Outcome, train
 from fml.engine.runtime.watch import Progress, Silent
+from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import lowered, points
+from tests.runtime.test_blocks import Blocks
 
 TEXT = """
 data points = given {{ x: f32[3]; y: f32 }}
@@ -36,7 +40,7 @@ def run(
     loss: str = "mse(net(x), y)",
     update: str = "using momentum(0.05)",
     steps: int = 20,
-    backend: NumpyBackend | None = None,
+    backend: Backend | None = None,
     stepped: Callable[[Progress], None] | None = None,
 ) -> Outcome:
     class Watching(Silent):
@@ -46,7 +50,7 @@ def run(
 
     training = lowered(TEXT.format(loss=loss, update=update, steps=steps))
     data = {"points": {"train": points(20), "valid": points(8, seed=1)}}
-    return train(training, data, backend or NumpyBackend(), listener=Watching())
+    return train(training, data, backend or current_backend(), listener=Watching())
 
 
 def assert_same(one: Outcome, other: Outcome) -> None:
@@ -58,30 +62,31 @@ def assert_same(one: Outcome, other: Outcome) -> None:
 # --- Ctrl-C ------------------------------------------------------------------------------------
 
 
+@on_each_backend
 def test_an_interrupted_run_ends_like_one_that_was_to_stop_there() -> None:
     before = signal.getsignal(signal.SIGINT)
 
     def interrupt(progress: Progress) -> None:
-        if progress.step == 7:
+        if progress.step >= 7:
             signal.raise_signal(signal.SIGINT)
 
     outcome = run(stepped=interrupt)
-    assert (outcome.interrupted, outcome.stopped_by, outcome.progress.step) == (
-        True, "interrupted", 7,
-    )  # fmt: skip
-    assert_same(outcome, run(steps=7))
+    assert (outcome.interrupted, outcome.stopped_by) == (True, "interrupted")
+    assert 7 <= outcome.progress.step <= 8  # where an epoch ends, if steps are taken together
+    assert_same(outcome, run(steps=outcome.progress.step))
     assert signal.getsignal(signal.SIGINT) is before
 
 
+@on_each_backend
 def test_impatience_between_steps_ends_the_run_as_well() -> None:
     def interrupt(progress: Progress) -> None:
-        if progress.step == 7:
+        if progress.step >= 7:
             signal.raise_signal(signal.SIGINT)
             signal.raise_signal(signal.SIGINT)
 
     outcome = run(stepped=interrupt)
     assert outcome.interrupted
-    assert_same(outcome, run(steps=7))
+    assert_same(outcome, run(steps=outcome.progress.step))
 
 
 class Breaking(NumpyBackend):
@@ -124,6 +129,47 @@ def test_half_a_step_is_undone(at: int) -> None:
         np.testing.assert_array_equal(outcome.variables["net.w"], np.ones(3))
 
 
+class Cut(LlvmBackend):
+    """Presses Ctrl-C twice when the steps taken together at one time are over, all or some."""
+
+    def __init__(self, at: int, after: int) -> None:
+        super().__init__()
+        self.at, self.after, self.times = at, after, 0
+
+    def loop(
+        self,
+        body: Sequence[Launch],
+        given: Sequence[Given | Gathered] = (),
+        taken: Sequence[Taken] = (),
+    ) -> Loop:
+        backend, loop = self, super().loop(body, given, taken)
+
+        class Cutting:
+            def run(self, iterations: int) -> int:
+                backend.times += 1
+                if backend.times == backend.at:
+                    loop.run(min(iterations, backend.after))
+                    raise KeyboardInterrupt
+                return loop.run(iterations)
+
+        return Cutting() if taken else loop
+
+
+@pytest.mark.parametrize("after", [0, 1, 2, 9])
+@pytest.mark.parametrize("epochs", [0, 1, 3])
+def test_steps_that_are_taken_together_are_undone_together(
+    monkeypatch: pytest.MonkeyPatch, epochs: int, after: int
+) -> None:
+    monkeypatch.setattr(trainer, "Pace", lambda: Blocks([99]))  # a whole epoch of 4 steps
+    steps = 4 * epochs
+    outcome = run(backend=Cut(epochs + 1, after))
+    assert (outcome.interrupted, outcome.progress.step) == (True, steps)
+    if steps:
+        assert_same(outcome, run(steps=steps, backend=LlvmBackend()))
+    else:
+        np.testing.assert_array_equal(outcome.variables["net.w"], np.ones(3))
+
+
 # --- figures that are not finite ---------------------------------------------------------------
 
 FAULTS = [
@@ -141,6 +187,7 @@ FAULTS = [
 ]  # fmt: skip
 
 
+@on_each_backend
 @pytest.mark.parametrize(("what", "changes", "step", "named", "left"), FAULTS)
 def test_a_figure_that_is_not_finite(
     what: str, changes: dict[str, str], step: int, named: str, left: float
@@ -156,6 +203,7 @@ def test_a_figure_that_is_not_finite(
     np.testing.assert_allclose(outcome.variables["net.w"], np.full(3, left), rtol=1e-6)
 
 
+@on_each_backend
 @pytest.mark.parametrize(
     ("loss", "cause"),
     [
@@ -176,6 +224,7 @@ def test_before_any_update_the_rate_is_not_to_blame(loss: str, cause: str) -> No
     assert diverged.failure.help.startswith("lower the rate")
 
 
+@on_each_backend
 def test_a_run_that_diverges_leaves_finite_parameters_and_figures() -> None:
     outcome = run(update="using sgd(1e4)", steps=200)
     assert outcome.failure is not None

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fml.dsl.modules import std_index
 from fml.engine.runtime.trainer import Outcome
+from tests.backends import BACKENDS, current_backend, on_each_backend, using
 from tests.dsl.programs import lowered, trained
 
 # The optimizers of std, each with a rate at which the loss goes down in 100 epochs.
@@ -48,14 +49,19 @@ def points() -> dict[str, NDArray[np.float32]]:
     return {"x": x, "y": np.tanh(x @ np.asarray([1, -2, 0.5], np.float32))}
 
 
-@cache
 def run(
     element: str, optimizer: str, more: str = "", where: str = "", epochs: int = 100
 ) -> Outcome:
+    return _run(current_backend().name, element, optimizer, more, where, epochs)
+
+
+@cache
+def _run(backend: str, element: str, optimizer: str, more: str, where: str, epochs: int) -> Outcome:
     text = PLAN.format(
         element=element, optimizer=optimizer, more=more, where=where, epochs=epochs
     )  # fmt: skip
-    return trained(text, {"d": points()})
+    with using(backend):
+        return trained(text, {"d": points()})
 
 
 def loss(outcome: Outcome) -> float:
@@ -66,14 +72,26 @@ def test_every_optimizer_of_std_is_tried() -> None:
     assert {n for n, e in std_index().items() if e.file == "optimizers.fml"} == UPDATES.keys()
 
 
-@pytest.mark.parametrize("element", ["f16", "bf16"])
+# Compiled code leaves bf16 to numpy.
+@pytest.mark.parametrize(
+    ("element", "each_backend"),
+    [("f16", "numpy"), ("bf16", "numpy"), ("f16", "llvm")],
+    indirect=["each_backend"],
+)
 @pytest.mark.parametrize("name", UPDATES)
-def test_the_loss_goes_down_as_far_as_in_f32(name: str, element: str) -> None:
+def test_the_loss_goes_down_as_far_as_in_f32(name: str, element: str, each_backend: str) -> None:
     start = loss(run("f32", "sgd(0)", epochs=1))
     wide, narrow = loss(run("f32", UPDATES[name])), loss(run(element, UPDATES[name]))
     assert wide < 0.2 * start
     # Of the figure itself, bf16 keeps 8 bits; the rest is what the forward pass loses.
     assert narrow == pytest.approx(wide, rel=0.05, abs=0.02 * start)
+
+
+def test_programs_of_bf16_have_the_bits_of_numpy() -> None:
+    numpy, llvm = (_run(name, "bf16", "adam(0.003)", "", "", 5) for name in BACKENDS)
+    for name, value in numpy.variables.items():
+        assert llvm.variables[name].tobytes() == value.tobytes(), name
+    assert llvm.figures == numpy.figures
 
 
 def test_steps_too_small_for_a_16_bit_number_add_up() -> None:
@@ -85,12 +103,14 @@ def test_steps_too_small_for_a_16_bit_number_add_up() -> None:
     assert np.abs(moved - start).max() > 0.01
 
 
+@on_each_backend
 def test_a_parameter_that_something_else_changes_is_taken_as_it_is() -> None:
     # After 3 of 4 steps: what the slot kept no longer rounds to it, and must not come back.
     outcome = run("f16", "sgd(0)", more="every 3 steps { net.b <- 0.5 }", epochs=2)
     assert np.all(np.asarray(outcome.variables["net.b"], np.float32) == 0.5)
 
 
+@on_each_backend
 def test_a_constraint_holds_for_what_is_stored() -> None:
     outcome = run("f16", "adam(0.05)", where="where max_norm(0.5)")
     lengths = np.linalg.norm(np.asarray(outcome.variables["net.a"], np.float64), axis=0)
