@@ -63,6 +63,8 @@ def faults(plan: Plan) -> list[str]:
         memory.write(region, number)
     for task in plan.tasks:
         if task.work is None:
+            if is_lost(graph, memory, task.value, task.reads[0]):
+                found.append(f"%{task.value} is put aside too late")
             memory.write(task.writes[0], (task.value, "old"))
             continue
         guard = () if task.work.guard is None else (task.work.guard,)
@@ -80,10 +82,9 @@ def faults(plan: Plan) -> list[str]:
 
 
 def is_lost(graph: Graph, memory: Bytes, value: int, region: Region) -> bool:
-    if graph[value].op == "variable":
-        # Its old value is in its own place, as long as nothing was written there, or put aside.
-        return memory.lost(region, None) and memory.lost(region, (value, "old"))
-    return memory.lost(region, value)
+    # The first value of a variable is in its place as long as nothing was written there.
+    own = None if graph[value].op == "variable" else value
+    return memory.lost(region, own) and memory.lost(region, (value, "old"))
 
 
 @on_each_backend
