@@ -9,7 +9,8 @@ all of them alike. A figure is the median over the rounds of samples a second, a
 that of the best peer, at equal samples between synchronisations: a learner of b on one core beside
 peers of b, and on two cores two learners of b beside peers of 2b. The losses of the first steps
 from the same weights have to agree, or there is no comparison. `growth` is the memory taken from
-when the data are there until 100 steps are done; it has to be less than PyTorch's.
+when the data are there until 100 steps are done; it has to be less than PyTorch's. What a step
+takes outside its kernels is measured with kernels that return at once (`contest/overhead.py`).
 """
 
 import argparse
@@ -19,14 +20,21 @@ import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, replace
 from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from contest.models import MODELS, start_of
 from contest.turns import Contestant, Report, Spec
 
+# A peer so many times as slow as the best one has no second turn if its first took so many times as
+# long as it should have: a scan has no fewer than 100 steps.
+HOPELESS = 4
+LONG = 5
+# Seconds of a step outside kernels.
+OUTSIDE = 10e-6
 # Losses are sums of float32 in different orders, and three steps pull them apart.
 TOLERANCE = 2e-4
 KINDS = {"fml": "ours", "torch": "pytorch", "jax": "xla"}
@@ -49,7 +57,11 @@ def contestants(model: str, batch: int, cores: tuple[int, ...]) -> list[Spec]:
             replace(jax, name=f"scan {threads}", variant="scan"),
         ]
         if MODELS[model].has_images:
-            made.append(replace(torch, name=f"torch last {threads}", variant="channels last"))
+            last = "channels last"
+            made.append(replace(torch, name=f"torch last {threads}", variant=last))
+            made.append(
+                replace(torch, name=f"compile last {threads}", variant="compile channels last")
+            )
     if learners > 1:
         made += [
             replace(common, name="ddp", kind="torch", variant="processes", learners=learners),
@@ -66,14 +78,28 @@ def contest(specs: Sequence[Spec], folder: Path, options: argparse.Namespace) ->
         for one in here:
             one.start(Path(__file__), options.patience)
         require_equal_losses(here, folder)
-        for round in range(options.rounds + 1):
-            for one in here:
-                if not one.absent:
-                    one.turn(options.turn, options.patience, counts=round > 0)
+        for one in here:
+            one.turn(options.turn, options.patience)
+        hopeful = hopeful_ones(here, LONG * options.turn)
+        for one in hopeful:
+            one.turns.clear()  # that was for warmth
+        for _ in range(options.rounds):
+            for one in hopeful:
+                one.turn(options.turn, options.patience)
     finally:
         for one in here:
             one.stop()
     return here
+
+
+def hopeful_ones(here: Sequence[Contestant], long: float) -> list[Contestant]:
+    """All but those whose first turn was long and shows that they will not be the best peer."""
+    best = max((one.rates[0] for one in here if one.rates and one.spec.kind != "fml"), default=0)
+    return [
+        one
+        for one in here
+        if one.turns and (one.turns[0].seconds < long or one.rates[0] * HOPELESS > best)
+    ]
 
 
 def require_equal_losses(here: Sequence[Contestant], folder: Path) -> None:
@@ -86,7 +112,7 @@ def require_equal_losses(here: Sequence[Contestant], folder: Path) -> None:
         SystemExit: they do not.
     """
     spec = here[0].spec
-    whole = our_losses(replace(spec, learners=1), folder)
+    whole = task("losses", replace(spec, learners=1), folder)
     shares: list[float] = []
     for one in here:
         if not one.losses:
@@ -99,10 +125,13 @@ def require_equal_losses(here: Sequence[Contestant], folder: Path) -> None:
             sys.exit(f"{spec.model}: the losses of {one.spec.name} are {one.losses}, not {wanted}")
 
 
-def our_losses(spec: Spec, folder: Path) -> list[float]:
-    """Those of fml, by one learner of the whole batch."""
-    command = [sys.executable, __file__, "--losses", json.dumps(asdict(spec)), str(folder)]
-    done = subprocess.run(command, env=spec.environment, capture_output=True, text=True, check=True)
+def task(name: str, spec: Spec, folder: Path) -> Any:
+    """What a process of fml's answers that is no contestant."""
+    command = [sys.executable, __file__, f"--{name}", json.dumps(asdict(spec)), str(folder)]
+    given = spec.environment
+    done = subprocess.run(command, env=given, capture_output=True, text=True, check=False)
+    if done.returncode:
+        sys.exit(f"{spec.model}: {name} of fml: {done.stderr}")
     return json.loads(done.stdout)
 
 
@@ -112,14 +141,14 @@ def report(model: str, batch: int, here: Sequence[Contestant]) -> bool:
     wanted = MODELS[model].wanted[batch][cores - 1]
     print(f"\n{model}, batch {batch}, {cores} {'core' if cores == 1 else 'cores'}"
           f" (load {os.getloadavg()[0]:.1f})")  # fmt: skip
-    print(f"  {'':14} {'samples/s':>10} {'quartiles':>19} {'growth MiB':>11} {'start s':>8}")
+    print(f"  {'':14} {'samples/s':>10} {'quartiles':>19} rounds {'growth MiB':>11} {'start s':>8}")
     for one in here:
         if one.absent:
-            print(f"  {one.spec.name:14} {one.absent}")
+            print(f"  {one.spec.name:14}  {one.absent}")
             continue
         low, median, high = quartiles(one.rates)
         print(
-            f"  {one.spec.name:14} {median:10,.0f} {low:9,.0f} {high:9,.0f}"
+            f"  {one.spec.name:14} {median:10,.0f} {low:9,.0f} {high:9,.0f} {len(one.rates):6}"
             f" {one.growth / MIB:11.1f} {one.seconds_to_start:8.1f}"
         )
     ours, peers = here[0], [one for one in here[1:] if not one.absent]
@@ -142,30 +171,52 @@ def quartiles(rates: Sequence[float]) -> list[float]:
     return statistics.quantiles(rates, n=4) if len(rates) > 1 else [rates[0]] * 3
 
 
+def report_overhead(taken: dict[str, float]) -> bool:
+    """Print what a step takes outside its kernels; return whether that is little enough."""
+    step, outside, gather = (1e6 * taken[name] for name in ("step", "outside", "gather"))
+    few = taken["outside"] <= OUTSIDE
+    print(
+        f"  a step: {step:,.1f} us, {outside:.1f} of it outside its {taken['kernels']} kernels"
+        f" (at most {OUTSIDE * 1e6:.0f}{'' if few else ', MISSED'}), {gather:.1f} to gather the"
+        f" batch; {taken['stretch']} steps at once"
+    )
+    return few
+
+
 def main() -> int:
     options = parsed()
     allowed = sorted(os.sched_getaffinity(0))
-    raw: list[dict] = []
+    raw: list[dict[str, Any]] = []
     reached = True
-    for model in options.models:
-        batches = [b for b in MODELS[model].wanted if b in (options.batches or (b,))]
-        for batch in batches:
-            for count in options.cores:
-                if count > len(allowed):
-                    print(f"{model}, {count} cores: there are {len(allowed)} here")
-                    continue
-                with tempfile.TemporaryDirectory() as folder:
-                    start_of(MODELS[model]).write(Path(folder))
-                    specs = contestants(model, batch, tuple(allowed[-count:]))
-                    here = contest(specs, Path(folder), options)
-                reached &= report(model, batch, here)
-                raw += [figures(one) for one in here]
-                if options.out:
-                    options.out.write_text(json.dumps(raw, indent=1))
+    for model, batch, count in rows(options):
+        if count > len(allowed):
+            print(f"{model}, {count} cores: there are {len(allowed)} here")
+            continue
+        with tempfile.TemporaryDirectory() as name:
+            folder = Path(name)
+            start_of(MODELS[model]).write(folder)
+            specs = contestants(model, batch, tuple(allowed[-count:]))
+            here = contest(specs, folder, options)
+            reached &= report(model, batch, here)
+            raw += [figures(one) for one in here]
+            if count == 1:
+                taken = task("overhead", specs[0], folder)
+                reached &= report_overhead(taken)
+                raw.append(asdict(specs[0]) | {"overhead": taken})
+        if options.out:
+            options.out.write_text(json.dumps(raw, indent=1))
     return 0 if reached else 1
 
 
-def figures(one: Contestant) -> dict:
+def rows(options: argparse.Namespace) -> Iterator[tuple[str, int, int]]:
+    """Models, batches of a learner, and how many cores."""
+    for model in options.models:
+        for batch in MODELS[model].wanted:
+            if batch in (options.batches or (batch,)):
+                yield from ((model, batch, count) for count in options.cores)
+
+
+def figures(one: Contestant) -> dict[str, Any]:
     turns = [asdict(turn) for turn in one.turns]
     return asdict(one.spec) | {
         "turns": turns, "samples_a_second": one.rates, "losses": one.losses,
@@ -197,21 +248,23 @@ def parsed() -> argparse.Namespace:
     return options
 
 
-def take_part(task: str, given: str, folder: Path) -> None:
-    """Be a contestant, or only the losses of ours."""
+def take_part(what: str, given: str, folder: Path) -> None:
+    """Be a contestant, or answer something about ours."""
     values = json.loads(given)
     spec = Spec(**values | {"cores": tuple(values["cores"])})
-    os.sched_setaffinity(0, spec.cores)
+    os.sched_setaffinity(0, spec.cores)  # before anything asks how many there are
     model = MODELS[spec.model]
-    contestant = import_module(f"contest.{KINDS[spec.kind]}")
-    if task == "--losses":
-        print(json.dumps(contestant.losses(model, spec.batch, folder)))
+    if what == "--losses":
+        print(json.dumps(import_module("contest.ours").losses(spec, model, folder)))
+    elif what == "--overhead":
+        print(json.dumps(asdict(import_module("contest.overhead").overhead(spec, model, folder))))
     else:
+        contestant = import_module(f"contest.{KINDS[spec.kind]}")
         contestant.run(spec, model, folder, Report.on_stdout())
 
 
 if __name__ == "__main__":
-    if sys.argv[1:2] and sys.argv[1] in {"--contestant", "--losses"}:
+    if sys.argv[1:2] and sys.argv[1] in {"--contestant", "--losses", "--overhead"}:
         take_part(sys.argv[1], sys.argv[2], Path(sys.argv[3]))
     else:
         sys.exit(main())

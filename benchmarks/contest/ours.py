@@ -1,4 +1,4 @@
-"""fml: a run by the public way, whose listener lets the others have their turns."""
+"""fml: a run whose listener lets the others have their turns."""
 
 import sys
 import time
@@ -10,30 +10,38 @@ import fml
 from contest.models import CHECKED_STEPS, SEED, Model, Start, text_of
 from contest.turns import WARM_STEPS, Report, Spec, resident
 from fml.engine.backends.processor import processor
-from fml.engine.runtime.trainer import Trainer
+from fml.engine.runtime.feeding import Data
+from fml.engine.runtime.trainer import Trainer, train
 from fml.engine.runtime.watch import Progress, Silent
+from fml.engine.sources.bind import bind
+from fml.training import read_data
 
 
 def run(spec: Spec, model: Model, folder: Path, report: Report) -> None:
-    """Train until the parent closes the pipe."""
+    """Train as `Program.train` does, until the parent closes the pipe."""
     start = Start.read(folder)
-    processor()  # what the compiler brings along counts as imported
+    backend = processor()  # what the compiler brings along counts as imported
     program = fml.loads(text_of(model, spec.batch // spec.learners, spec.learners))
-    given = {"train": {"x": start.x, "y": start.y}}
-    del start
-    turns = _Turns(report)
-    program.train(data={"d": given}, seed=SEED, on_event=turns)
+    training = program.lower()
+    given = {"d": {"train": {"x": start.x, "y": start.y}}}
+    training, data = bind(training, read_data(program, training, given))
+    train(training, data, backend, seed=SEED, listener=_Turns(report))
 
 
-def losses(model: Model, batch: int, folder: Path) -> list[float]:
-    """Those of the first steps from the weights that all contestants begin with."""
-    start = Start.read(folder)
+def trainer_of(model: Model, batch: int, start: Start) -> Trainer:
+    """A run of one learner that has not begun, from the weights that all begin with."""
     training = fml.loads(text_of(model, batch)).lower()
-    data = {"d": {"train": {"x": start.x, "y": start.y}}}
+    data: Data = {"d": {"train": {"x": start.x, "y": start.y}}}
     trainer = Trainer(training, data, processor(), SEED)
     trainer.store.restore({f"m.{path}": value for path, value in start.weights.items()})
+    return trainer
+
+
+def losses(spec: Spec, model: Model, folder: Path) -> list[float]:
+    """Those of the first steps."""
+    trainer = trainer_of(model, spec.batch, Start.read(folder))
     trainer.steps.run(trainer.moment, 0.0, CHECKED_STEPS)
-    (series,) = training.train_series
+    (series,) = trainer.training.train_series
     return np.asarray(trainer.steps.figures[series.output][:CHECKED_STEPS]).tolist()
 
 

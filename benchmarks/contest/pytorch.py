@@ -145,7 +145,7 @@ class _Run:
         start = Start.read(folder)
         self.x, self.y = torch.from_numpy(start.x), torch.from_numpy(start.y).long()
         self.has_images = model.has_images
-        self.is_last = spec.variant == CHANNELS_LAST
+        self.is_last = CHANNELS_LAST in spec.variant
         if self.has_images and not self.is_last:
             self.x = self.x.permute(0, 3, 1, 2).contiguous()
         weights = start.weights
@@ -170,7 +170,7 @@ class _Run:
         def loss(x: Tensor, y: Tensor) -> Tensor:
             return functional.cross_entropy(net(x), y)
 
-        self.loss = torch.compile(loss, dynamic=False) if spec.variant == COMPILED else loss
+        self.loss = torch.compile(loss, dynamic=False) if COMPILED in spec.variant else loss
         self.batches = batches(spec.batch)
         self.follower = None
 

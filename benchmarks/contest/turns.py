@@ -51,7 +51,7 @@ class Spec:
         kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
         threads = str(self.threads)
         eigen = "true" if self.threads > 1 else "false"
-        flags = f"--xla_cpu_multi_thread_eigen={eigen} intra_op_parallelism_threads={threads}"
+        flags = f"--xla_cpu_multi_thread_eigen={eigen}"
         if self.kind == "jax" and self.learners > 1:
             flags += f" --xla_force_host_platform_device_count={self.learners}"
         return kept | {
@@ -167,8 +167,10 @@ class Contestant:
         self.seconds_a_step = ready["seconds_a_step"]
         self.seconds_to_start = time.monotonic() - began
 
-    def turn(self, seconds: float, patience: float, counts: bool = True) -> None:
-        """Let it have a turn of about so many seconds."""
+    def turn(self, seconds: float, patience: float) -> None:
+        """Let it have a turn of about so many seconds, unless it is absent."""
+        if self.absent:
+            return
         steps = max(1, round(seconds / self.seconds_a_step))
         try:
             assert self._process.stdin is not None
@@ -179,8 +181,7 @@ class Contestant:
             self._leave(f"in its turn: {why}")
             return
         self.seconds_a_step = taken.seconds / taken.steps
-        if counts:
-            self.turns.append(taken)
+        self.turns.append(taken)
 
     @property
     def rates(self) -> list[float]:
@@ -209,7 +210,7 @@ class Contestant:
         seen, _, _ = select.select([out], [], [], patience)
         if not seen:
             os.killpg(self._process.pid, signal.SIGKILL)
-            raise Absent(f"no answer in {patience:.0f} s")
+            raise Absent(f"no answer within {patience:.0f} s")
         line = out.readline()
         if not line:
             self._log.seek(0)

@@ -119,8 +119,7 @@ class _Run:
         self._many = _compiled(scan, spec.learners, PartitionSpec(None, _DEVICES))
         if axis:
             every = PartitionSpec()
-            mesh = jax.make_mesh((spec.learners,), (_DEVICES,))
-            where = jax.sharding.NamedSharding(mesh, every)
+            where = jax.sharding.NamedSharding(_mesh(spec.learners), every)
             self.carry, self.data = jax.device_put((self.carry, self.data), where)
 
     def step(self, rows: np.ndarray) -> jax.Array:
@@ -147,12 +146,15 @@ def _averages(weights: Mapping[str, np.ndarray]) -> dict[str, jax.Array]:
     return means | ones
 
 
+def _mesh(devices: int) -> jax.sharding.Mesh:
+    return jax.make_mesh((devices,), (_DEVICES,), axis_types=(jax.sharding.AxisType.Auto,))
+
+
 def _compiled(function: Callable, devices: int, rows: PartitionSpec) -> Callable:
     if devices > 1:
         every = PartitionSpec()
-        mesh = jax.make_mesh((devices,), (_DEVICES,))
         function = jax.shard_map(
-            function, mesh=mesh, in_specs=(every, every, rows), out_specs=(every, every),
+            function, mesh=_mesh(devices), in_specs=(every, every, rows), out_specs=(every, every),
             check_vma=False,
         )  # fmt: skip
     return jax.jit(function, donate_argnums=0)
