@@ -21,7 +21,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -41,6 +41,45 @@ KINDS = {"fml": "ours", "torch": "pytorch", "jax": "xla"}
 MIB = 1 << 20
 
 
+@dataclass(frozen=True)
+class Row:
+    """What a contest comes to: samples a second, 0 of those who were absent, and bytes."""
+
+    label: str
+    ours: float
+    best: float
+    peer: str
+    wanted: float
+    growth: int
+    growth_of_torch: int
+
+    @property
+    def reached(self) -> bool:
+        return self.is_compared and self.is_fast and self.is_small
+
+    @property
+    def is_compared(self) -> bool:
+        return self.ours > 0 and self.best > 0
+
+    @property
+    def is_fast(self) -> bool:
+        return self.ours >= self.wanted * self.best
+
+    @property
+    def is_small(self) -> bool:
+        return not self.growth_of_torch or self.growth < self.growth_of_torch
+
+    @property
+    def text(self) -> str:
+        ratio, verdict = "-", "not compared"
+        if self.is_compared:
+            ratio = f"{self.ours / self.best:.2f}"
+            verdict = "reached" if self.is_fast else "MISSED"
+            verdict += "" if self.is_small else ", and its MEMORY"
+        numbers = f"{self.ours:10,.0f} {self.best:10,.0f} {self.peer:16} {ratio:>5}"
+        return f"{self.label} {numbers} {self.wanted:6.2f}  {verdict}"
+
+
 def contestants(model: str, batch: int, cores: tuple[int, ...]) -> list[Spec]:
     """Ours first; `batch` is that of a learner."""
     learners = len(cores)
@@ -57,11 +96,11 @@ def contestants(model: str, batch: int, cores: tuple[int, ...]) -> list[Spec]:
             replace(jax, name=f"scan {threads}", variant="scan"),
         ]
         if MODELS[model].has_images:
-            last = "channels last"
-            made.append(replace(torch, name=f"torch last {threads}", variant=last))
-            made.append(
-                replace(torch, name=f"compile last {threads}", variant="compile channels last")
+            last = replace(torch, name=f"torch last {threads}", variant="channels last")
+            compiled = replace(
+                last, name=f"compile last {threads}", variant="compile channels last"
             )
+            made += [last, compiled]
     if learners > 1:
         made += [
             replace(common, name="ddp", kind="torch", variant="processes", learners=learners),
@@ -135,10 +174,9 @@ def task(name: str, spec: Spec, folder: Path) -> Any:
     return json.loads(done.stdout)
 
 
-def report(model: str, batch: int, here: Sequence[Contestant]) -> bool:
-    """Print the rows of a contest; return whether ours is as fast and as small as it should be."""
+def report(model: str, batch: int, here: Sequence[Contestant]) -> Row:
+    """Print what everybody did; return what it comes to."""
     cores = len(here[0].spec.cores)
-    wanted = MODELS[model].wanted[batch][cores - 1]
     print(f"\n{model}, batch {batch}, {cores} {'core' if cores == 1 else 'cores'}"
           f" (load {os.getloadavg()[0]:.1f})")  # fmt: skip
     print(f"  {'':14} {'samples/s':>10} {'quartiles':>19} rounds {'growth MiB':>11} {'start s':>8}")
@@ -151,20 +189,17 @@ def report(model: str, batch: int, here: Sequence[Contestant]) -> bool:
             f"  {one.spec.name:14} {median:10,.0f} {low:9,.0f} {high:9,.0f} {len(one.rates):6}"
             f" {one.growth / MIB:11.1f} {one.seconds_to_start:8.1f}"
         )
-    ours, peers = here[0], [one for one in here[1:] if not one.absent]
-    if not peers:
-        print("  no peer has come: no ratio")
-        return False
-    best = max(peers, key=lambda one: statistics.median(one.rates))
-    if ours.absent:
-        print(f"  best peer {best.spec.name}; ours cannot be compared")
-        return False
-    ratio = statistics.median(ours.rates) / statistics.median(best.rates)
-    eager = min((o.growth for o in peers if o.spec.kind == "torch"), default=None)
-    fast, small = ratio >= wanted, eager is None or ours.growth < eager
-    print(f"  best peer {best.spec.name}: ratio {ratio:.2f}, wanted {wanted:.2f},"
-          f" {'reached' if fast else 'MISSED'}{'' if small else '; MEMORY MISSED'}")  # fmt: skip
-    return fast and small
+    ours, *peers = (one for one in here if not (one.absent and one.spec.kind != "fml"))
+    best = max(peers, key=lambda one: one.rate, default=None)
+    return Row(
+        f"{model:9} {batch:5} {cores:5}",
+        ours.rate,
+        best.rate if best else 0.0,
+        best.spec.name if best else "no peer has come",
+        MODELS[model].wanted[batch][cores - 1],
+        ours.growth,
+        min((one.growth for one in peers if one.spec.kind == "torch"), default=0),
+    )
 
 
 def quartiles(rates: Sequence[float]) -> list[float]:
@@ -185,9 +220,11 @@ def report_overhead(taken: dict[str, float]) -> bool:
 
 def main() -> int:
     options = parsed()
+    sys.stdout.reconfigure(line_buffering=True)  # rows come minutes apart
     allowed = sorted(os.sched_getaffinity(0))
     raw: list[dict[str, Any]] = []
-    reached = True
+    summary: list[Row] = []
+    small = True
     for model, batch, count in rows(options):
         if count > len(allowed):
             print(f"{model}, {count} cores: there are {len(allowed)} here")
@@ -197,15 +234,18 @@ def main() -> int:
             start_of(MODELS[model]).write(folder)
             specs = contestants(model, batch, tuple(allowed[-count:]))
             here = contest(specs, folder, options)
-            reached &= report(model, batch, here)
+            summary.append(report(model, batch, here))
             raw += [figures(one) for one in here]
             if count == 1:
                 taken = task("overhead", specs[0], folder)
-                reached &= report_overhead(taken)
+                small &= report_overhead(taken)
                 raw.append(asdict(specs[0]) | {"overhead": taken})
         if options.out:
             options.out.write_text(json.dumps(raw, indent=1))
-    return 0 if reached else 1
+    print("\nmodel     batch cores       ours  best peer                  ratio wanted")
+    for row in summary:
+        print(row.text)
+    return 0 if small and all(row.reached for row in summary) else 1
 
 
 def rows(options: argparse.Namespace) -> Iterator[tuple[str, int, int]]:
@@ -245,6 +285,8 @@ def parsed() -> argparse.Namespace:
     options = parser.parse_args()
     if unknown := set(options.models) - set(MODELS):
         parser.error(f"no model {', '.join(sorted(unknown))}")
+    if not list(rows(options)):
+        parser.error("none of these models has such a batch")
     return options
 
 

@@ -7,6 +7,7 @@ import json
 import os
 import select
 import signal
+import statistics
 import subprocess
 import sys
 import time
@@ -143,6 +144,7 @@ class Contestant:
     seconds_a_step: float = 0.0
     seconds_to_start: float = 0.0
     absent: str = ""
+    _process: subprocess.Popen[bytes] | None = None
 
     def start(self, script: Path, patience: float) -> None:
         """Start it and wait until it is ready."""
@@ -184,12 +186,19 @@ class Contestant:
         self.turns.append(taken)
 
     @property
+    def rate(self) -> float:
+        """Samples a second, the median of all turns; 0 if there are none."""
+        return statistics.median(self.rates or [0.0])
+
+    @property
     def rates(self) -> list[float]:
         """Samples a second, of each turn."""
         return [self.spec.batch * turn.steps / turn.seconds for turn in self.turns]
 
     def stop(self) -> None:
         """End it, and whatever it has started."""
+        if self._process is None:
+            return
         with suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
