@@ -106,6 +106,17 @@ class Taken:
     ends: bool = False
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Clock:
+    """In iteration i, `ticks[i]` has the time before each thing that a loop does, and at its end.
+
+    The things are what is given, the launches, and what is taken, in this order; `ticks` is
+    i64[iterations, things + 1], in a unit of the backend's own that does not change.
+    """
+
+    ticks: Array
+
+
 class Loop(Protocol):
     """Launches that are repeated, without Python wherever the backend can."""
 
@@ -160,8 +171,9 @@ class Backend(Protocol):
         body: Sequence[Launch],
         given: Sequence[Given | Gathered] = (),
         taken: Sequence[Taken] = (),
+        clock: Clock | None = None,
     ) -> Loop:
-        """Return what repeats launches in their order."""
+        """Return what repeats launches in their order, and looks at a clock between any two."""
         ...
 
     def upload(self, array: Array, target: View) -> None:

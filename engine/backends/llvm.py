@@ -6,11 +6,21 @@ through the table without Python and without its lock.
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import chain, zip_longest
 from typing import cast
 
 import numpy as np
 
-from fml.engine.backends.interface import Backend, Code, Gathered, Given, Launch, Loop, Taken
+from fml.engine.backends.interface import (
+    Backend,
+    Clock,
+    Code,
+    Gathered,
+    Given,
+    Launch,
+    Loop,
+    Taken,
+)
 from fml.engine.backends.numpy import LoopOfCalls, NodeByNode, NumpyBackend
 from fml.engine.backends.table import Entry, Table, spans
 from fml.engine.backends.workers import workers
@@ -126,14 +136,24 @@ class LlvmBackend(NumpyBackend):
         body: Sequence[Launch],
         given: Sequence[Given | Gathered] = (),
         taken: Sequence[Taken] = (),
+        clock: Clock | None = None,
     ) -> Loop:
         """Return a table, or calls one by one where something has no entry."""
-        before = [self._given(one) for one in given]
-        behind = [entry for one in taken for entry in self._taken(one)]
-        every = [*before, *body, *behind]
+        things: list[Sequence[Launch | None]] = [
+            *([self._given(one)] for one in given),
+            *([launch] for launch in body),
+            *(self._taken(one) for one in taken),
+        ]
+        looks = [] if clock is None else self._looks(clock)
+        every = [one for pair in zip_longest(looks, things, fillvalue=()) for one in chain(*pair)]
         entries = [one for one in every if isinstance(one, Entry)]
         if len(entries) == len(every):
             return Table(entries)
+        if clock is not None:
+            # One by one, so that there is something between them.
+            return LoopOfCalls(
+                [one for call in body for one in _joined([call])], given, taken, clock
+            )
         return LoopOfCalls(_joined(body), given, taken)
 
     def _given(self, one: Given | Gathered) -> Entry | None:
@@ -167,6 +187,14 @@ class LlvmBackend(NumpyBackend):
             function = moves(self._host)["finite"]
             entries.append(Entry(function, operands, (spans(view),), (), (view,)))
         return entries
+
+    def _looks(self, clock: Clock) -> list[Sequence[Launch | None]]:
+        """What looks at the clock before each thing of a loop, and behind the last."""
+        ticks = clock.ticks
+        first, step = ticks.ctypes.data, ticks.strides[0]
+        places = range(first, first + step, ticks.itemsize)
+        look = moves(self._host)["clock"]
+        return [[Entry(look, (place, step), (), (spans(ticks),), (ticks,))] for place in places]
 
     def _copy(
         self, target: Array, source: Array, nbytes: int, to_step: int = 0, from_step: int = 0

@@ -1,5 +1,6 @@
 """The oracle: every operation by its record's numpy implementation, at once and in order."""
 
+import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from functools import cache, partial
@@ -8,7 +9,17 @@ from typing import Any, cast
 import numpy as np
 from threadpoolctl import ThreadpoolController
 
-from fml.engine.backends.interface import Backend, Code, Event, Gathered, Given, Launch, Loop, Taken
+from fml.engine.backends.interface import (
+    Backend,
+    Clock,
+    Code,
+    Event,
+    Gathered,
+    Given,
+    Launch,
+    Loop,
+    Taken,
+)
 from fml.engine.ir.graph import Graph, Node
 from fml.engine.ir.types import TensorType
 from fml.engine.ops.precision import NARROW, computed
@@ -76,23 +87,48 @@ def launch_of(node: Node, inputs: Sequence[Array], output: Array) -> Launch:
 
 
 class LoopOfCalls:
-    """Repeats calls one by one."""
+    """Repeats calls one by one; a clock's unit is the nanosecond."""
 
     def __init__(
-        self, body: Sequence[Launch], given: Sequence[Given | Gathered], taken: Sequence[Taken]
+        self,
+        body: Sequence[Launch],
+        given: Sequence[Given | Gathered],
+        taken: Sequence[Taken],
+        clock: Clock | None = None,
     ) -> None:
         self._body, self._given, self._taken = body, given, taken
+        self._clock = clock
 
     def run(self, iterations: int) -> int:
         """Carry out iterations until one gives a number that ends them."""
         for iteration in range(iterations):
-            for one in self._given:
-                np.copyto(one.view, one.at(iteration), casting="unsafe")
-            for launch in self._body:
-                launch()
-            if self._is_last(iteration):
+            is_last = self._once(iteration) if self._clock is None else self._timed(iteration)
+            if is_last:
                 return iteration + 1
         return iterations
+
+    def _once(self, iteration: int) -> bool:
+        """Carry out one; say whether it is the last."""
+        for one in self._given:
+            np.copyto(one.view, one.at(iteration), casting="unsafe")
+        for launch in self._body:
+            launch()
+        return self._is_last(iteration)
+
+    def _timed(self, iteration: int) -> bool:
+        """The same, with a look at the clock between any two calls."""
+        assert self._clock is not None
+        now, ticks = time.perf_counter_ns, [time.perf_counter_ns()]
+        for one in self._given:
+            np.copyto(one.view, one.at(iteration), casting="unsafe")
+            ticks.append(now())
+        for launch in self._body:
+            launch()
+            ticks.append(now())
+        is_last = self._is_last(iteration)
+        # What is taken is over at once.
+        self._clock.ticks[iteration] = [*ticks, *([now()] * len(self._taken))]
+        return is_last
 
     def _is_last(self, iteration: int) -> bool:
         is_last = False
@@ -147,9 +183,10 @@ class NumpyBackend:
         body: Sequence[Launch],
         given: Sequence[Given | Gathered] = (),
         taken: Sequence[Taken] = (),
+        clock: Clock | None = None,
     ) -> Loop:
         """Return a loop of calls."""
-        return LoopOfCalls(body, given, taken)
+        return LoopOfCalls(body, given, taken, clock)
 
     def upload(self, array: Array, target: Array) -> None:
         """Copy an array into a view."""

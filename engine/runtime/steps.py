@@ -4,12 +4,14 @@ A backend repeats the step without Python; here are the batches, the counters an
 draws of so many steps, made at once, and the figures that they leave.
 """
 
+import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
 
-from fml.engine.backends.interface import Backend, Gathered, Given, Loop, Taken, View
+from fml.engine.backends.interface import Backend, Clock, Gathered, Given, Loop, Taken, View
 from fml.engine.ir.types import Element, TensorType
 from fml.engine.ops.precision import stored
 from fml.engine.ops.record import Array
@@ -20,6 +22,20 @@ from fml.engine.runtime.section import Moment, Section
 TABLE_BYTES = 1 << 20
 # Arrays of at most so many bytes are converted as a whole, larger ones batch by batch.
 CONVERTED_BYTES = 1 << 26
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Timing:
+    """When everything was done in some steps that were taken in a row.
+
+    Attributes:
+        seconds: f64[steps, things + 1], from the beginning on: each thing's beginning, and the end.
+            The things are what is given (`Steps.given_to`), the tasks, and what is taken.
+        filling: seconds of Python before, to choose the samples and the counters.
+    """
+
+    seconds: Array
+    filling: float
 
 
 class Steps:
@@ -55,6 +71,24 @@ class Steps:
         with np.errstate(all="ignore"):
             return self._loop.run(count)
 
+    def timed(self, moment: Moment, seconds_before: float, count: int) -> Timing:
+        """Take steps as `run` does, with a look at the clock around each thing that they do."""
+        begun = time.perf_counter()
+        self._fill(moment, seconds_before, count)
+        loop, ticks = self._timed_loop
+        filled = time.perf_counter()
+        with np.errstate(all="ignore"):
+            taken = loop.run(count)
+        seconds = time.perf_counter() - filled
+        first, last = ticks[0, 0], ticks[taken - 1, -1]
+        unit = seconds / max(float(last - first), 1.0)
+        return Timing((ticks[:taken] - first) * unit, filled - begun)
+
+    @property
+    def given_to(self) -> tuple[int, ...]:
+        """The nodes that are given something before each step, in order."""
+        return (*self.section.counts, *(number for number, _, _ in self.section.fed))
+
     def provide(self, moment: Moment, seconds_before: float) -> None:
         """Give the step what it needs, and do not take it."""
         self._fill(moment, seconds_before, 1)
@@ -72,13 +106,22 @@ class Steps:
 
     @cached_property
     def _loop(self) -> Loop:
-        executable = self.section.executable
+        return self._backend.loop(self.section.executable.calls, self._given, self._taken)
+
+    @cached_property
+    def _timed_loop(self) -> tuple[Loop, Array]:
+        calls, given, taken = self.section.executable.calls, self._given, self._taken
+        ticks = np.zeros((self.most, len(given) + len(calls) + len(taken) + 1), np.int64)
+        return self._backend.loop(calls, given, taken, Clock(ticks)), ticks
+
+    @cached_property
+    def _taken(self) -> list[Taken]:
         taken: list[Taken] = []
         for name, ends in self._series.items():
-            view = executable.outputs[name]
+            view = self.section.executable.outputs[name]
             self.figures[name] = table = np.zeros((self.most, *view.shape), view.dtype)
             taken.append(Taken(view, table, ends))
-        return self._backend.loop(executable.calls, self._given, taken)
+        return taken
 
     @cached_property
     def _giving(self) -> Loop:

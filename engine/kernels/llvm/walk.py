@@ -2,7 +2,7 @@
 
 A table is an array of entries of `WORDS` words of 64 bits:
 
-    word 0   address of what does the entry: `kernel`, `copy`, `gather` or `finite`
+    word 0   address of what does the entry: `kernel`, `copy`, `gather`, `finite` or `clock`
     word 1   address of a bool without which nothing is done, or 0
     word 2   1 where all workers must have come so far before any goes on, else 0; there they
              hear what Python asks for
@@ -217,6 +217,21 @@ done:
   ret i64 0
 }}
 
+define i64 @clock(ptr %entry, i64 %i, i64 %worker, i64 %workers) {{
+  %first = icmp eq i64 %worker, 0
+  br i1 %first, label %do, label %done
+do:
+  {clock}
+  %to.offset = mul i64 %i, %to.step
+  %to.now = getelementptr i8, ptr %to, i64 %to.offset
+  %now = call i64 @llvm.{counter}()
+  store i64 %now, ptr %to.now
+  br label %done
+done:
+  ret i64 0
+}}
+
+declare i64 @llvm.{counter}()
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 """
 
@@ -244,16 +259,21 @@ def moves(host: Host) -> dict[str, int]:
     """Addresses of what does entries that are no kernels, by name.
 
     `copy(to, from, bytes, to's bytes an iteration, from's)`; `gather(to, from, bytes of a row,
-    rows, order)`; `finite(address of the last two bytes of a float, its exponent's bits there)`.
+    rows, order)`; `finite(address of the last two bytes of a float, its exponent's bits there)`;
+    `clock(to, to's bytes an iteration)` writes the time, in a unit of the machine's own.
     """
+    # Cycles of ARM's cores are the kernel's to count, and those of x86's clock are all alike.
+    is_x86 = host.triple.startswith("x86_64")
     text = (_HEAD + _MOVES).format(
         triple=host.triple,
         copy=_operands("to:ptr from:ptr nbytes:i64 to.step:i64 from.step:i64"),
         gather=_operands("to:ptr from:ptr nbytes:i64 rows:i64 order:ptr"),
         finite=_operands("number:ptr mask:i64"),
+        clock=_operands("to:ptr to.step:i64"),
+        counter="readcyclecounter" if is_x86 else "readsteadycounter",
     )
     library = load(text, host)
-    return {name: library.address(name) for name in ("copy", "gather", "finite")}
+    return {name: library.address(name) for name in ("copy", "gather", "finite", "clock")}
 
 
 @cache
