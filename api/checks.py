@@ -3,6 +3,7 @@
 Every fault is an `FmlError` E0744 that says what was found and what to write instead.
 """
 
+import math
 import operator
 from collections.abc import Mapping
 from pathlib import Path
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 _NONE: Mapping[str, object] = MappingProxyType({})
 _EVENTS = ("started", "stepped", "measured", "stopped")
-_ARGUMENTS = ("plan", "data", "seed", "device", "run", "on_event", "options")
+_ARGUMENTS = ("plan", "data", "seed", "device", "seconds", "run", "on_event", "options")
 
 
 def as_path(value: object, wanted: str, help: str, name: str = "path") -> Path:
@@ -46,6 +47,13 @@ def as_seed(value: object) -> int | None:
     """Return a seed as a Python number."""
     help = "seed=0, or leave it out for the plan's own"
     return None if value is None else as_whole("seed", value, 0, help)
+
+
+def as_seconds(value: object) -> float:
+    """Return how long something may take."""
+    if isinstance(value, int | float) and not isinstance(value, bool) and 0 < value < math.inf:
+        return float(value)
+    raise not_of_kind("seconds", "a number above 0", value, "seconds=2.0, the default")
 
 
 def as_folder(value: object) -> str | Literal[False] | None:

@@ -21,6 +21,7 @@ COMMANDS = {
     "predict": "Apply the model of a finished run to new rows.",
     "visualize": "Draw the graph of a plan.",
     "summary": "Show a plan's layers, shapes, parameters and costs.",
+    "profile": "Show where the time of a training step goes.",
     "explain": "Explain an error code, with an example.",
 }
 _MODULES = {"eval": "evaluate"}

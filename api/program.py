@@ -14,6 +14,7 @@ from fml.checks import (
     as_options,
     as_path,
     as_plan,
+    as_seconds,
     as_seed,
     as_whole,
 )
@@ -27,6 +28,7 @@ from fml.engine.ir.training import Training
 from fml.named import Named
 
 if TYPE_CHECKING:
+    from fml.engine.profile.profile import Profile
     from fml.engine.runtime.dry_run import DryRun
     from fml.engine.runtime.watch import Listener
     from fml.engine.summary import Summary
@@ -243,6 +245,35 @@ class Program:
         read, missing = read_what_is_there(self, training, as_data(data))
         bound, splits = bind(training, read)
         return dry_run(bound, splits, missing)
+
+    def profile(
+        self,
+        plan: str | None = None,
+        data: Mapping[str, object] | None = None,
+        *,
+        seed: int | None = None,
+        device: str = "cpu",
+        seconds: float = 2.0,
+        options: Mapping[str, object] | None = None,
+        **named_options: object,
+    ) -> "Profile":
+        """Train some steps of a plan, and return where their time goes.
+
+        `print(program.profile())` writes tables by layer, by operation and by task, beside what a
+        core of this machine can do; `json.dump(profile.trace(), file)` makes a timeline for
+        Perfetto. Nothing is kept. The arguments are those of `train`; in the place of data that
+        are not there, numbers of the declared types are made up, and `notes` says so. Steps are
+        measured for about so many `seconds`, and their tasks by themselves for as many again.
+
+        Raises:
+            FmlError: as `train` raises.
+        """
+        from fml.profiling import profile
+        from fml.training import Request
+
+        settings = as_options(options, named_options, self.options)
+        request = Request(as_plan(plan), settings, as_data(data), as_seed(seed), as_device(device))
+        return profile(self, request, as_seconds(seconds))
 
     def __repr__(self) -> str:
         """Name the file, its plans and its options."""

@@ -26,7 +26,7 @@ from fml.engine.backends.table import Entry, Table, spans
 from fml.engine.backends.workers import workers
 from fml.engine.ir.graph import Graph
 from fml.engine.ir.types import Element, TensorType
-from fml.engine.kernels.llvm.compiled import Signature, compiled
+from fml.engine.kernels.llvm.compiled import Compiled, Signature, compiled
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.llvm.walk import caller, moves
 from fml.engine.ops.record import Array
@@ -59,22 +59,35 @@ class Clustered:
     ) -> Launch:
         """Return the entry of a call."""
         kernel = self._kernels[work]
-        buffers, parts = [*inputs, *results, *scratch], kernel.signature.parts
-        assert len(buffers) == len(kernel.signature.buffers)
-        count = _sharing(kernel.signature)
-        # Of each worker: the same buffers, and its own piece of scratch.
-        steps = [0] * (len(inputs) + len(results)) + [array.nbytes // count for array in scratch]
-        rows = [
-            [b.ctypes.data + n * step for b, step in zip(buffers, steps, strict=True)]
-            for n in range(count)
-        ]
-        places = np.array(rows, np.int64)
-        function = caller(len(buffers), parts > 0, self._host)
-        operands = (kernel.address, places.ctypes.data, *((parts,) if parts else ()))
-        return Entry(
-            function, operands, tuple(map(spans, inputs)), tuple(map(spans, [*results, *scratch])),
-            (kernel, places, *buffers), is_shared=parts > 0,
-        )  # fmt: skip
+        return entry_of(kernel, inputs, [*results, *scratch], self._host, len(scratch))
+
+
+def entry_of(
+    kernel: Compiled, reads: Sequence[Array], writes: Sequence[Array], host: Host, scratch: int = 0
+) -> Entry:
+    """What calls a kernel that has no sizes but those of its parts.
+
+    The last `scratch` of what is written are scratch, a piece for each worker that may share.
+    """
+    buffers, parts = [*reads, *writes], kernel.signature.parts
+    assert len(buffers) == len(kernel.signature.buffers)
+    count = _sharing(kernel.signature)
+    own = [array.nbytes // count for array in writes[len(writes) - scratch :]]
+    steps = [0] * (len(buffers) - scratch) + own
+    rows = [
+        [b.ctypes.data + n * step for b, step in zip(buffers, steps, strict=True)]
+        for n in range(count)
+    ]
+    places = np.array(rows, np.int64)
+    operands = (kernel.address, places.ctypes.data, *((parts,) if parts else ()))
+    return Entry(
+        caller(len(buffers), parts > 0, host),
+        operands,
+        tuple(map(spans, reads)),
+        tuple(map(spans, writes)),
+        (kernel, places, *buffers),
+        is_shared=parts > 0,
+    )
 
 
 def _sharing(kernel: Signature) -> int:

@@ -98,7 +98,7 @@ def dry_run(training: Training, data: Data, missing: Mapping[str, str]) -> DryRu
     return DryRun(step, tasks - step, memory, training.learners is not None, tuple(unread))
 
 
-def _used(training: Training, dataset: Dataset) -> dict[str, None]:
+def used_splits(training: Training, dataset: Dataset) -> dict[str, None]:
     """The splits that a plan feeds and measures, in its order."""
     feeds = [feed.split for feed in training.feeds if feed.data == dataset.name]
     return dict.fromkeys([*feeds, *(m.split for m in training.measures if m.data == dataset.name)])
@@ -113,12 +113,12 @@ def _sizes(training: Training, dataset: Dataset) -> dict[str, int]:
     """The sizes of the splits of data that are not there: those that are written, or a batch."""
     written = dataset.split.counts if dataset.split else {}
     batch = _batch(training, dataset)
-    return {split: written.get(split, batch) for split in _used(training, dataset)}
+    return {split: written.get(split, batch) for split in used_splits(training, dataset)}
 
 
 def _unread(training: Training, dataset: Dataset, reason: str) -> Unread:
     written = dataset.split.counts if dataset.split else {}
-    guessed = tuple(split for split in _used(training, dataset) if split not in written)
+    guessed = tuple(split for split in used_splits(training, dataset) if split not in written)
     return Unread(dataset.name, reason, guessed, _batch(training, dataset))
 
 

@@ -153,6 +153,13 @@ class Executable:
     def _view(self, region: Region, type: TensorType) -> View:
         return self._backend.view(self._memories[region.space], region.offset, type)
 
+    def second_place(self, region: Region) -> tuple[Launch, Launch]:
+        """Take memory for a region; return what copies it there, and what copies it back."""
+        type = tensor(Element.U8, region.nbytes)
+        there = self._backend.view(self._backend.allocate(region.nbytes), 0, type)
+        here = self._view(region, type)
+        return self._backend.copy(here, there), self._backend.copy(there, here)
+
     def _views(self, regions: Iterable[Region], values: Iterable[int]) -> list[View]:
         graph = self.plan.graph
         pairs = zip(regions, values, strict=True)

@@ -6,7 +6,6 @@ draws of so many steps, made at once, and the figures that they leave.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
@@ -22,20 +21,6 @@ from fml.engine.runtime.section import Moment, Section
 TABLE_BYTES = 1 << 20
 # Arrays of at most so many bytes are converted as a whole, larger ones batch by batch.
 CONVERTED_BYTES = 1 << 26
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class Timing:
-    """When everything was done in some steps that were taken in a row.
-
-    Attributes:
-        seconds: f64[steps, things + 1], from the beginning on: each thing's beginning, and the end.
-            The things are what is given (`Steps.given_to`), the tasks, and what is taken.
-        filling: seconds of Python before, to choose the samples and the counters.
-    """
-
-    seconds: Array
-    filling: float
 
 
 class Steps:
@@ -67,22 +52,34 @@ class Steps:
 
     def run(self, moment: Moment, seconds_before: float, count: int) -> int:
         """Take `count` steps; return how many were taken: fewer if one gave no finite figure."""
-        self._fill(moment, seconds_before, count)
+        self.fill(moment, seconds_before, count)
+        return self.take(count)
+
+    def fill(self, moment: Moment, seconds_before: float, count: int) -> None:
+        """Make the tables of `count` steps."""
+        steps = moment.step + np.arange(count)
+        for number, table in self._counted.items():
+            table.fill(self.section.counted(number, moment, steps, seconds_before), count)
+        self._rows.fill(moment.step, count)
+
+    def take(self, count: int) -> int:
+        """Take the steps that `fill` has made ready; return as `run` does."""
         with np.errstate(all="ignore"):
             return self._loop.run(count)
 
-    def timed(self, moment: Moment, seconds_before: float, count: int) -> Timing:
-        """Take steps as `run` does, with a look at the clock around each thing that they do."""
-        begun = time.perf_counter()
-        self._fill(moment, seconds_before, count)
+    def take_timed(self, count: int) -> Array:
+        """Take steps as `take` does, with a look at the clock before each thing that they do.
+
+        Return when each thing began, and the end: f64[steps, things + 1], in seconds from the
+        beginning on. Things are what is given (`given_to`), the tasks, and the figures taken.
+        """
         loop, ticks = self._timed_loop
-        filled = time.perf_counter()
+        begun = time.perf_counter()
         with np.errstate(all="ignore"):
             taken = loop.run(count)
-        seconds = time.perf_counter() - filled
+        seconds = time.perf_counter() - begun
         first, last = ticks[0, 0], ticks[taken - 1, -1]
-        unit = seconds / max(float(last - first), 1.0)
-        return Timing((ticks[:taken] - first) * unit, filled - begun)
+        return (ticks[:taken] - first) * (seconds / max(float(last - first), 1.0))
 
     @property
     def given_to(self) -> tuple[int, ...]:
@@ -91,7 +88,7 @@ class Steps:
 
     def provide(self, moment: Moment, seconds_before: float) -> None:
         """Give the step what it needs, and do not take it."""
-        self._fill(moment, seconds_before, 1)
+        self.fill(moment, seconds_before, 1)
         self._giving.run(1)
 
     def _converts_late(self) -> bool:
@@ -144,12 +141,6 @@ class Steps:
     @cached_property
     def _rows(self) -> "_Rows":
         return _Rows(self.section, self._feeds, self.most)
-
-    def _fill(self, moment: Moment, seconds_before: float, count: int) -> None:
-        steps = moment.step + np.arange(count)
-        for number, table in self._counted.items():
-            table.fill(self.section.counted(number, moment, steps, seconds_before), count)
-        self._rows.fill(moment.step, count)
 
 
 class _Table:

@@ -88,7 +88,7 @@ def train(
             learners, which are lowered but not run yet (E0901). Or it cannot go on: the
             checkpoint cannot be written (E0732).
     """
-    _require_no_learners(training)
+    require_no_learners(training)
     with backend.at_work():
         trainer = Trainer(training, data, backend, training.seed if seed is None else seed)
         trainer.listener = listener or Silent()
@@ -111,7 +111,12 @@ def new_store(
     return store
 
 
-def _require_no_learners(training: Training) -> None:
+def require_no_learners(training: Training) -> None:
+    """Refuse a plan that has learners.
+
+    Raises:
+        FmlError: E0901.
+    """
     if training.learners is None:
         return
     marks = (Mark(training.learners.span),) if training.learners.span else ()

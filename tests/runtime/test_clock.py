@@ -22,7 +22,8 @@ def test_a_clock_changes_no_bit(device: str) -> None:
     plain, timed = trainer(device), trainer(device)
     count = min(4, plain.steps.most)
     plain.steps.run(plain.moment, 0.0, count)
-    timed.steps.timed(timed.moment, 0.0, count)
+    timed.steps.fill(timed.moment, 0.0, count)
+    timed.steps.take_timed(count)
     for name, value in plain.store.snapshot().items():
         np.testing.assert_array_equal(value, timed.store[name])
     for name, figures in plain.steps.figures.items():
@@ -33,7 +34,8 @@ def test_a_clock_changes_no_bit(device: str) -> None:
 def test_times_of_all_things_are_in_order(device: str) -> None:
     run = trainer(device)
     count = min(8, run.steps.most)
-    seconds = run.steps.timed(run.moment, 0.0, count).seconds
+    run.steps.fill(run.moment, 0.0, count)
+    seconds = run.steps.take_timed(count)
     tasks = len(run.step.executable.plan.tasks)
     things = len(run.steps.given_to) + tasks + len(run.steps.figures)
     assert seconds.shape == (count, things + 1)

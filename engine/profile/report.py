@@ -1,0 +1,168 @@
+"""A profile as tables for a terminal."""
+
+from collections.abc import Iterable, Iterator
+from io import StringIO
+
+from rich import box
+from rich.console import Console, Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from fml.engine.ir.types import F32
+from fml.engine.profile.machine import F64
+from fml.engine.profile.profile import Cost, Profile, TaskCost
+from fml.engine.summary import quantity
+
+# Columns that are left out where lines have fewer letters.
+_WIDE = 100
+
+
+def text(profile: Profile, width: int, top: int) -> str:
+    """Write a profile as lines of at most `width` letters."""
+    file = StringIO()
+    console = Console(file=file, width=width, color_system=None, highlight=False, markup=False)
+    console.print(report(profile, width, top))
+    return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
+
+
+def report(profile: Profile, width: int, top: int) -> RenderableType:
+    """Return the tables of a profile for a console that has `width` letters in a line."""
+    parts: list[RenderableType] = [*_head(profile), _where(profile)]
+    parts.append(_costs("layer", profile.layers.items(), profile, width))
+    operations = list(profile.operations.items())
+    parts.append(_costs("operation", operations[:top], profile, width, len(operations) - top))
+    parts.append(_tasks(profile, width, top))
+    if profile.measures:
+        parts.append(_measures(profile))
+    parts += [Text(f"note: {note}") for note in profile.notes]
+    return Group(*parts)
+
+
+def _head(profile: Profile) -> Iterator[Text]:
+    cost, machine = profile.total, profile.machine
+    rate = cost.flops / profile.seconds if profile.seconds else 0.0
+    samples = f", {profile.samples / profile.seconds:,.0f} samples/s" if profile.samples else ""
+    named = f" of {profile.plan}" if profile.plan else ""
+    yield Text(
+        f"step{named}: {_time(profile.seconds)}{samples}, "
+        f"{quantity(round(cost.flops), 1000, 'flop')} at {quantity(round(rate), 1000, 'flop/s')}"
+    )
+    copies = ", ".join(
+        f"{rate / 1e9:.0f} in {quantity(nbytes, 1024, 'B')}"
+        for nbytes, rate in machine.copies.items()
+    )
+    yield Text(
+        f"core: {machine.flops[F32] / 1e9:.0f} GFLOP/s in f32 and {machine.flops[F64] / 1e9:.0f} "
+        f"in f64, by {machine.by}; copies at GB/s: {copies}"
+    )
+    yield Text(
+        f"measured on {profile.device}: {profile.steps:,} steps, {profile.at_once:,} in a native "
+        f"call; {_time(profile.preparing)} before the first to compile and plan"
+    )
+
+
+def _table(*headings: str, caption: str = "") -> Table:
+    table = Table(
+        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption or None
+    )
+    table.caption_justify = "left"
+    for number, heading in enumerate(headings):
+        is_name = number == 0
+        table.add_column(
+            heading,
+            justify="left" if is_name else "right",
+            no_wrap=not is_name,
+            overflow="fold" if is_name else "ellipsis",
+        )
+    return table
+
+
+def _where(profile: Profile) -> Table:
+    """What a step consists of, to 100 %."""
+    table = _table("a step", "time", "share")
+    whole = profile.seconds
+    rows = [(f"tasks, {phase.value}", cost.seconds) for phase, cost in profile.phases.items()]
+    rows += [(f"give {given.name}", given.seconds) for given in profile.given]
+    rows.append(("keep figures", profile.figures))
+    rows.append(("between them", profile.between))
+    rows.append(("Python, to choose samples", profile.python))
+    for name, seconds in rows:
+        table.add_row(name, _time(seconds), _share(seconds, whole))
+    return table
+
+
+def _costs(
+    heading: str, rows: Iterable[tuple[str, Cost]], profile: Profile, width: int, more: int = 0
+) -> Table:
+    """Rows that add up to the tasks; `more` of them are left out."""
+    phases = list(profile.phases) if width >= _WIDE else []
+    table = _table(
+        heading, "time", "share", "GFLOP/s", "GB/s", "of peak",
+        *(phase.value for phase in phases),
+        caption=f"and {more} more" if more > 0 else "",
+    )  # fmt: skip
+    for name, cost in rows:
+        spent = [cost.phases.get(phase, 0.0) for phase in phases]
+        table.add_row(name, *_rates(cost, profile), *(_time(s) if s else "" for s in spent))
+    return table
+
+
+def _tasks(profile: Profile, width: int, top: int) -> Table:
+    is_wide = width >= _WIDE
+    more = len(profile.tasks) - top
+    table = _table(
+        "task", "time", "share", "GFLOP/s", "GB/s", "of peak", *(("alone",) if is_wide else ()),
+        caption=f"and {more} more; `--top {len(profile.tasks)}` shows all" if more > 0 else "",
+    )  # fmt: skip
+    for task in profile.slowest[:top]:
+        cost = profile.cost(task)
+        rates = _rates(cost, profile)
+        if task.is_conditional:
+            rates = [*rates[:2], "not", "always", "due"]
+        table.add_row(_name(task, profile), *rates, *((_time(task.alone),) if is_wide else ()))
+    return table
+
+
+def _name(task: TaskCost, profile: Profile) -> str:
+    """Its name; where others have kernels, whether it has none."""
+    is_odd = not task.is_native and any(other.is_native for other in profile.tasks)
+    return f"{task.name} (numpy)" if is_odd else task.name
+
+
+def _rates(cost: Cost, profile: Profile) -> list[str]:
+    """The cells of a row: time, share, GFLOP/s, GB/s, share of the nearer peak and which it is."""
+    seconds = cost.seconds
+    flops = _three_digits(cost.flops / seconds / 1e9) if seconds and cost.flops else ""
+    nbytes = _three_digits(cost.nbytes / seconds / 1e9) if seconds and cost.nbytes else ""
+    peak = "arithmetic" if cost.is_compute_bound else "memory"
+    of_peak = f"{cost.of_peak:.0%} {peak}" if seconds and cost.least else ""
+    return [_time(seconds), _share(seconds, profile.seconds), flops, nbytes, of_peak]
+
+
+def _measures(profile: Profile) -> Table:
+    table = _table("measure", "samples", "time", "of all", "time")
+    for measure in profile.measures:
+        table.add_row(
+            f"{', '.join(measure.series)} on {measure.name}",
+            f"{measure.samples:,}",
+            _time(measure.seconds),
+            f"{measure.of:,}",
+            f"about {_time(measure.whole)}" if measure.of > measure.samples else "",
+        )
+    return table
+
+
+def _share(seconds: float, whole: float) -> str:
+    return f"{seconds / whole:.1%}" if whole else ""
+
+
+def _time(seconds: float) -> str:
+    for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
+        if seconds >= 0.9995 * size:
+            return f"{_three_digits(seconds / size)} {unit}"
+    return f"{seconds * 1e9:.0f} ns"
+
+
+def _three_digits(number: float) -> str:
+    """Three digits, of which at most two stand behind the point."""
+    return f"{number:.{2 if number < 9.995 else 1 if number < 99.95 else 0}f}"
