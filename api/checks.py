@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 _NONE: Mapping[str, object] = MappingProxyType({})
 _EVENTS = ("started", "stepped", "measured", "stopped")
-_ARGUMENTS = ("plan", "data", "seed", "device", "seconds", "run", "on_event", "options")
+_ARGUMENTS = ("plan", "data", "seed", "device", "cores", "seconds", "run", "on_event", "options")
 
 
 def as_path(value: object, wanted: str, help: str, name: str = "path") -> Path:
@@ -74,6 +74,13 @@ def as_text(name: str, wanted: str, value: object, help: str) -> str:
 def as_device(value: object) -> str:
     """Return the name of a device."""
     return as_text("device", "the name of a device", value, 'device="cpu", the default')
+
+
+def as_cores(value: object) -> int | None:
+    """Return how many cores to use at most; None for all."""
+    if value is None or (isinstance(value, int) and not isinstance(value, bool) and value > 0):
+        return value
+    raise not_of_kind("cores", "a number of cores", value, "cores=1 for one, cores=None for all")
 
 
 def as_plan(value: object) -> str | None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from fml.checks import (
+    as_cores,
     as_data,
     as_device,
     as_folder,
@@ -119,6 +120,7 @@ class Program:
         *,
         seed: int | None = None,
         device: str = "cpu",
+        cores: int | None = None,
         run: str | Literal[False] | None = False,
         on_event: "Listener | None" = None,
         options: Mapping[str, object] | None = None,
@@ -134,6 +136,7 @@ class Program:
                 `{"points": {"train": {"x": X, "y": y}, "valid": {...}}}`.
             seed: instead of the plan's own.
             device: where to train: `cpu`, or `numpy`, the slow oracle of its compiled code.
+            cores: how many to use at most, None for all; the bits do not depend on it.
             run: the name of the folder in `runs/` to keep the run in, None for a name made of
                 the time, False for none.
             on_event: is told of what happens, for progress.
@@ -154,6 +157,7 @@ class Program:
             as_device(device),
             as_folder(run),
             lambda _: listener,
+            as_cores(cores),
         )
         return train(self, request)
 

@@ -25,7 +25,10 @@ if TYPE_CHECKING:
     from fml.program import Program
 
 # `numpy` is the oracle of the compiled code, slow and simple.
-BACKENDS: Mapping[str, Callable[[], Backend]] = {"cpu": processor, "numpy": NumpyBackend}
+BACKENDS: Mapping[str, Callable[[int | None], Backend]] = {
+    "cpu": processor,
+    "numpy": lambda cores: NumpyBackend(),
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +42,7 @@ class Request:
     device: str = "cpu"
     folder: str | Literal[False] | None = False
     watch: Callable[[Training], Listener | None] = lambda training: None
+    cores: int | None = None
 
 
 def train(program: "Program", request: Request) -> Run:
@@ -47,7 +51,7 @@ def train(program: "Program", request: Request) -> Run:
     Raises:
         FmlError: the options, the data or the device do not fit.
     """
-    backend = backend_of(request.device)
+    backend = backend_of(request.device, request.cores)
     training = language.lower(program.checked, request.plan, request.options)
     data = read_data(program, training, request.data)
     bound, splits = bind(training, data)
@@ -109,8 +113,8 @@ def resume(
     return Run(kept.program, training, loaded, outcome, folder.path)
 
 
-def backend_of(device: str) -> Backend:
-    """Return the backend of a device.
+def backend_of(device: str, cores: int | None = None) -> Backend:
+    """Return the backend of a device, for so many cores of a CPU or all.
 
     Raises:
         FmlError: E0740, it cannot be used, or not yet.
@@ -122,7 +126,7 @@ def backend_of(device: str) -> Backend:
         raise error(
             "E0740", f"the device `{device}` {message}", help="use `cpu`, or `numpy`, its oracle"
         )
-    return made()
+    return made(cores)
 
 
 def read_data(

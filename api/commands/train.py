@@ -33,6 +33,12 @@ if TYPE_CHECKING:
     default="cpu",
     help="Where to train, instead of the file's `on`: `cpu`, or `numpy`, its slow oracle.",
 )
+@click.option(
+    "--cores",
+    metavar="N",
+    type=click.IntRange(min=1),
+    help="Use so many cores at most; the result does not depend on it.",
+)
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of the plan's `seed`.")
 @click.option("--run", "name", metavar="NAME", help="Name of the run's folder in runs/.")
 @click.option(
@@ -58,6 +64,7 @@ def command(
     settings: Sequence[str],
     plan: str | None,
     device: str,
+    cores: int | None,
     seed: int | None,
     name: str | None,
     resume: Path | None,
@@ -92,7 +99,7 @@ def command(
     if is_dry:
         click.echo(program.dry_run(plan, options=options))
         return
-    request = Request(plan, options, {}, seed, device, folder=name)
+    request = Request(plan, options, {}, seed, device, folder=name, cores=cores)
     if not quiet:
         request = replace(request, watch=partial(listener_for, console=messages()))
     ctx.exit(_close(train(program, request), quiet))

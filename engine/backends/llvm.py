@@ -40,12 +40,12 @@ from fml.engine.plan.task import Work
 class Clustered:
     """A graph's clusters as machine code."""
 
-    def __init__(self, graph: Graph, host: Host) -> None:
-        self._host = host
+    def __init__(self, graph: Graph, host: Host, cores: int) -> None:
+        self._host, self._cores = host, cores
         found = clusters(graph)
         kernels = compiled(recipes_of(graph, found), host)
         self._kernels = {
-            _work(graph, cluster, kernel.signature): kernel
+            _work(graph, cluster, kernel.signature, cores): kernel
             for cluster, kernel in zip(found, kernels, strict=True)
         }
         self.works = tuple(self._kernels)
@@ -59,19 +59,24 @@ class Clustered:
     ) -> Launch:
         """Return the entry of a call."""
         kernel = self._kernels[work]
-        return entry_of(kernel, inputs, [*results, *scratch], self._host, len(scratch))
+        return entry_of(kernel, inputs, [*results, *scratch], self._host, len(scratch), self._cores)
 
 
 def entry_of(
-    kernel: Compiled, reads: Sequence[Array], writes: Sequence[Array], host: Host, scratch: int = 0
+    kernel: Compiled,
+    reads: Sequence[Array],
+    writes: Sequence[Array],
+    host: Host,
+    scratch: int = 0,
+    cores: int = 1,
 ) -> Entry:
     """What calls a kernel that has no sizes but those of its parts.
 
-    The last `scratch` of what is written are scratch, a piece for each worker that may share.
+    The last `scratch` of what is written are scratch, a piece for each of `cores`.
     """
     buffers, parts = [*reads, *writes], kernel.signature.parts
     assert len(buffers) == len(kernel.signature.buffers)
-    count = _sharing(kernel.signature)
+    count = cores if parts else 1
     own = [array.nbytes // count for array in writes[len(writes) - scratch :]]
     steps = [0] * (len(buffers) - scratch) + own
     rows = [
@@ -90,16 +95,11 @@ def entry_of(
     )
 
 
-def _sharing(kernel: Signature) -> int:
-    """How many workers may share a kernel."""
-    return workers().count if kernel.parts else 1
-
-
-def _work(graph: Graph, cluster: Cluster, kernel: Signature) -> Work:
-    count = len(kernel.scratch)
+def _work(graph: Graph, cluster: Cluster, kernel: Signature, cores: int) -> Work:
+    count, sharing = len(kernel.scratch), cores if kernel.parts else 1
     scratch = kernel.buffers[len(kernel.buffers) - count :]
     nbytes = (
-        _sharing(kernel) * aligned(size * TensorType(buffer.element).nbytes)
+        sharing * aligned(size * TensorType(buffer.element).nbytes)
         for size, buffer in zip(kernel.scratch, scratch, strict=True)
     )
     inputs = cluster.inputs
@@ -117,8 +117,10 @@ class LlvmBackend(NumpyBackend):
     name = "llvm"
     steps_at_once = 1024
 
-    def __init__(self) -> None:
+    def __init__(self, cores: int | None = None) -> None:
+        """Use so many cores at most; all that this process may use where none are given."""
         self._host = Host.native()
+        self._cores = min(cores or workers().count, workers().count)
 
     def oracle(self) -> Backend:
         """Return the numpy backend."""
@@ -128,7 +130,7 @@ class LlvmBackend(NumpyBackend):
         """Return a graph's kernels; numbers of bf16, which numpy has not, are left to it."""
         if any(node.type.element is Element.BF16 for node in graph):
             return NodeByNode(graph)
-        return Clustered(graph, self._host)
+        return Clustered(graph, self._host, self._cores)
 
     def copy(self, source: Array, target: Array) -> Launch:
         """Return a copy of one view into another."""
@@ -161,7 +163,7 @@ class LlvmBackend(NumpyBackend):
         every = [one for pair in zip_longest(looks, things, fillvalue=()) for one in chain(*pair)]
         entries = [one for one in every if isinstance(one, Entry)]
         if len(entries) == len(every):
-            return Table(entries)
+            return Table(entries, self._cores)
         if clock is not None:
             # One by one, so that there is something between them.
             return LoopOfCalls(

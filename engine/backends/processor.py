@@ -8,8 +8,8 @@ from fml.engine.backends.interface import Backend
 from fml.engine.backends.numpy import NumpyBackend
 
 
-def processor() -> Backend:
-    """Make the CPU's backend; a warning once where numpy has to do.
+def processor(cores: int | None = None) -> Backend:
+    """Make the CPU's backend, for so many cores or all; a warning once where numpy has to do.
 
     `llvmlite` has no wheels for some systems, and fml does without it there.
     """
@@ -17,7 +17,7 @@ def processor() -> Backend:
         return NumpyBackend()
     from fml.engine.backends.llvm import LlvmBackend
 
-    return LlvmBackend()
+    return LlvmBackend(cores)
 
 
 @cache

@@ -68,12 +68,12 @@ class Table:
     on the way.
     """
 
-    def __init__(self, entries: Sequence[Entry]) -> None:
+    def __init__(self, entries: Sequence[Entry], cores: int = 1) -> None:
         self._entries = tuple(entries)
         meets = meetings(self._entries)
         rows = [_words(e, m) for e, m in zip(self._entries, meets, strict=True)]
         self._words = np.array(rows, np.int64).reshape(len(rows), WORDS)
-        self._trial = _Trial(self._entries)
+        self._trial = _Trial(self._entries, cores)
 
     def run(self, iterations: int) -> int:
         """Carry out iterations without Python; return how many.
@@ -132,11 +132,12 @@ class _Trial:
     """Finds out with how many workers a table is done fastest."""
 
     entries: Sequence[Entry]
+    cores: int
     _seconds: dict[int, list[float]] = field(default_factory=dict[int, list[float]])
     _chosen: int | None = None
 
     def __post_init__(self) -> None:
-        most = workers().count if any(entry.is_shared for entry in self.entries) else 1
+        most = self.cores if any(entry.is_shared for entry in self.entries) else 1
         self._seconds = {1: [], most: []}
         if most == 1:
             self._chosen = 1
