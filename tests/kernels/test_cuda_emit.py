@@ -11,7 +11,7 @@ import nvrtc
 import on_host
 import pytest
 from interpret import dtype_of, interpret
-from test_emit import FLOATS, ODD, WHOLE, takes, values_of
+from test_emit import FLOATS, ODD, WHOLE, defined, takes, values_of
 from test_fusion import batch_norm_of, folded, mapped, reshaped, softmax_of
 
 from fml.engine.ir.types import BOOL, F32, Element, TensorType, tensor
@@ -26,12 +26,14 @@ from fml.engine.kernels.expr import (
     Load,
     Local,
     Var,
+    binary,
     bits,
     constant,
     convert,
     fma,
     index,
     maximum,
+    unary,
     wide,
 )
 from fml.engine.kernels.expr import (
@@ -156,18 +158,45 @@ def test_every_primitive_is_what_numpy_makes_of_it(element: Element, tmp_path: P
                for k, f in enumerate(functions)]  # fmt: skip
     body = []
     for function, out in zip(functions, results, strict=True):
-        operands: list[Expr] = [Load(given[k], AT) for k in range(OPERANDS[function])]
-        if function in {"quotient", "remainder"}:
-            operands[1] = operands[1] | constant(1, element)
-            operands[0] = operands[0] >> constant(1, element)  # the least by -1 has no quotient
-        if function in {"shift_left", "shift_right"}:
-            operands[1] = operands[1] & constant(7, element)
-        body.append(Store(out, AT, Apply(function, tuple(operands), out.element)))
+        operands = defined(function, [Load(buffer, AT) for buffer in given])
+        body.append(Store(out, AT, Apply(function, operands, out.element)))
     count = 301
     arrays = [np.roll(values_of(element, count, k), k * 3) for k in range(3)]
     arrays += [np.zeros(count, dtype_of(out.element)) for out in results]
     kernel = Kernel("primitives", (*given, *results), (loop("at", count, body, AT),))
     agree(kernel, tmp_path, arrays, len(results))
+
+
+@on_host.NEEDED
+@pytest.mark.parametrize("element", FLOATS, ids=str)
+def test_exponents_are_those_of_numpy(element: Element, tmp_path: Path) -> None:
+    """Of any bits, numbers below the normal ones among them, and scaled to both ends and beyond."""
+    dtype = dtype_of(element)
+    word = np.int32 if element is F32 else np.int64
+    rng = np.random.default_rng(4)
+    x = rng.integers(0, np.iinfo(word).max, 3000, word).view(dtype)
+    x[:600] = rng.integers(0, 1 << np.finfo(dtype).nmant, 600, word).view(dtype)
+    x[:5] = 0, np.inf, np.nan, 0.75, 1.5
+    with np.errstate(invalid="ignore"):
+        m, e = np.frexp(x)
+        m, e = np.where(m < 0.75, m * 2, m), np.where(np.isfinite(x), e - (m < 0.75), x)
+    e[0] = -np.inf
+    powers = np.rint(rng.uniform(-1.1, 1.1, 3000) * np.finfo(dtype).maxexp).astype(dtype)
+    near_one = rng.uniform(-2, 2, 3000).astype(dtype)
+    given = [Buffer(name, element) for name in ("x", "power", "near_one")]
+    outs = [Buffer(name, element) for name in ("e", "m", "scaled")]
+    of_x, by, small = (Load(buffer, AT) for buffer in given)
+    made = (unary("exponent", of_x), unary("significand", of_x), binary("scale", small, by))
+    body = [Store(out, AT, value) for out, value in zip(outs, made, strict=True)]
+    kernel = Kernel("exponents", (*given, *outs), (loop("at", 3000, body, AT),))
+    found = [np.zeros(3000, dtype) for _ in outs]
+    (call,) = on_host.built([kernel], tmp_path)
+    on_host.both_ways(kernel, call, [x, powers, near_one], found)
+    np.testing.assert_array_equal(found[0], e)
+    np.testing.assert_array_equal(found[1][2:], m[2:])
+    assert np.isfinite(found[1][:2]).all()
+    with np.errstate(all="ignore"):
+        np.testing.assert_array_equal(found[2], np.ldexp(near_one, powers.astype(int)))
 
 
 @on_host.NEEDED

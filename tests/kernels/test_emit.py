@@ -105,6 +105,26 @@ def takes(function: str, element: Element) -> bool:
     return not (function in _WHOLE_ONLY and element.is_float)
 
 
+def defined(function: str, given: Sequence[Expr]) -> tuple[Expr, ...]:
+    """As many operands as a primitive takes, changed where it has no result for any number."""
+    match function, given[: PRIMITIVES[function]]:
+        case "quotient" | "remainder", [a, b]:
+            one = constant(1, a.type)
+            return a >> one, b | one  # the least by -1 has no quotient
+        case "shift_left" | "shift_right", [a, b]:
+            return a, b & constant(7, b.type)
+        case "exponent", [a]:
+            return (unary("abs", a),)
+        case "significand", [a]:
+            size = unary("abs", a)
+            return (select((size > 0.0) & (size < np.inf), a, 1.4),)
+        case "scale", [a, b]:
+            power = unary("round", select(unary("abs", b) < 70.0, b * 2.0, 0.0))
+            return select(unary("abs", a) < 0.01, 1.0, a), power
+        case _, operands:
+            return tuple(operands)
+
+
 def rounds_twice(function: str, element: Element, host: Host) -> bool:
     """Whether a product and a sum are rounded each, for want of an instruction for both."""
     return function == "multiply_add" and element.is_float and not host.fuses
@@ -120,22 +140,8 @@ def test_every_primitive_is_what_numpy_makes_of_it(host: Host, element: Element)
                for k, f in enumerate(functions)]  # fmt: skip
     body = []
     for function, out in zip(functions, results, strict=True):
-        operands: list[Expr] = [Load(given[k], AT) for k in range(PRIMITIVES[function])]
-        if function in {"quotient", "remainder"}:
-            operands[1] = operands[1] | constant(1, element)
-            operands[0] = operands[0] >> constant(1, element)  # the least by -1 has no quotient
-        if function in {"shift_left", "shift_right"}:
-            operands[1] = operands[1] & constant(7, element)
-        if function == "exponent":
-            operands[0] = unary("abs", operands[0])
-        if function == "significand":
-            size = unary("abs", operands[0])
-            operands = [select((size > 0.0) & (size < np.inf), operands[0], 1.4)]
-        if function == "scale":
-            factor, power = operands
-            power = unary("round", select(unary("abs", power) < 70.0, power * 2.0, 0.0))
-            operands = [select(unary("abs", factor) < 0.01, 1.0, factor), power]
-        body.append(Store(out, AT, Apply(function, tuple(operands), out.element)))
+        operands = defined(function, [Load(buffer, AT) for buffer in given])
+        body.append(Store(out, AT, Apply(function, operands, out.element)))
     count = 301
     arrays = [np.roll(values_of(element, count, k), k * 3) for k in range(3)]
     arrays += [np.zeros(count, dtype_of(out.element)) for out in results]

@@ -22,6 +22,8 @@ _COMPARISONS = {
     "equal": "==", "not_equal": "!=", "less": "<", "less_equal": "<=", "greater": ">",
     "greater_equal": ">=",
 }  # fmt: skip
+# What the text before the kernels has for floats of both widths.
+_OF_EXPONENTS = {"scale", "exponent", "significand"}
 _OF_FLOATS = {"add": "+", "subtract": "-", "multiply": "*", "divide": "/"}
 # Places in memory are small enough to be counted without wrapping.
 _COUNTING = {"add": "+", "subtract": "-", "multiply": "*"}
@@ -133,8 +135,10 @@ def applied(
 def _of_floats(function: str, given: list[str], of: Element) -> str:
     if function in _OF_FLOATS:
         return _between(given, _OF_FLOATS[function])
-    suffix = "f" if of is F32 else ""
-    return f"{_MATHS[function]}{suffix}({', '.join(map(bare, given))})"
+    arguments = ", ".join(map(bare, given))
+    if function in _OF_EXPONENTS:
+        return f"{function}({arguments})"
+    return f"{_MATHS[function]}{'f' if of is F32 else ''}({arguments})"
 
 
 def _of_wholes(function: str, given: list[str], of: Element, is_place: bool) -> str:

@@ -54,6 +54,56 @@ template <class T> FML T minimum(T a, T b) { return a < b || a != a ? a : b; }
 FML int magnitude(int a) { return a < 0 ? minus(0, a) : a; }
 FML i64 magnitude(i64 a) { return a < 0 ? minus(0LL, a) : a; }
 
+// The bits of floats. Beside `unit()`, whose last place counts ones, a whole number that is added
+// stands in the last bits.
+template <class T> struct Form;
+template <> struct Form<float> {
+  typedef int Whole;
+  static const Whole fraction = 23, bias = 127;
+  static FML Whole bits(float x) { return __float_as_int(x); }
+  static FML float number(Whole x) { return __int_as_float(x); }
+  static FML float unit() { return 12582912.0f; }
+};
+template <> struct Form<double> {
+  typedef i64 Whole;
+  static const Whole fraction = 52, bias = 1023;
+  static FML Whole bits(double x) { return __double_as_longlong(x); }
+  static FML double number(Whole x) { return __longlong_as_double(x); }
+  static FML double unit() { return 6755399441055744.0; }
+};
+template <class T> FML T power_of_two(T n) {
+  typedef Form<T> F;
+  return F::number(shift_left(F::bits(n + (F::unit() + F::bias)), F::fraction));
+}
+// By 2^(n / 2) and by what is left, so that only the second product may be rounded.
+template <class T> FML T scale(T x, T n) {
+  const T half = (n * T(0.5) + Form<T>::unit()) - Form<T>::unit();
+  return x * power_of_two(half) * power_of_two(n - half);
+}
+// How far numbers below the normal ones are moved to be normal.
+template <class T> FML int lift(T x) {
+  typedef Form<T> F;
+  return x < F::number(typename F::Whole(1) << F::fraction) ? F::fraction + 1 : 0;
+}
+// The bits of such a normal number without those of 3/4, so that the exponent changes there.
+template <class T> FML typename Form<T>::Whole from_three_quarters(T x) {
+  const T normal = lift(x) ? x * power_of_two(T(lift(x))) : x;
+  return minus(Form<T>::bits(normal), Form<T>::bits(T(0.75)));
+}
+template <class T> FML T exponent(T x) {
+  typedef Form<T> F;
+  const T last_bits = F::number((from_three_quarters(x) >> F::fraction) + F::bits(F::unit()));
+  const T found = last_bits - (F::unit() + lift(x));
+  const T infinity = F::number(typename F::Whole(2 * F::bias + 1) << F::fraction);
+  return x == 0 ? -infinity : x < infinity ? found : x;
+}
+template <class T> FML T significand(T x) {
+  typedef Form<T> F;
+  typedef typename F::Whole Whole;
+  const Whole rest = from_three_quarters(x) & ((Whole(1) << F::fraction) - 1);
+  return x >= 0 ? F::number(rest + F::bits(T(0.75))) : F::number(-1);
+}
+
 struct Add {
   static FML float of(float a, float b) { return a + b; }
   static FML double of(double a, double b) { return a + b; }
