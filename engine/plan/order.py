@@ -61,11 +61,18 @@ def sequence(graph: Graph, works: Iterable[Work]) -> Sequence:
     works, late = tuple(works), late_reads(graph)
     place = {node: at for at, work in enumerate(works) for node in work.nodes}
     overwritten = _overwritten(graph)
-    # A late reader may have been moved to before the assignment, where the value is still there.
+    # A late reader may have been moved to before the assignment, where the value is still there; or
+    # it is no work of its own, and who reads it reads the value instead.
     late_works = {
+        (at, value)
+        for at, work in enumerate(works)
+        for value in needs(work)
+        if value in overwritten and at > place[overwritten[value]]
+    }
+    late_works |= {
         (place[reader], value)
         for reader, value in late.aside
-        if place[reader] >= place[overwritten[value]]
+        if place.get(reader) == place[overwritten[value]]
     }
     copied = {value for _, value in late_works} | {graph.outputs[name] for name in late.outputs}
     steps: list[Step] = []
@@ -74,9 +81,14 @@ def sequence(graph: Graph, works: Iterable[Work]) -> Sequence:
         for node in map(graph.__getitem__, work.nodes):
             if node.op == "assign" and node.inputs[0] in copied:
                 steps.append(PutAside(node.inputs[0]))
-        aside.update((len(steps), value) for value in work.inputs if (at, value) in late_works)
+        aside.update((len(steps), value) for value in needs(work) if (at, value) in late_works)
         steps.append(work)
     return Sequence(tuple(steps), frozenset(aside), late.outputs)
+
+
+def needs(work: Work) -> tuple[int, ...]:
+    """What a work reads, its guard too."""
+    return work.inputs if work.guard is None else (*work.inputs, work.guard)
 
 
 def node_by_node(graph: Graph) -> tuple[Work, ...]:

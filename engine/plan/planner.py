@@ -7,7 +7,15 @@ from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import Variable
 from fml.engine.ops.table import OPS
 from fml.engine.plan.memory import Arena, Buffer, aligned, plan_arena
-from fml.engine.plan.order import PutAside, Sequence, Step, node_by_node, sequence, variable_of
+from fml.engine.plan.order import (
+    PutAside,
+    Sequence,
+    Step,
+    needs,
+    node_by_node,
+    sequence,
+    variable_of,
+)
 from fml.engine.plan.races import require_no_race
 from fml.engine.plan.task import Layout, Plan, Region, Space, Task, Work
 
@@ -99,7 +107,7 @@ class _Buffers:
                     self._begin(_of_value(value), at)
             for place, nbytes in enumerate(step.scratch):
                 self._begin(("scratch", at, place), at, nbytes)
-            for value in _needs(step):
+            for value in needs(step):
                 self._use(_read_key(at, value, order), at)
         for name, value in graph.outputs.items():
             self._use(_output_key(name, value, order), len(order.steps))
@@ -142,10 +150,6 @@ class _Buffers:
             for key in self.first
             if key not in self.owner
         ]
-
-
-def _needs(work: Work) -> tuple[int, ...]:
-    return work.inputs if work.guard is None else (*work.inputs, work.guard)
 
 
 class _Places:

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 
 from fml.dsl.program import check, lower
 from fml.engine.ir.source import Source
-from fml.engine.ir.training import Training
+from fml.engine.ir.training import LEARNERS, STEPS_PER_EPOCH, Training
+from fml.engine.ops.record import Array
 from fml.engine.runtime.evaluate import predict
-from fml.engine.runtime.trainer import Outcome, train
+from fml.engine.runtime.trainer import Outcome, new_store, train
 from fml.engine.sources.bind import bind
 from fml.engine.sources.load import load
 from tests.backends import current_backend
@@ -37,6 +38,13 @@ def trained(text: str, data: Mapping[str, object], seed: int | None = None) -> O
         name: load(dataset, data.get(name), EXAMPLES) for name, dataset in training.datasets.items()
     }
     return train(*bind(training, loaded), current_backend(), seed=seed)
+
+
+def first_values(text: str) -> dict[str, Array]:
+    """The variables of a text's first plan before its first step."""
+    training = lowered(text)
+    sizes = {str(STEPS_PER_EPOCH): 1, str(LEARNERS): 1}
+    return new_store(training, current_backend(), training.seed, sizes).snapshot()
 
 
 def points(samples: int = 40, seed: int = 0) -> dict[str, NDArray[np.float32]]:

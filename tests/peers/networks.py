@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.types import Element, TensorType
 from fml.engine.ops.table import OPS
-from tests.dsl.programs import trained
+from tests.dsl.programs import first_values, trained
 
 Array = NDArray[Any]
 Tree = dict[str, Any]
@@ -81,16 +81,10 @@ class Network:
 
     def first(self, element: str) -> Tree:
         """The weights that the program begins with."""
-        text = self.text[: self.text.index("using")]
-        still = f"{text}using sgd(0)\n  stop after 1 step\n}}".replace("f32", element)
-        variables = _of_net(trained(still, {"d": self.data}).variables)
-        first = {name: jnp.asarray(value, jnp.float64) for name, value in variables.items()}
-        for name, one in first.items():  # the step has moved them already
-            if name.endswith("running_mean"):
-                first[name] = jnp.zeros_like(one)
-            elif name.endswith("running_var"):
-                first[name] = jnp.ones_like(one)
-        return first
+        text = self.text.replace("f32", element).replace("{steps}", "1")
+        variables = _of_net(first_values(text))
+        begun = {name: jnp.asarray(value, jnp.float64) for name, value in variables.items()}
+        return {name: value for name, value in begun.items() if not name.endswith(".m")}
 
     def check(self, element: str, rtol: float, steps: int = 20) -> None:
         """Losses of all steps agree, and how far weights, momentum and states have moved."""

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from fml.engine.runtime.trainer import train
 from fml.engine.sources.load import load
 from tests.backends import current_backend, on_each_backend
-from tests.dsl.programs import EXAMPLES, lowered, points, trained
+from tests.dsl.programs import EXAMPLES, first_values, lowered, points, trained
 
 Tree = dict[str, Any]
 STEPS = 50
@@ -66,7 +66,7 @@ def loss(w: Tree) -> jax.Array:
 
 
 def theirs(optimizer: optax.GradientTransformation) -> Tree:
-    w = double(ours("sgd(0)", 1), "net.")
+    w = double(first_values(TEXT.format(using="sgd(0)", steps=1)), "net.")
 
     @jax.jit
     def step(w: Tree, state: optax.OptState) -> tuple[Tree, optax.OptState]:

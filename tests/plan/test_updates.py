@@ -73,7 +73,10 @@ class RandomUpdates:
             case 3:
                 return self._of_shape(self.rng.choice([*SHAPES.values()]))
             case _:
-                return self._of_shape((3, 2)).call("matmul", self._of_shape((2, 2))).call("tanh")
+                square = self._of_shape((2, 2))
+                if self.rng.random() < 0.5:  # read turned round, by nobody but the product
+                    square = square.call("transpose", order=(1, 0))
+                return self._of_shape((3, 2)).call("matmul", square).call("tanh")
 
     def _of_shape(self, shape: tuple[int, ...]) -> Value:
         """A value of a shape, made of one of another where there is none."""
