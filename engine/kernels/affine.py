@@ -41,7 +41,8 @@ class Affine:
         for part, stride in other.strides.items():
             strides[part] = strides.get(part, 0) + factor * stride
         kept = {part: stride for part, stride in strides.items() if stride}
-        return Affine(self.offset + factor * other.offset, _rejoined(kept))
+        joined = _rejoined(kept)
+        return Affine(self.offset + factor * other.offset + joined.offset, joined.strides)
 
     def renamed(self, old: Sequence[Var], new: Var, stride: int) -> "Affine":
         """Variables that run as one, put together as one; the stride is that of the innermost."""
@@ -67,16 +68,16 @@ class Affine:
         return total + self.offset
 
 
-def _rejoined(strides: dict[Expr, int]) -> dict[Expr, int]:
+def _rejoined(strides: dict[Expr, int]) -> Affine:
     """Quotients and remainders that belong together put together again.
 
     x // n * (n s) + x % n * s is x s: a reshape and the one that undoes it.
     """
     if not any(isinstance(part, Apply) for part in strides):
-        return strides
+        return Affine(0, strides)
     quotients = {_key(part): part for part in strides if _divisor("quotient", part)}
     if not quotients:
-        return strides
+        return Affine(0, strides)
     for part, stride in strides.items():
         by = _divisor("remainder", part)
         if not by:
@@ -86,10 +87,8 @@ def _rejoined(strides: dict[Expr, int]) -> dict[Expr, int]:
         partner = quotients.get(_key_of_quotient(divided, by))
         if partner is not None and strides[partner] == by * stride:
             kept = {p: s for p, s in strides.items() if p is not part and p is not partner}
-            joined = Affine(0, kept).plus(affine(divided), stride)
-            assert not joined.offset
-            return dict(joined.strides)
-    return strides
+            return Affine(0, kept).plus(affine(divided), stride)
+    return Affine(0, strides)
 
 
 def _divisor(function: str, part: Expr) -> int:

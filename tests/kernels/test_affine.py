@@ -69,3 +69,10 @@ def test_places_are_told_as_sums() -> None:
     for e, text in cases.items():
         assert show_expr(affine(e, known).expression) == text
     assert np.all([affine(e, known).offset == 0 for e in cases])
+
+
+def test_what_is_put_together_again_keeps_its_offset() -> None:
+    """A slice that begins behind the start, taken apart and put together."""
+    place = ROW * 3 + 5
+    found = affine(place // 7 * 7 + place % 7, {ROW: 50})
+    assert (found.offset, dict(found.strides)) == (5, {ROW: 3})
