@@ -85,14 +85,14 @@ class _Stretches:
 
     Attributes:
         things: f64[things], of each thing that a step does.
-        plain: of a step without a look at the clock.
+        between: of what is left of a step without a look at the clock.
         filling: of Python.
         at_once: how many are taken in one native call.
         steps: how many were measured.
     """
 
     things: Array
-    plain: float
+    between: float
     filling: float
     at_once: int
     steps: int
@@ -110,8 +110,7 @@ def of_trainer(
     fill, restore = trainer.store.second_place()
     fill()
     try:
-        stretches = _stretches(trainer, restore, seconds)
-        look = _seconds_of_a_look(backend)
+        stretches = _stretches(trainer, restore, _seconds_of_a_look(backend), seconds)
         restore()
         steps.provide(moment, 0.0)
         alone = _alone(trainer, backend, seconds)
@@ -119,9 +118,8 @@ def of_trainer(
         timeline = _timeline(trainer)
     finally:
         restore()
-    things = np.maximum(stretches.things - look, 0.0)
     given, tasks, figures = np.split(
-        things, np.cumsum([len(steps.given_to), len(trainer.step.executable.plan.tasks)])
+        stretches.things, np.cumsum([len(steps.given_to), len(trainer.step.executable.plan.tasks)])
     )
     graph = trainer.step.graph
     return Profile(
@@ -134,7 +132,7 @@ def of_trainer(
             for number, seconds in zip(steps.given_to, given, strict=True)
         ),
         figures=float(figures.sum()),
-        between=max(0.0, stretches.plain - float(things.sum())),
+        between=stretches.between,
         python=stretches.filling,
         at_once=stretches.at_once,
         steps=stretches.steps,
@@ -148,13 +146,13 @@ def of_trainer(
 # --- steps as they are -----------------------------------------------------------------------
 
 
-def _stretches(trainer: Trainer, restore: Launch, budget: float) -> _Stretches:
+def _stretches(trainer: Trainer, restore: Launch, look: float, budget: float) -> _Stretches:
     steps, moment = trainer.steps, trainer.moment
     seconds = _warm_up(trainer, restore, min(_WARM_UP_SECONDS, budget))
     count = min(steps.most, max(1, int(min(SECONDS_AT_ONCE, budget) / seconds)))
     fitting = int(budget / (2 * count * seconds))
     things: list[Array] = []
-    plain: list[float] = []
+    between: list[float] = []
     filling: list[float] = []
     for _ in range(max(_LEAST_STRETCHES, min(fitting, _MOST_STRETCHES))):
         begun = time.perf_counter()
@@ -162,16 +160,17 @@ def _stretches(trainer: Trainer, restore: Launch, budget: float) -> _Stretches:
         filling.append((time.perf_counter() - begun) / count)
         # Each begins with the same parameters: what diverges does not get far.
         restore()
-        things.append(np.diff(steps.take_timed(count), axis=1).mean(0))
+        spent = np.diff(steps.take_timed(count), axis=1).mean(0)
+        things.append(np.maximum(spent - look, 0.0))
         restore()
         begun = time.perf_counter()
         taken = steps.take(count)
-        plain.append((time.perf_counter() - begun) / taken)
+        between.append((time.perf_counter() - begun) / taken - float(things[-1].sum()))
         moment = replace(moment, step=moment.step + count)
-    of_things, of_plain = np.stack(things), np.asarray(plain)
+    # Medians, and differences of what was measured in a row: others use the machine too.
     return _Stretches(
-        of_things[_middle(of_things.sum(1))].mean(0),
-        float(of_plain[_middle(of_plain)].mean()),
+        np.median(np.stack(things), axis=0),
+        max(0.0, float(np.median(between))),
         float(np.median(filling)),
         count,
         count * len(things),
@@ -189,16 +188,6 @@ def _warm_up(trainer: Trainer, restore: Launch, budget: float) -> float:
         seconds = (time.perf_counter() - before) / done
         taken, count = taken + done, min(2 * count, trainer.steps.most)
     return max(seconds, 1e-8)
-
-
-def _middle(totals: Array) -> Array:
-    """Places of the middle half, by size: what others do on the machine makes outliers.
-
-    Means of the same stretches add up, as medians do not.
-    """
-    order = np.argsort(totals, kind="stable")
-    quarter = len(order) // 4
-    return order[quarter : len(order) - quarter]
 
 
 def _seconds_of_a_look(backend: Backend) -> float:

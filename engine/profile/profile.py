@@ -39,7 +39,7 @@ class TaskCost:
         nodes: all its nodes, as `op f32[64, 10] of net.dense`.
         parts: of those nodes that cost something; their shares add up to 1.
         element: what its main operation computes in.
-        seconds: within a step, as the mean of the steps measured.
+        seconds: within a step.
         alone: seconds when it is repeated by itself, and finds what it reads in the caches.
         flops: floating-point operations, by the formulae of its nodes' operations.
         nbytes: bytes of all that it reads, writes and needs meanwhile, each counted once.
@@ -95,8 +95,8 @@ class Cost:
             self.flops + part.flops,
             self.nbytes + part.nbytes,
             self.least + part.share * task.least,
-            self.for_flops + part.share * task.for_flops,
-            self.for_bytes + part.share * task.for_bytes,
+            self.for_flops + _of(task.for_flops, part.flops, task.flops),
+            self.for_bytes + _of(task.for_bytes, part.nbytes, task.nbytes),
             {**self.phases, part.phase: self.phases.get(part.phase, 0.0) + seconds},
         )
 
@@ -153,7 +153,7 @@ class Profile:
         tasks: in the order of the step.
         given: what is put in place before them.
         figures: seconds of a step that its figures take to be kept.
-        between: seconds of a step that are none of the above: between tasks, native.
+        between: seconds of a step that are none of the above: the way from task to task.
         python: seconds of a step in Python, which chooses samples and fills tables.
         at_once: how many steps a native call takes; `python` is its time over all of them.
         steps: how many steps were measured.
@@ -260,6 +260,10 @@ class Profile:
                 row = rows.get(key(part), Cost())
                 rows[key(part)] = row.plus(cost, part)
         return rows
+
+
+def _of(amount: float, part: float, whole: float) -> float:
+    return amount * part / whole if whole else 0.0
 
 
 def shares(weights: Iterable[float]) -> list[float]:

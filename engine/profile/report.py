@@ -84,7 +84,7 @@ def _where(profile: Profile) -> Table:
     rows = [(f"tasks, {phase.value}", cost.seconds) for phase, cost in profile.phases.items()]
     rows += [(f"give {given.name}", given.seconds) for given in profile.given]
     rows.append(("keep figures", profile.figures))
-    rows.append(("between them", profile.between))
+    rows.append(("the way between, and noise", profile.between))
     rows.append(("Python, to choose samples", profile.python))
     for name, seconds in rows:
         table.add_row(name, _time(seconds), _share(seconds, whole))
