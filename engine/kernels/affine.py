@@ -177,6 +177,10 @@ def _quotient(function: str, a: Affine, by: int, ranges: Ranges) -> Affine:
     factor = _common_factor(a, by, ranges)
     if factor is not None:
         return _by_factor(function, a, by, factor, ranges)
+    if any(stride % by and stride < 0 for stride in a.strides.values()):
+        # Only the whole is known not to be negative, and quotients are cut off towards 0.
+        divided = a.expression
+        return Affine(0, {divided // by if function == "quotient" else divided % by: 1})
     # Multiples of the divisor stand outside of a quotient, and leave a remainder alone.
     whole = {part: s // by for part, s in a.strides.items() if s % by == 0}
     rest = Affine(a.offset % by, {part: s for part, s in a.strides.items() if s % by})

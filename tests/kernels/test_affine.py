@@ -71,6 +71,16 @@ def test_places_are_told_as_sums() -> None:
     assert np.all([affine(e, known).offset == 0 for e in cases])
 
 
+def test_a_place_that_runs_backwards_is_taken_apart_as_it_is() -> None:
+    """The quotient of a part may be that of less than 0, which is cut off towards 0."""
+    place = index(20) - ROW * 4 + COLUMN
+    for e in (place // 6, place % 6):
+        found = affine(e, {ROW: 6, COLUMN: 4}).expression
+        assert show_expr(found).count("//") + show_expr(found).count("%") == 1
+        assert "-4" in show_expr(found)
+        assert "20" in show_expr(found)
+
+
 def test_what_is_put_together_again_keeps_its_offset() -> None:
     """A slice that begins behind the start, taken apart and put together."""
     place = ROW * 3 + 5
