@@ -152,7 +152,6 @@ def test_faults_in_files_that_are_mapped_name_their_sample(
     assert said in words(found)
 
 
-@on_each_backend
 def test_the_example_of_images_takes_a_step(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
