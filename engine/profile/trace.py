@@ -88,7 +88,7 @@ def _args(profile: Profile, task: TaskCost) -> Event:
         "nodes": list(task.nodes),
         "flops": task.flops,
         "bytes": task.nbytes,
-        "mean us": round(task.seconds * 1e6, 3),
+        "usual us": round(task.seconds * 1e6, 3),
         "alone us": round(task.alone * 1e6, 3),
         "GFLOP/s": round(task.flops / task.seconds / 1e9, 3) if task.seconds else None,
         "GB/s": round(task.nbytes / task.seconds / 1e9, 3) if task.seconds else None,
