@@ -224,15 +224,18 @@ do:
   {clock}
   %to.offset = mul i64 %i, %to.step
   %to.now = getelementptr i8, ptr %to, i64 %to.offset
-  %now = call i64 @llvm.{counter}()
+  %now = call i64 {counter}
   store i64 %now, ptr %to.now
   br label %done
 done:
   ret i64 0
 }}
 
-declare i64 @llvm.{counter}()
+declare i64 @llvm.readcyclecounter()
+declare i64 @llvm.read_volatile_register.i64(metadata)
 declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+
+!0 = !{{!"cntvct_el0"}}
 """
 
 
@@ -262,15 +265,16 @@ def moves(host: Host) -> dict[str, int]:
     rows, order)`; `finite(address of the last two bytes of a float, its exponent's bits there)`;
     `clock(to, to's bytes an iteration)` writes the time, in a unit of the machine's own.
     """
-    # Cycles of ARM's cores are the kernel's to count, and those of x86's clock are all alike.
-    is_x86 = host.triple.startswith("x86_64")
+    # LLVM's counter of cycles is 0 on ARM; programs may read the timer's, which is a register.
+    is_arm = host.triple.startswith(("aarch64", "arm64"))
+    arm, others = "@llvm.read_volatile_register.i64(metadata !0)", "@llvm.readcyclecounter()"
     text = (_HEAD + _MOVES).format(
         triple=host.triple,
         copy=_operands("to:ptr from:ptr nbytes:i64 to.step:i64 from.step:i64"),
         gather=_operands("to:ptr from:ptr nbytes:i64 rows:i64 order:ptr"),
         finite=_operands("number:ptr mask:i64"),
         clock=_operands("to:ptr to.step:i64"),
-        counter="readcyclecounter" if is_x86 else "readsteadycounter",
+        counter=arm if is_arm else others,
     )
     library = load(text, host)
     return {name: library.address(name) for name in ("copy", "gather", "finite", "clock")}
