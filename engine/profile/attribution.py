@@ -1,7 +1,7 @@
 """Which layer, operation and phase the costs of a task belong to, and how much it has to do."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fml.engine.ir.graph import Graph, Node, Phase
 from fml.engine.ir.types import Element
@@ -24,9 +24,18 @@ class Amount:
 
 
 def amounts(plan: Plan, machine: Machine) -> tuple[Amount, ...]:
-    """What each task of a plan has to do, in their order."""
+    """What each task of a plan has to do, in their order; nothing if it may be left out."""
     layers = layers_of(plan.graph)
-    return tuple(_amount(plan.graph, task, layers, machine) for task in plan.tasks)
+    every = (_amount(plan.graph, task, layers, machine) for task in plan.tasks)
+    return tuple(
+        amount if task.guard is None else _idle(amount)
+        for task, amount in zip(plan.tasks, every, strict=True)
+    )
+
+
+def _idle(amount: Amount) -> Amount:
+    parts = tuple(replace(part, flops=0, nbytes=0.0) for part in amount.parts)
+    return replace(amount, parts=parts, flops=0, nbytes=0)
 
 
 def layers_of(graph: Graph) -> Mapping[int, str]:

@@ -292,8 +292,8 @@ def _costs(
             amount.element,
             float(own),
             by_itself,
-            amount.flops if task.guard is None else 0,
-            amount.nbytes if task.guard is None else 0,
+            amount.flops,
+            amount.nbytes,
             is_native=not isinstance(backend.loop((call,)), LoopOfCalls),
             is_conditional=task.guard is not None,
         )

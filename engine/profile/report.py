@@ -118,7 +118,7 @@ def _tasks(profile: Profile, width: int, top: int) -> Table:
         cost = profile.cost(task)
         rates = _rates(cost, profile)
         if task.is_conditional:
-            rates = [*rates[:2], "not", "always", "due"]
+            rates = [*rates[:2], "", "", "not always"]
         table.add_row(_name(task, profile), *rates, *((_time(task.alone),) if is_wide else ()))
     return table
 

@@ -117,10 +117,12 @@ def test_a_task_that_is_left_out_now_and_then_has_no_rate() -> None:
         "sgd(lr)", "sgd(lr)\n  every 2 steps { m.dense_0.W <- 0.5 * m.dense_0.W }"
     )
     data = {"points": {"train": points(48)}}
-    tasks = fml.loads(text).profile(data=data, seconds=SECONDS).tasks
-    left_out = [task for task in tasks if task.is_conditional]
+    profile = fml.loads(text).profile(data=data, seconds=SECONDS)
+    left_out = [task for task in profile.tasks if task.is_conditional]
     assert left_out
     assert all(task.flops == task.nbytes == 0 for task in left_out)
+    assert profile.total.flops == sum(task.flops for task in profile.tasks)
+    assert "not always" in profile.text(80, len(profile.tasks))
 
 
 # --- the roofline --------------------------------------------------------------------------------
