@@ -4,7 +4,7 @@ A launch is an entry of a table (`kernels/llvm/walk.py`); several of them, repea
 through the table without Python and without its lock.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import chain, zip_longest
 from typing import cast
@@ -26,13 +26,14 @@ from fml.engine.backends.table import Entry, Table, spans
 from fml.engine.backends.workers import workers
 from fml.engine.ir.graph import Graph
 from fml.engine.ir.types import Element, TensorType
+from fml.engine.kernels.fusion import NotFusable
 from fml.engine.kernels.llvm.compiled import Compiled, Signature, compiled
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.llvm.walk import caller, moves
 from fml.engine.ops.record import Array
-from fml.engine.plan.cluster import Cluster
+from fml.engine.plan.cluster import Cluster, apart
 from fml.engine.plan.clusters import clusters
-from fml.engine.plan.kernels import recipes_of
+from fml.engine.plan.kernels import kernel_of, recipes_of
 from fml.engine.plan.memory import aligned
 from fml.engine.plan.task import Work
 
@@ -43,7 +44,12 @@ class Clustered:
     def __init__(self, graph: Graph, host: Host, cores: int) -> None:
         self._host, self._cores = host, cores
         found = clusters(graph)
-        kernels = compiled(recipes_of(graph, found), host)
+        try:
+            kernels = compiled(recipes_of(graph, found), host)
+        except NotFusable:
+            # Slower, and right: what was put together cannot be told at its places.
+            found = tuple(_fusable(graph, found, host))
+            kernels = compiled(recipes_of(graph, found), host)
         self._kernels = {
             _work(graph, cluster, kernel.signature, cores): kernel
             for cluster, kernel in zip(found, kernels, strict=True)
@@ -60,6 +66,17 @@ class Clustered:
         """Return the entry of a call."""
         kernel = self._kernels[work]
         return entry_of(kernel, inputs, [*results, *scratch], self._host, len(scratch), self._cores)
+
+
+def _fusable(graph: Graph, found: Sequence[Cluster], host: Host) -> Iterator[Cluster]:
+    """Clusters with those taken apart that no kernel can be made of."""
+    for cluster in found:
+        try:
+            kernel_of(graph, cluster, "kernel", host)
+        except NotFusable:
+            yield from apart(graph, cluster)
+        else:
+            yield cluster
 
 
 def entry_of(

@@ -119,6 +119,21 @@ def _nest_of(graph: Graph, node: Node) -> Nest | None:
     return unrolled(made) if isinstance(made, Nest) else None
 
 
+def apart(graph: Graph, cluster: Cluster) -> tuple[Cluster, ...]:
+    """The nodes of a cluster, each in one of its own."""
+    numbers = {n for n in cluster.nodes if graph[n].op == "constant"}
+    found: list[Cluster] = []
+    for node in (n for n in cluster.nodes if n not in numbers):
+        is_root = cluster.block is not None and node == cluster.nodes[0]
+        read = dict.fromkeys(graph[node].inputs)
+        given = tuple(v for v in read if v not in numbers)
+        inputs = cluster.inputs[:2] if is_root else given
+        own = () if is_root else tuple(v for v in read if v in numbers)
+        block = cluster.block if is_root else None
+        found.append(Cluster((*own, node), inputs, (node,), block, cluster.guard))
+    return tuple(found)
+
+
 def fusion_of(alike: Alike, cluster: Cluster) -> Fusion:
     """A cluster as nests that read each other; the sum of a block is the first input.
 
