@@ -10,9 +10,9 @@ import pytest
 from fml.engine.kernels.cuda.prelude import OPTIONS
 
 _Function = Callable[..., int]
-ARCHITECTURES = ("sm_80", "sm_90")
-# For these NVRTC stops at PTX, in half the time.
-VIRTUAL = ("compute_80", "compute_90")
+# PTX takes half the time of machine code: every program is made both, machine code for one GPU.
+OPS_FOR = ("sm_80", "compute_90")
+STEPS_FOR = ("compute_80", "sm_90")
 
 
 @cache

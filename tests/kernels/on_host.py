@@ -20,28 +20,33 @@ from fml.engine.ops.record import Array
 SHIM = Path(__file__).with_name("cuda_shim.h")
 COMPILER = shutil.which("g++") or shutil.which("c++") or shutil.which("clang++")
 NEEDED = pytest.mark.skipif(COMPILER is None, reason="no C++ compiler to run CUDA C on the CPU")
-_OPTIONS = ("-std=c++17", "-O1", "-w", "-ffp-contract=off", "-fno-strict-aliasing", "-shared")
+_OPTIONS = ("-std=c++17", "-w", "-ffp-contract=off", "-fno-strict-aliasing", "-shared", "-fPIC")
 
 # Arrays, sizes, and whether threads go backwards.
 Called = Callable[[Sequence[Array], Sequence[int], bool], None]
 
 
-def built(kernels: Sequence[Kernel], folder: Path, primitives: str = PRIMITIVES) -> list[Called]:
-    """The functions of kernels with different names, compiled together."""
+def built(
+    kernels: Sequence[Kernel], folder: Path, primitives: str = PRIMITIVES, level: str = "-O0"
+) -> list[Called]:
+    """The functions of kernels with different names, compiled together.
+
+    Most run for less time than it takes to optimise them.
+    """
     printed = [emit(kernel) for kernel in kernels]
     functions = (part for p in printed for part in (p.text, *map(_entry_point, p.launches)))
     text = "\n".join((f'#include "{SHIM}"', primitives, *functions))
-    library = ctypes.CDLL(str(_compiled(text, folder)))
+    library = ctypes.CDLL(str(_compiled(text, folder, level)))
     return [_called(k, p, library) for k, p in zip(kernels, printed, strict=True)]
 
 
-def _compiled(text: str, folder: Path) -> Path:
+def _compiled(text: str, folder: Path, level: str) -> Path:
     assert COMPILER is not None
     source = folder / f"{hashlib.sha256(text.encode()).hexdigest()[:16]}.cpp"
     library = source.with_suffix(".so")
     source.write_text(text, encoding="utf-8")
     done = subprocess.run(
-        [COMPILER, *_OPTIONS, "-fPIC", "-o", library, source],
+        [COMPILER, *_OPTIONS, level, "-o", library, source],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stderr[:4000]

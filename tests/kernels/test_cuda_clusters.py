@@ -30,40 +30,34 @@ def graph_of(name: str) -> Graph:
     return step_of(fml.loads(NETWORK.replace("OPTIMIZER", f"clip_norm(1.0) |> {name}(0.01)")), 6)
 
 
-def kernels_of(graph: Graph, found: tuple[Cluster, ...]) -> tuple[list[Kernel], list[int]]:
-    """The different kernels, and which of them each cluster has."""
-    kernels: dict[str, Kernel] = {}
-    of: list[int] = []
-    for cluster in found:
+def kernels_of(graph: Graph) -> list[tuple[Cluster, Kernel]]:
+    """The different kernels of a step, each with the first cluster that has it."""
+    kernels: dict[str, tuple[Cluster, Kernel]] = {}
+    for cluster in clusters(graph):
         kernel = plain_kernel_of(graph, cluster, f"kernel{len(kernels)}", VECTOR_BYTES)
-        text = show(kernel).partition("(")[2]
-        of.append(list(kernels).index(text) if text in kernels else len(kernels))
-        kernels.setdefault(text, kernel)
-    return list(kernels.values()), of
+        kernels.setdefault(show(kernel).partition("(")[2], (cluster, kernel))
+    return list(kernels.values())
 
 
 @nvrtc.NEEDED
-@pytest.mark.parametrize("architecture", nvrtc.VIRTUAL)
 @STEPS
-def test_nvrtc_compiles_a_step(name: str, architecture: str) -> None:
-    graph = graph_of(name)
-    kernels, _ = kernels_of(graph, clusters(graph))
-    printed = [emit(kernel) for kernel in kernels]
-    code = nvrtc.compiled(program(printed), architecture)
-    assert all(launch.function.encode() in code for p in printed for launch in p.launches)
+def test_nvrtc_compiles_a_step(name: str) -> None:
+    printed = [emit(kernel) for _, kernel in kernels_of(graph_of(name))]
+    for architecture in nvrtc.STEPS_FOR:
+        code = nvrtc.compiled(program(printed), architecture)
+        assert all(launch.function.encode() in code for p in printed for launch in p.launches)
 
 
 @on_host.NEEDED
 @STEPS
 def test_a_step_computes_what_numpy_computes(name: str, tmp_path: Path) -> None:
     graph = graph_of(name)
-    found, values = clusters(graph), by_nodes(graph)
-    kernels, of = kernels_of(graph, found)
-    calls = on_host.built(kernels, tmp_path)
-    for cluster, place in zip(found, of, strict=True):
+    values, found = by_nodes(graph), kernels_of(graph)
+    calls = on_host.built([kernel for _, kernel in found], tmp_path, level="-O2")
+    for (cluster, kernel), call in zip(found, calls, strict=True):
         results = [np.zeros_like(values[value]) for value in cluster.results]
         given = [np.ascontiguousarray(values[value]) for value in cluster.inputs]
-        on_host.both_ways(kernels[place], calls[place], given, results)
+        on_host.both_ways(kernel, call, given, results)
         for value, have in zip(cluster.results, results, strict=True):
             want = values[value]
             size = np.abs(want[np.isfinite(want)]).max(initial=1e-3)

@@ -296,44 +296,46 @@ def test_numbers_are_written_without_loss(element: Element) -> None:
 # --- teams ---------------------------------------------------------------------------------------
 
 
+def line_fold(name: str, combine: str, element: Element, sizes: tuple[int, int, bool]) -> Kernel:
+    """Lines of a number of terms, which stand in rows or in columns, folded onto a 2."""
+    rows, count, by_columns = sizes
+    x, out, row = Buffer("x", element), Buffer("out", element), Var("row")
+    place = AT * rows + row if by_columns else row * count + AT
+    so_far = Local("so_far", element)
+    entry = (
+        Declare(so_far, constant(2, element)),
+        loop("at", count, [Fold(so_far, combine, Load(x, place))], AT),
+        Store(out, row, so_far),
+    )
+    return Kernel(name, (x, out), (loop("row", rows, entry, row),))
+
+
 @on_host.NEEDED
-@pytest.mark.parametrize("combine", ["add", "maximum", "minimum", "multiply"])
 @pytest.mark.parametrize("element", [F32, Element.F64, Element.I32, INDEX, Element.U8], ids=str)
-def test_teams_fold_every_term_once(element: Element, combine: str, tmp_path: Path) -> None:
+def test_teams_fold_every_term_once(element: Element, tmp_path: Path) -> None:
     """Whole numbers, so that the order makes no difference, in all teams."""
-    kernels: list[Kernel] = []
-    arrays: list[tuple[Array, Array]] = []
-    for n, (rows, count) in enumerate(((1, 5000), (5, 100), (3, 3000), (50, 20))):
-        for by_columns in (False, True):
-            x, out, row = Buffer("x", element), Buffer("out", element), Var("row")
-            place = AT * rows + row if by_columns else row * count + AT
-            so_far = Local("so_far", element)
-            entry = (
-                Declare(so_far, constant(2, element)),
-                loop("at", count, [Fold(so_far, combine, Load(x, place))], AT),
-                Store(out, row, so_far),
-            )
-            kernels.append(
-                Kernel(f"fold{n}{by_columns:d}", (x, out), (loop("row", rows, entry, row),))
-            )
-            shape = (count, rows) if by_columns else (rows, count)
-            values = np.random.default_rng(n).integers(1, 3, shape).astype(dtype_of(element))
-            if combine == "multiply":
-                values[values.shape[0] // 2 :] = 1
-                values[:, 6:] = 1
-            lines = values.T if by_columns else values
-            function = {"add": np.add, "multiply": np.multiply}.get(
-                combine, getattr(np, combine, None)
-            )
-            with np.errstate(all="ignore"):
-                wanted = function.reduce(
-                    lines, axis=1, dtype=values.dtype, initial=values.dtype.type(2)
-                )
-            arrays.append((values, wanted))
-    found = {phase.team for kernel in kernels for phase in phases(kernel)}
-    assert found == set(Team)
+    functions = {
+        "add": np.add, "multiply": np.multiply, "maximum": np.maximum, "minimum": np.minimum
+    }  # fmt: skip
+    sizes = [(*s, by) for s in ((1, 5000), (5, 100), (3, 3000), (50, 20)) for by in (False, True)]
+    cases = [(combine, of) for combine in functions for of in sizes]
+    kernels = [line_fold(f"fold{n}", c, element, of) for n, (c, of) in enumerate(cases)]
+    for begin in range(0, len(kernels), len(sizes)):
+        of_one = kernels[begin : begin + len(sizes)]
+        assert {phase.team for kernel in of_one for phase in phases(kernel)} == set(Team)
     calls = on_host.built(kernels, tmp_path)
-    for kernel, call, (values, wanted) in zip(kernels, calls, arrays, strict=True):
+    for kernel, call, (combine, (rows, count, by_columns)) in zip(
+        kernels, calls, cases, strict=True
+    ):
+        shape = (count, rows) if by_columns else (rows, count)
+        values = np.random.default_rng(count).integers(1, 3, shape).astype(dtype_of(element))
+        if combine == "multiply":
+            values[values.shape[0] // 2 :] = 1
+            values[:, 6:] = 1
+        lines = values.T if by_columns else values
+        with np.errstate(all="ignore"):
+            two = values.dtype.type(2)
+            wanted = functions[combine].reduce(lines, axis=1, dtype=values.dtype, initial=two)
         have = np.zeros_like(wanted)
         on_host.both_ways(kernel, call, [values], [have])
         np.testing.assert_array_equal(have, wanted)

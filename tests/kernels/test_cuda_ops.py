@@ -60,7 +60,7 @@ def kernel_of(case: Case, name: str) -> Kernel:
 
 
 @nvrtc.NEEDED
-@pytest.mark.parametrize("architecture", nvrtc.ARCHITECTURES)
+@pytest.mark.parametrize("architecture", nvrtc.OPS_FOR)
 @OP
 def test_nvrtc_compiles_it(op: Op, architecture: str) -> None:
     printed = [emit(kernel) for kernel in kernels_of(op).values()]
