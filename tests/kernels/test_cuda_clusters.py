@@ -44,7 +44,7 @@ def kernels_of(graph: Graph) -> list[tuple[Cluster, Kernel]]:
 def test_nvrtc_compiles_a_step(name: str) -> None:
     printed = [emit(kernel) for _, kernel in kernels_of(graph_of(name))]
     for architecture in nvrtc.STEPS_FOR:
-        code = nvrtc.compiled(program(printed), architecture)
+        code = nvrtc.taken(program(printed), architecture)
         assert all(launch.function.encode() in code for p in printed for launch in p.launches)
 
 
