@@ -48,13 +48,16 @@ class Spec:
     @property
     def environment(self) -> dict[str, str]:
         """That of the process: nothing of the caller's decides about threads or kernels."""
-        ours = ("OPENBLAS_", "OMP_", "MKL_", "KMP_", "GOMP_", "XLA_", "JAX_", "TORCH")
-        kept = {k: v for k, v in os.environ.items() if not k.startswith(ours)}
+        decisive = ("OPENBLAS_", "OMP_", "MKL_", "KMP_", "GOMP_", "XLA_", "JAX_", "TORCH", "NPROC")
+        kept = {k: v for k, v in os.environ.items() if not k.startswith(decisive)}
         threads = str(self.threads)
         eigen = "true" if self.threads > 1 else "false"
         flags = f"--xla_cpu_multi_thread_eigen={eigen}"
         if self.kind == "jax" and self.learners > 1:
             flags += f" --xla_force_host_platform_device_count={self.learners}"
+            # Devices wait for each other in threads of one pool; where it has no more than there
+            # are cores, their kernels find none and all of them wait for ever.
+            kept["NPROC"] = str(4 * self.learners)
         return kept | {
             "OMP_NUM_THREADS": threads,
             "MKL_NUM_THREADS": threads,
@@ -230,5 +233,6 @@ class Contestant:
 def _last_words(text: str) -> str:
     """The line of what a process left that says best why it ended."""
     lines = [line.strip() for line in text.splitlines() if line.strip()]
-    errors = [line for line in lines if "error" in line.lower()]
+    signs = ("error", "termination", "check failed")
+    errors = [line for line in lines if any(sign in line.lower() for sign in signs)]
     return (errors or lines or ["it ended without a word"])[-1]
