@@ -36,7 +36,7 @@ LONG = 5
 # Seconds of a step outside kernels.
 OUTSIDE = 10e-6
 # Losses are sums of float32 in different orders, and three steps pull them apart.
-TOLERANCE = 2e-4
+TOLERANCE = 1e-4
 KINDS = {"fml": "ours", "torch": "pytorch", "jax": "xla"}
 MIB = 1 << 20
 
