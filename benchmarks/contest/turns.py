@@ -11,7 +11,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -136,6 +136,7 @@ class Contestant:
 
     Attributes:
         absent: why it takes no further part, or nothing.
+        strays: whether that is because it does not train what the others train.
         growth: bytes that it took from when the data were loaded until `WARM_STEPS` steps.
     """
 
@@ -147,6 +148,7 @@ class Contestant:
     seconds_a_step: float = 0.0
     seconds_to_start: float = 0.0
     absent: str = ""
+    strays: bool = False
     _process: subprocess.Popen[bytes] | None = None
 
     def start(self, script: Path, patience: float) -> None:
@@ -171,6 +173,13 @@ class Contestant:
         self.losses, self.growth = ready["losses"], ready["growth"]
         self.seconds_a_step = ready["seconds_a_step"]
         self.seconds_to_start = time.monotonic() - began
+
+    def compare_losses(self, wanted: Sequence[float], tolerance: float) -> None:
+        """See to it that it trains what the others train, or takes no part."""
+        apart = max(abs(a / b - 1) for a, b in zip(self.losses, wanted, strict=True))
+        if not apart < tolerance:
+            self.strays = True
+            self._leave(f"its losses are {self.losses}, not {wanted}")
 
     def turn(self, seconds: float, patience: float) -> None:
         """Let it have a turn of about so many seconds, unless it is absent."""
