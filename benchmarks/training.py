@@ -77,7 +77,8 @@ class Row:
         if self.is_compared:
             ratio = f"{self.ours / self.best:.2f}"
             verdict = "reached" if self.is_fast else "MISSED"
-            verdict += "" if self.is_small else ", and its MEMORY"
+            verdict += "" if self.is_small else ", MEMORY MISSED"
+        verdict += ", LOSSES DIFFER" if self.has_strays else ""
         numbers = f"{self.ours:10,.0f} {self.best:10,.0f} {self.peer:16} {ratio:>5}"
         return f"{self.label} {numbers} {self.wanted:6.2f}  {verdict}"
 
