@@ -124,6 +124,10 @@ class Loop(Protocol):
         """Carry out so many iterations, or fewer if one ends the loop; return how many."""
         ...
 
+    def end(self) -> None:
+        """Let the iteration under way, or else the first of the next call, be the last of it."""
+        ...
+
 
 class Backend(Protocol):
     """A way to run plans."""

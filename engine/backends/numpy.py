@@ -98,14 +98,20 @@ class LoopOfCalls:
     ) -> None:
         self._body, self._given, self._taken = body, given, taken
         self._clock = clock
+        self._is_told = False
 
     def run(self, iterations: int) -> int:
         """Carry out iterations until one gives a number that ends them."""
         for iteration in range(iterations):
             is_last = self._once(iteration) if self._clock is None else self._timed(iteration)
-            if is_last:
+            if is_last or self._is_told:
+                self._is_told = False
                 return iteration + 1
         return iterations
+
+    def end(self) -> None:
+        """Let the iteration under way, or the next, be the last of its call."""
+        self._is_told = True
 
     def _once(self, iteration: int) -> bool:
         """Carry out one; say whether it is the last."""

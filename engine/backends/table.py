@@ -10,7 +10,7 @@ import numpy as np
 
 from fml.engine.backends.workers import workers
 from fml.engine.kernels.llvm.host import Host
-from fml.engine.kernels.llvm.walk import ABANDON, CONTROL_WORDS, WORDS, walker
+from fml.engine.kernels.llvm.walk import ABANDON, CONTROL_WORDS, END, WORDS, walker
 from fml.engine.ops.record import Array
 
 Span = tuple[int, int]
@@ -74,6 +74,7 @@ class Table:
         rows = [_words(e, m) for e, m in zip(self._entries, meets, strict=True)]
         self._words = np.array(rows, np.int64).reshape(len(rows), WORDS)
         self._trial = _Trial(self._entries, cores)
+        self._control = np.zeros(CONTROL_WORDS, np.int64)
 
     def run(self, iterations: int) -> int:
         """Carry out iterations without Python; return how many.
@@ -90,16 +91,22 @@ class Table:
 
     def walk(self, iterations: int, count: int) -> int:
         """Carry out iterations with so many workers; return how many."""
-        control = np.zeros(CONTROL_WORDS, np.int64)
-        table, length, place = self._words.ctypes.data, len(self._entries), control.ctypes.data
-        walk = _walk()
+        table, length, walk = self._words.ctypes.data, len(self._entries), _walk()
+        place = self._control.ctypes.data
 
         def abandon() -> None:
-            control[0] = ABANDON
+            self._control[0] = ABANDON
 
-        return workers().run(
-            lambda worker: walk(table, length, iterations, place, worker, count), count, abandon
-        )
+        try:
+            return workers().run(
+                lambda worker: walk(table, length, iterations, place, worker, count), count, abandon
+            )
+        finally:
+            self._control[:] = 0
+
+    def end(self) -> None:
+        """Let the iteration under way, or the next, be the last of its call."""
+        self._control[0] = END
 
 
 def _words(entry: Entry, meets: bool) -> list[int]:

@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from collections.abc import Callable
 from types import FrameType, TracebackType
 
 # Ctrl-C; what `kill`, job schedulers and containers send; the closing of a terminal.
@@ -13,8 +14,10 @@ _SIGNALS = tuple(
 class Interrupt:
     """Takes the first signal as a request; the second one is a `KeyboardInterrupt`."""
 
-    def __init__(self) -> None:
+    def __init__(self, told: Callable[[], None] = lambda: None) -> None:
+        """`told` is called at the first signal, wherever the main thread stands."""
         self.requested = False
+        self._told = told
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -30,6 +33,7 @@ class Interrupt:
         if self.requested:
             raise KeyboardInterrupt
         self.requested = True
+        self._told()
 
     def __exit__(
         self,

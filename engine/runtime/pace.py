@@ -1,7 +1,7 @@
 """How many steps are taken before Python looks up: as many as fit into a short time."""
 
-# A request to stop is heard, and progress is shown, so often.
-SECONDS_AT_ONCE = 0.05
+# Progress is shown so often; a request to stop is heard at the end of any step.
+SECONDS_AT_ONCE = 0.25
 # One stretch may be so many times as long as the one before it.
 GROWTH = 8
 

@@ -86,6 +86,10 @@ class Steps:
         """The nodes that are given something before each step, in order."""
         return (*self.section.counts, *(number for number, _, _ in self.section.fed))
 
+    def end(self) -> None:
+        """Let the step under way be the last of those that are taken together."""
+        self._loop.end()
+
     def provide(self, moment: Moment, seconds_before: float) -> None:
         """Give the step what it needs, and do not take it."""
         self.fill(moment, seconds_before, 1)

@@ -179,7 +179,7 @@ class Trainer:
         if self.checkpoint and not self.moment.step:
             self._save(self.checkpoint)  # a kill at any moment leaves something to go on from
         start = Start(self.progress(), self.moment.steps_per_epoch, self.footprint())
-        with Interrupt() as interrupt:
+        with Interrupt(self.steps.end) as interrupt:
             self.listener.started(start)
             why = "it could not go on"
             try:

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from fml.engine.backends.interface import Backend, Gathered, Given, Launch, Taken
-from fml.engine.backends.llvm import LlvmBackend, Table
+from fml.engine.backends.llvm import LlvmBackend
 from fml.engine.backends.numpy import LoopOfCalls, NumpyBackend
+from fml.engine.backends.table import Table
 from fml.engine.ops.record import Array
 
 ODD = np.asarray([0, -0.0, 1, -2.5, np.nan, np.inf, -np.inf, 3e4])
@@ -135,3 +136,13 @@ def test_what_has_no_entry_is_called(what: str) -> None:
         return Body(calls, given, [Taken(last, np.zeros((6, 4), np.float32))], [here, there])
 
     agree(build, [6, 2], table=False)
+
+
+@pytest.mark.parametrize("backend", [NumpyBackend(), LlvmBackend()], ids=["numpy", "llvm"])
+def test_a_loop_that_is_told_to_end_takes_one_iteration_more(backend: Backend) -> None:
+    here, table = np.zeros((), np.float32), np.arange(9, dtype=np.float32)
+    loop = backend.loop((), [Given(here, table)])
+    assert loop.run(9) == 9
+    loop.end()
+    assert (loop.run(9), here) == (1, 0)
+    assert (loop.run(5), here) == (5, 4)

@@ -1,0 +1,130 @@
+"""However many workers go through a table, they leave the same bits, and none waits for ever."""
+
+import signal
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from fml.engine.backends import workers
+from fml.engine.backends.llvm import LlvmBackend
+from fml.engine.backends.table import Entry, Table, meetings
+from fml.engine.backends.workers import Workers
+from fml.engine.runtime.trainer import Trainer
+from tests.dsl.programs import lowered
+
+# Shared kernels, kernels that one worker does, guarded ones, draws, sums that depend on all of it.
+NETWORK = """
+data d = given { x: f32[20, 20, 3]; y: label[5] }
+model net(x: f32[N, 20, 20, 3]) -> f32[N, 5] =
+  x |> conv(8, 3) |> batch_norm |> relu |> conv(8, 3) |> relu |> max_pool(2) |> flatten
+    |> dense(96) |> relu |> dropout(0.3) |> dense(5)
+train {
+  n = net()
+  feed x, y from d.train |> shuffle |> batch(12)
+  minimize loss = cross_entropy(n(x), y)
+  using momentum(0.05)
+  state drift: f32 ~ zeros
+  every 3 steps { drift <- drift + norm(n) - previous(norm(n)) }
+  stop after 40 steps
+}
+"""
+THREADS = 3
+
+
+@pytest.fixture(autouse=True)
+def three(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As many workers on any machine; more than this one may have cores."""
+    made = Workers(THREADS)
+    monkeypatch.setattr("fml.engine.backends.llvm.workers", lambda: made)
+    monkeypatch.setattr("fml.engine.backends.table.workers", lambda: made)
+
+
+def test_any_number_of_workers_leaves_the_same_bits() -> None:
+    rng = np.random.default_rng(0)
+    fields = {
+        "x": rng.standard_normal((48, 20, 20, 3)).astype(np.float32),
+        "y": rng.integers(0, 5, 48).astype(np.int32),
+    }
+    left: list[dict[str, bytes]] = []
+    for count in (1, 2, THREADS, 2):
+        trainer = Trainer(lowered(NETWORK), {"d": {"train": fields}}, LlvmBackend(THREADS), 1)
+        steps = trainer.steps
+        steps.fill(trainer.moment, 0.0, 9)
+        table = steps._loop
+        assert isinstance(table, Table)
+        assert any(entry.is_shared for entry in table._entries)
+        assert table.walk(9, count) == 9
+        found = trainer.store.snapshot() | {"loss": steps.figures["loss"][:9]}
+        left.append({name: value.tobytes() for name, value in found.items()})
+    assert all(one == left[0] for one in left)
+
+
+# --- who must meet -------------------------------------------------------------------------------
+
+SPANS = st.lists(st.integers(0, 7).map(lambda n: (n, n + 1)), max_size=2).map(tuple)
+ENTRIES = st.lists(
+    st.builds(
+        lambda reads, writes, is_shared: Entry(0, (), reads, writes, (), is_shared=is_shared),
+        SPANS, SPANS, st.booleans(),
+    ),
+    max_size=9,
+)  # fmt: skip
+
+
+@settings(max_examples=300)
+@given(ENTRIES)
+def test_workers_meet_between_what_depends_and_nowhere_else(entries: list[Entry]) -> None:
+    meets = meetings(entries)
+    for late, second in enumerate(entries):
+        for early, first in enumerate(entries[:late]):
+            apart = first.is_shared or second.is_shared  # perhaps done by different workers
+            if apart and first.conflicts(second):
+                assert any(meets[early:late])
+    for place in (n for n, meet in enumerate(meets) if meet):
+        begin = max((n + 1 for n in range(place) if meets[n]), default=0)
+        group, following = entries[begin : place + 1], entries[place + 1]
+        assert any(
+            one.conflicts(following) and (one.is_shared or following.is_shared) for one in group
+        )
+
+
+# --- signals and faults --------------------------------------------------------------------------
+
+
+def test_what_a_worker_raises_reaches_the_caller() -> None:
+    def job(worker: int) -> int:
+        if worker == 1:
+            raise ValueError("from a worker")
+        return worker
+
+    with pytest.raises(ValueError, match="from a worker"):
+        Workers(2).run(job, 2, lambda: None)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="there are no timers on this system")
+def test_a_signal_is_heard_while_workers_work_and_they_are_waited_for() -> None:
+    told, over = threading.Event(), threading.Event()
+
+    def job(worker: int) -> int:
+        assert told.wait(60), "nobody said to abandon it"
+        over.set()
+        return 0
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.05)
+        with pytest.raises(KeyboardInterrupt):
+            Workers(1).run(job, 1, told.set)
+    finally:
+        signal.signal(signal.SIGALRM, before)
+    assert over.is_set()
+
+
+def test_a_process_has_as_many_workers_as_it_may_use_cores() -> None:
+    assert workers.workers().count == workers.cores() >= 1
