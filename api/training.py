@@ -25,9 +25,9 @@ if TYPE_CHECKING:
     from fml.program import Program
 
 # `numpy` is the oracle of the compiled code, slow and simple.
-BACKENDS: Mapping[str, Callable[[int | None], Backend]] = {
+BACKENDS: Mapping[str, Callable[..., Backend]] = {
     "cpu": processor,
-    "numpy": lambda cores: NumpyBackend(),
+    "numpy": lambda cores=None: NumpyBackend(),
 }
 
 
