@@ -24,11 +24,13 @@ from fml.run import Run
 if TYPE_CHECKING:
     from fml.program import Program
 
-# `numpy` is the oracle of the compiled code, slow and simple.
-BACKENDS: Mapping[str, Callable[..., Backend]] = {
-    "cpu": processor,
-    "numpy": lambda cores=None: NumpyBackend(),
-}
+
+def _oracle(cores: int | None = None) -> Backend:
+    """Make the numpy backend, slow and simple, whose work is one core's."""
+    return NumpyBackend()
+
+
+BACKENDS: Mapping[str, Callable[..., Backend]] = {"cpu": processor, "numpy": _oracle}
 
 
 @dataclass(frozen=True, slots=True)
