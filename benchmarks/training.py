@@ -8,10 +8,11 @@ Float32, momentum and weight decay, a gather from shuffled data for each batch. 
 a process of its own on the same cores, held ready; they take turns, so that a busy machine slows
 all of them alike. A figure is the median over the rounds of samples a second, a ratio is ours over
 that of the best peer, at equal samples between synchronisations: a learner of b on one core beside
-peers of b, and on two cores two learners of b beside peers of 2b. The losses of the first steps
-from the same weights have to agree, or a peer is not compared. `growth` is the memory taken from
-when the data are there until 100 steps are done; it has to be less than PyTorch's. What a step
-takes outside its kernels is measured with kernels that return at once (`contest/overhead.py`).
+peers of b, and on two cores one learner of 2b, whose kernels the cores share, beside peers of 2b.
+The losses of the first steps from the same weights have to agree, or a peer is not compared.
+`growth` is the memory taken from when the data are there until 100 steps are done; it has to be
+less than PyTorch's. What a step takes outside its kernels is measured with kernels that return at
+once (`contest/overhead.py`).
 """
 
 import argparse
@@ -87,10 +88,8 @@ def contestants(model: str, batch: int, cores: tuple[int, ...]) -> list[Spec]:
     """Ours first; `batch` is that of a learner."""
     learners = len(cores)
     common = Spec("", "", model, batch * learners, cores)
-    # Two halves of one batch, a core each, would be a plan of one learner here. It stays out until
-    # a plan is run by several cores, as its figure would be that of one.
-    name = "fml" if learners == 1 else f"fml {learners} learners"
-    made = [replace(common, name=name, kind="fml", learners=learners)]
+    # On two cores, one learner whose kernels the cores share: two halves of 2b.
+    made = [replace(common, name="fml", kind="fml")]
     for threads in range(1, learners + 1):
         torch = replace(common, kind="torch", threads=threads)
         jax = replace(common, kind="jax", threads=threads)
