@@ -3,6 +3,7 @@
 import os
 import threading
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from functools import cache
 from queue import SimpleQueue
 
@@ -10,53 +11,101 @@ from queue import SimpleQueue
 Job = Callable[[int], int]
 
 
+def _locked() -> threading.Lock:
+    lock = threading.Lock()
+    lock.acquire()
+    return lock
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """A job for the first `count` workers, and what came of it.
+
+    `busy` is a lock that is held until it is over: nothing above locks can be waited for so that a
+    signal's exception leaves it as it was.
+    """
+
+    job: Job
+    count: int
+    result: int = 0
+    fault: BaseException | None = None
+    busy: threading.Lock = field(default_factory=_locked)
+
+
 class Workers:
     """Threads that wait for jobs, each on a core of its own where the system allows it.
 
-    The caller waits in Python, so that signals reach it while native code runs.
+    The caller waits in Python, so that signals reach it while native code runs. It hands its job to
+    the first worker, who hands it on: a signal then finds a job begun whole or not at all.
     """
 
     def __init__(self, count: int) -> None:
         """Start `count` threads, which end with the process."""
         self.count = count
-        self._done: SimpleQueue[int | BaseException] = SimpleQueue()
-        self._jobs = [SimpleQueue[Job]() for _ in range(count)]
-        for number in range(count):
-            threading.Thread(target=self._work, args=(number,), daemon=True).start()
+        self._calls: SimpleQueue[_Call] = SimpleQueue()
+        self._jobs = [SimpleQueue[Job]() for _ in range(count - 1)]
+        self._done: SimpleQueue[BaseException | None] = SimpleQueue()
+        threading.Thread(target=self._lead, daemon=True).start()
+        for number in range(1, count):
+            threading.Thread(target=self._follow, args=(number,), daemon=True).start()
 
     def run(self, job: Job, count: int, abandon: Callable[[], None]) -> int:
         """Let the first `count` workers do a job; return what the first of them returns.
 
         Raises:
-            BaseException: what a signal's handler raises; `abandon` is called then, and the
-                workers are waited for all the same.
+            BaseException: what the job raises, or a signal's handler: then `abandon` is called,
+                and the workers are waited for all the same.
         """
-        for jobs in self._jobs[:count]:
-            jobs.put(job)
-        results: list[int | BaseException] = []
-        interrupted: BaseException | None = None
-        while len(results) < count:
-            try:
-                results.append(self._done.get())
-            except BaseException as signal:
-                interrupted = signal
-                abandon()
-        if interrupted is not None:
-            raise interrupted
-        for result in results:
-            if isinstance(result, BaseException):
-                raise result
-        return max(result for result in results if not isinstance(result, BaseException))
+        call = _Call(job, count)
+        try:
+            self._calls.put(call)
+            call.busy.acquire()
+        except BaseException as signal:
+            self._settle(abandon)
+            raise signal
+        if call.fault is not None:
+            raise call.fault
+        return call.result
 
-    def _work(self, number: int) -> None:
-        if self.count > 1:
-            _pin(number)
+    def _settle(self, abandon: Callable[[], None]) -> None:
+        """Wait until nothing of what was handed over is under way, whatever signals come."""
         while True:
-            job = self._jobs[number].get()
             try:
-                self._done.put(job(number))
+                abandon()
+                # Jobs are done in order: when this one is over, so are all before it.
+                last = _Call(lambda worker: 0, 1)
+                self._calls.put(last)
+                last.busy.acquire()
+            except BaseException:
+                continue
+            return
+
+    def _lead(self) -> None:
+        if self.count > 1:
+            _pin(0)
+        while True:
+            call = self._calls.get()
+            followers = self._jobs[: call.count - 1]
+            for jobs in followers:
+                jobs.put(call.job)
+            try:
+                call.result = call.job(0)
+            except BaseException as fault:
+                call.fault = fault
+            faults = [self._done.get() for _ in followers]
+            call.fault = next((f for f in (call.fault, *faults) if f is not None), None)
+            call.busy.release()
+
+    def _follow(self, number: int) -> None:
+        _pin(number)
+        while True:
+            job = self._jobs[number - 1].get()
+            try:
+                job(number)
             except BaseException as fault:
                 self._done.put(fault)
+            else:
+                self._done.put(None)
 
 
 @cache

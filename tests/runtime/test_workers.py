@@ -128,3 +128,37 @@ def test_a_signal_is_heard_while_workers_work_and_they_are_waited_for() -> None:
 
 def test_a_process_has_as_many_workers_as_it_may_use_cores() -> None:
     assert workers.workers().count == workers.cores() >= 1
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGALRM"), reason="there are no timers on this system")
+def test_signals_at_any_moment_leave_nobody_waiting() -> None:
+    """Thousands of short jobs under a storm of signals: each is done whole, or was not begun."""
+    made, begun, ended = Workers(2), [0, 0], [0, 0]
+    is_armed, interrupted = [False], 0
+
+    def job(worker: int) -> int:
+        begun[worker] += 1
+        ended[worker] += 1
+        return 0
+
+    def interrupt(number: int, frame: object) -> None:
+        if is_armed[0]:
+            is_armed[0] = False
+            raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGALRM, interrupt)
+    try:
+        signal.setitimer(signal.ITIMER_REAL, 0.001, 0.0007)
+        for _ in range(4000):
+            try:
+                is_armed[0] = True
+                made.run(job, 2, lambda: None)
+                is_armed[0] = False
+            except KeyboardInterrupt:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert interrupted
+    made.run(job, 2, lambda: None)
+    assert begun[0] == begun[1] == ended[0] == ended[1] > 0
