@@ -61,6 +61,15 @@ def print_if_killed(run: "Run", console: Console) -> None:
 
     if run.figures or run.folder is None or run.stopped_by != KILLED:
         return
+    from fml.engine.runtime.run_folder import RunFolder
+
+    if by := RunFolder(run.folder).trained_by:
+        console.print(
+            f"note: the run is being trained by {by}; this is its last checkpoint, "
+            f"of step {run.steps:,}.",
+            soft_wrap=True,
+        )
+        return
     console.print(
         f"note: the run was killed; this is its last checkpoint, of step {run.steps:,}. "
         f"`fml train --resume {shlex.quote(str(run.folder))}` goes on from there.",
@@ -114,6 +123,8 @@ def _with_a_lower_rate(run: "Run") -> str:
     from fml.engine.runtime.run_folder import RunFolder
 
     advice = "train again with a lower rate"
+    if not run.steps:
+        return "mend what is named above, and train again"  # no update had been made yet
     if run.folder is None:
         return advice
     origin = RunFolder(run.folder).origin()

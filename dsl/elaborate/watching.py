@@ -90,6 +90,11 @@ def _logged(
     s: Session, work: "PlanWork", written: ast.Log, every: Duration, scope: Scope
 ) -> training.Log:
     name = written.name or measuring.name_of(s, written.value)
+    measured = {series.name for m in work.measures for series in m.series}
+    if name in measured | {log.series.name for log in work.logs}:
+        raise s.report(
+            "E0607", f"two series are called `{name}`", [written], help='add another `as "name"`'
+        )
     if _is_of_step(s, work, written.value, scope):
         with s.within(work.step), s.reading(every):
             output = f"log {name}"

@@ -46,6 +46,23 @@ def take(path: Path) -> int:
     return file
 
 
+def holder(path: Path) -> str:
+    """Say who holds the lock of a file; nothing where nobody does, or where it cannot be told."""
+    try:
+        file = os.open(path, os.O_RDWR)
+    except OSError:
+        return ""
+    try:
+        _lock(file)
+    except BlockingIOError:
+        return os.read(file, 300).decode(errors="replace").strip() or "another process"
+    except OSError:
+        return ""
+    finally:
+        os.close(file)  # and with it goes the lock
+    return ""
+
+
 def release(file: int) -> None:
     """Let go of a lock; a fork of the process that holds it has none."""
     if file not in _held:

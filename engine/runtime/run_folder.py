@@ -126,6 +126,11 @@ class RunFolder:
         """Where the latest checkpoint is written."""
         return self.path / "checkpoints" / "last.safetensors"
 
+    @property
+    def trained_by(self) -> str:
+        """Which process trains here now; empty if none does."""
+        return lock.holder(self.path / _LOCK)
+
     @contextmanager
     def locked(self) -> Generator[None]:
         """Keep every other process from training in this folder inside the `with`.

@@ -238,6 +238,7 @@ def test_one_process_at_a_time_trains_in_a_folder(capsys: pytest.CaptureFixture[
         assert {p: p.read_bytes() for p in Path("runs/a").rglob("*") if p.is_file()} == before
         # Those that only read look on.
         assert main(["eval", "a"]) == 0
+        assert f"the run is being trained by process {process} on" in capsys.readouterr().err
         assert main(["predict", "a", "line.csv", "-o", "out.csv"]) == 0
     with waiting("step", 3, "--resume", "a"):
         assert main(["train", "--resume", "a"]) == 2

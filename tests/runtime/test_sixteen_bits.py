@@ -135,3 +135,30 @@ def test_slots_of_16_bit_parameters_are_f32_and_those_of_others_as_they_were() -
     }
     assert {k: v for k, v in slots["f32"].items() if of in k} == {f"{of}.m": "f32"}
     assert {k: v for k, v in slots["f64"].items() if of in k} == {f"{of}.m": "f64"}
+
+
+LINE = """
+data d = given { x: f16; y: f16 }
+model line(x: f16[N]) -> f16[N] {
+  param w: f16 ~ zeros
+  w * x
+}
+train {
+  net = line()
+  feed x, y from d.train |> batch(10)
+  minimize loss = mse(net(x), y)
+  using OPTIMIZER
+  stop after 200 epochs
+}
+"""
+
+
+@on_each_backend
+@pytest.mark.parametrize("optimizer", ["adam(0.1)", "sgd(0.03)", "momentum(0.005)"])
+def test_steps_too_small_for_sixteen_bits_add_up(optimizer: str) -> None:
+    """Above 32 two f16 are 1/32 apart: the last steps are much smaller than that."""
+    x = np.linspace(-1, 1, 40, dtype=np.float32)
+    text, data = LINE.replace("OPTIMIZER", optimizer), {"d": {"x": x, "y": 40.0 * x}}
+    narrow, wide = trained(text, data), trained(text.replace("f16", "f32"), data)
+    assert float(wide.variables["net.w"]) > 36
+    assert abs(narrow.variables["net.w"] - wide.variables["net.w"]) <= 2 / 32
