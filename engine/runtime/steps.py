@@ -45,6 +45,7 @@ class Steps:
         most = min(backend.steps_at_once, max(1, TABLE_BYTES // (8 * rows)))
         self.most = 1 if section.depends_on_seconds or self._converts_late() else most
         self.figures: dict[str, Array] = {}
+        self._made: Loop | None = None
 
     def like(self, section: Section, backend: Backend) -> "Steps":
         """The same steps by another backend."""
@@ -65,7 +66,8 @@ class Steps:
     def take(self, count: int) -> int:
         """Take the steps that `fill` has made ready; return as `run` does."""
         with np.errstate(all="ignore"):
-            return self._loop.run(count)
+            self._made = self._loop
+            return self._made.run(count)
 
     def take_timed(self, count: int) -> Array:
         """Take steps as `take` does, with a look at the clock before each thing that they do.
@@ -87,8 +89,13 @@ class Steps:
         return (*self.section.counts, *(number for number, _, _ in self.section.fed))
 
     def end(self) -> None:
-        """Let the step under way be the last of those that are taken together."""
-        self._loop.end()
+        """Let the step under way be the last of those that are taken together.
+
+        A signal's handler may call this at any moment, while the loop is being made as well: it must
+        not make it, which would wait for locks that are held already. The first call is short.
+        """
+        if self._made is not None:
+            self._made.end()
 
     def provide(self, moment: Moment, seconds_before: float) -> None:
         """Give the step what it needs, and do not take it."""
