@@ -91,8 +91,8 @@ class Steps:
     def end(self) -> None:
         """Let the step under way be the last of those that are taken together.
 
-        A signal's handler may call this at any moment, while the loop is being made as well: it must
-        not make it, which would wait for locks that are held already. The first call is short.
+        A signal's handler may call this at any moment, while the loop is being made as well: it
+        must not make it, which would wait for locks that are held already. The first call is short.
         """
         if self._made is not None:
             self._made.end()
