@@ -157,6 +157,14 @@ _OPERAND = """
   %{name}.place = getelementptr i64, ptr %entry, i64 {word}
   %{name} = load {type}, ptr %{name}.place"""
 
+# What a worker does of so many things that all share out: those from `begin` to below `end`.
+_SHARE = """
+  %begin.times = mul i64 %{count}, %worker
+  %begin = udiv i64 %begin.times, %workers
+  %next = add i64 %worker, 1
+  %end.times = mul i64 %{count}, %next
+  %end = udiv i64 %end.times, %workers"""
+
 _MOVES = """
 define i64 @copy(ptr %entry, i64 %i, i64 %worker, i64 %workers) {{
   %first = icmp eq i64 %worker, 0
@@ -175,11 +183,7 @@ done:
 
 define i64 @gather(ptr %entry, i64 %i, i64 %worker, i64 %workers) {{
   {gather}
-  %begin.times = mul i64 %rows, %worker
-  %begin = udiv i64 %begin.times, %workers
-  %next = add i64 %worker, 1
-  %end.times = mul i64 %rows, %next
-  %end = udiv i64 %end.times, %workers
+  {share_of_rows}
   %order.offset = mul i64 %i, %rows
   %own = getelementptr i64, ptr %order, i64 %order.offset
   br label %row
@@ -271,6 +275,7 @@ def moves(host: Host) -> dict[str, int]:
     text = (_HEAD + _MOVES).format(
         triple=host.triple,
         copy=_operands("to:ptr from:ptr nbytes:i64 to.step:i64 from.step:i64"),
+        share_of_rows=_SHARE.format(count="rows"),
         gather=_operands("to:ptr from:ptr nbytes:i64 rows:i64 order:ptr"),
         finite=_operands("number:ptr mask:i64"),
         clock=_operands("to:ptr to.step:i64"),
@@ -291,14 +296,7 @@ def caller(buffers: int, has_parts: bool, host: Host) -> int:
     lines = ["define i64 @kernel(ptr %entry, i64 %i, i64 %worker, i64 %workers) {"]
     lines += [_operands(words)]
     if has_parts:
-        lines += [
-            "%begin.times = mul i64 %parts, %worker",
-            "%begin = udiv i64 %begin.times, %workers",
-            "%next = add i64 %worker, 1",
-            "%end.times = mul i64 %parts, %next",
-            "%end = udiv i64 %end.times, %workers",
-            "%any = icmp ult i64 %begin, %end",
-        ]
+        lines += [_SHARE.format(count="parts"), "%any = icmp ult i64 %begin, %end"]
     else:
         lines += ["%any = icmp eq i64 %worker, 0"]
     lines += [f"%skipped = mul i64 %worker, {buffers}"]
