@@ -41,7 +41,7 @@ def print_closing(run: "Run", console: Console) -> None:
         console.print(f"run:     {run.folder}")
         if run.interrupted:
             console.print(f"go on:   fml train --resume {folder}", soft_wrap=True)
-        next_step = _with_a_lower_rate(run) if run.failure else _usual_next(run, run.folder)
+        next_step = _after_failure(run) if run.failure else _usual_next(run, run.folder)
         console.print(f"next:    {next_step}", soft_wrap=True)
 
 
@@ -118,8 +118,8 @@ def figures_table(figures: Mapping[str, float]) -> Table:
     return table
 
 
-def _with_a_lower_rate(run: "Run") -> str:
-    """What to type after a run that diverged: its rate's default, or else a tenth of the rate."""
+def _after_failure(run: "Run") -> str:
+    """What to do after a run that failed: train at the rate's default, or else at a tenth of it."""
     from fml.engine.runtime.run_folder import RunFolder
 
     advice = "train again with a lower rate"
