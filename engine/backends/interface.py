@@ -117,6 +117,25 @@ class Clock:
     ticks: Array
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class Issue:
+    """One thing of a loop on several streams.
+
+    Attributes:
+        thing: what is done in every iteration.
+        stream: on which; things of one stream are done in their order, iteration after iteration.
+        waits: things of other streams that must be done first: pairs of a place among all things
+            and how many iterations before. What lies before the first iteration is done.
+        is_critical: no two critical things are done at the same time. Those that follow each
+            other on one stream are one critical section: nothing critical comes between them.
+    """
+
+    thing: Launch | Given | Gathered | Taken
+    stream: int = 0
+    waits: tuple[tuple[int, int], ...] = ()
+    is_critical: bool = False
+
+
 class Loop(Protocol):
     """Launches that are repeated, without Python wherever the backend can."""
 
@@ -178,6 +197,14 @@ class Backend(Protocol):
         clock: Clock | None = None,
     ) -> Loop:
         """Return what repeats launches in their order, and looks at a clock between any two."""
+        ...
+
+    def capture(self, issues: Sequence[Issue], devices: Sequence[int]) -> Loop:
+        """Return what repeats things on streams, as one graph of events captured once.
+
+        They stand in an order in which one stream could do them all; `devices[s]` is the device of
+        stream s. When `run` returns, all streams have done the same number of iterations.
+        """
         ...
 
     def upload(self, array: Array, target: View) -> None:

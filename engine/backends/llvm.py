@@ -188,10 +188,9 @@ class LlvmBackend(NumpyBackend):
             return Table(entries, self._cores)
         if clock is not None:
             # One by one, so that there is something between them.
-            return LoopOfCalls(
-                [one for call in body for one in _joined([call])], given, taken, clock
-            )
-        return LoopOfCalls(_joined(body), given, taken)
+            apart = [one for call in body for one in _joined([call])]
+            return LoopOfCalls((*given, *apart, *taken), clock)
+        return LoopOfCalls((*given, *_joined(body), *taken))
 
     def _given(self, one: Given | Gathered) -> Entry | None:
         view = one.view

@@ -16,6 +16,7 @@ from fml.engine.backends.interface import (
     Event,
     Gathered,
     Given,
+    Issue,
     Launch,
     Loop,
     Taken,
@@ -87,17 +88,12 @@ def launch_of(node: Node, inputs: Sequence[Array], output: Array) -> Launch:
 
 
 class LoopOfCalls:
-    """Repeats calls one by one; a clock's unit is the nanosecond."""
+    """Repeats things one by one; a clock's unit is the nanosecond."""
 
     def __init__(
-        self,
-        body: Sequence[Launch],
-        given: Sequence[Given | Gathered],
-        taken: Sequence[Taken],
-        clock: Clock | None = None,
+        self, things: Sequence[Launch | Given | Gathered | Taken], clock: Clock | None = None
     ) -> None:
-        self._body, self._given, self._taken = body, given, taken
-        self._clock = clock
+        self._things, self._clock = things, clock
         self._is_told = False
 
     def run(self, iterations: int) -> int:
@@ -115,33 +111,34 @@ class LoopOfCalls:
 
     def _once(self, iteration: int) -> bool:
         """Carry out one; say whether it is the last."""
-        for one in self._given:
-            np.copyto(one.view, one.at(iteration), casting="unsafe")
-        for launch in self._body:
-            launch()
-        return self._is_last(iteration)
+        is_last = False
+        for thing in self._things:
+            is_last |= _is_done(thing, iteration)
+        return is_last
 
     def _timed(self, iteration: int) -> bool:
-        """The same, with a look at the clock between any two calls."""
+        """The same, with a look at the clock between any two things."""
         assert self._clock is not None
-        now, ticks = time.perf_counter_ns, [time.perf_counter_ns()]
-        for one in self._given:
-            np.copyto(one.view, one.at(iteration), casting="unsafe")
+        now, is_last = time.perf_counter_ns, False
+        ticks = [now()]
+        for thing in self._things:
+            is_last |= _is_done(thing, iteration)
             ticks.append(now())
-        for launch in self._body:
-            launch()
-            ticks.append(now())
-        is_last = self._is_last(iteration)
-        # What is taken is over at once.
-        self._clock.ticks[iteration] = [*ticks, *([now()] * len(self._taken))]
+        self._clock.ticks[iteration] = ticks
         return is_last
 
-    def _is_last(self, iteration: int) -> bool:
-        is_last = False
-        for one in self._taken:
-            one.table[iteration] = one.view
-            is_last |= one.ends and not np.isfinite(one.view).all()
-        return is_last
+
+def _is_done(thing: Launch | Given | Gathered | Taken, iteration: int) -> bool:
+    """Do one thing of an iteration; say whether it ends the loop."""
+    match thing:
+        case Given() | Gathered():
+            np.copyto(thing.view, thing.at(iteration), casting="unsafe")
+        case Taken():
+            thing.table[iteration] = thing.view
+            return thing.ends and not np.isfinite(thing.view).all()
+        case _:
+            thing()
+    return False
 
 
 class NumpyBackend:
@@ -192,7 +189,11 @@ class NumpyBackend:
         clock: Clock | None = None,
     ) -> Loop:
         """Return a loop of calls."""
-        return LoopOfCalls(body, given, taken, clock)
+        return LoopOfCalls((*given, *body, *taken), clock)
+
+    def capture(self, issues: Sequence[Issue], devices: Sequence[int]) -> Loop:
+        """Return a loop of calls, in the order of issue."""
+        return LoopOfCalls([issue.thing for issue in issues])
 
     def upload(self, array: Array, target: Array) -> None:
         """Copy an array into a view."""

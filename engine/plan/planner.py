@@ -17,7 +17,7 @@ from fml.engine.plan.order import (
     variable_of,
 )
 from fml.engine.plan.races import require_no_race
-from fml.engine.plan.task import Layout, Plan, Region, Space, Task, Work
+from fml.engine.plan.task import Kind, Layout, Plan, Region, Space, Task, Work
 
 
 def lay_out(variables: Iterable[Variable]) -> Layout:
@@ -188,7 +188,7 @@ class _Places:
         """The task of a step."""
         if isinstance(step, PutAside):
             source, target = self.of(step.value), self._in_arena(_aside(step.value))
-            return Task(step.value, 0, (source,), (target,))
+            return Task(step.value, 0, (source,), (target,), kind=Kind.COPY)
         return Task(
             step.nodes[-1],
             0,

@@ -48,7 +48,8 @@ _PRUNED_AT_FIRST = 64
 
 def find_races(plan: Plan, iterations: int = 2) -> list[Race]:
     """Return every pair of conflicting accesses that nothing orders."""
-    clocks = [[0] * plan.streams for _ in range(plan.streams)]
+    count = plan.streams.count
+    clocks = [[0] * count for _ in range(count)]
     accesses: list[_Access] = []
     worth_pruning = _PRUNED_AT_FIRST
     races: list[Race] = []
@@ -57,7 +58,7 @@ def find_races(plan: Plan, iterations: int = 2) -> list[Race]:
         for number, task in enumerate(plan.tasks):
             clock = clocks[task.stream]
             for awaited in task.waits:
-                clock[:] = map(max, clock, ended[awaited])
+                clock[:] = map(max, clock, ended[awaited.task])
             clock[task.stream] += 1
             races += _conflicts(number, task, clock, accesses)
             accesses += _accesses(number, task, clock[task.stream])
@@ -67,7 +68,7 @@ def find_races(plan: Plan, iterations: int = 2) -> list[Race]:
                 worth_pruning = 2 * len(accesses) + _PRUNED_AT_FIRST
         # The host waits for every stream before it begins the next iteration.
         joined = [max(times) for times in zip(*clocks, strict=True)]
-        clocks = [list(joined) for _ in range(plan.streams)]
+        clocks = [list(joined) for _ in range(count)]
         accesses = _not_known_to_all(accesses, clocks)
     return races
 

@@ -16,11 +16,22 @@ class Space(Enum):
 
 @dataclass(frozen=True, slots=True)
 class Region:
-    """`nbytes` from `offset` on in a space."""
+    """`nbytes` from `offset` on in a space.
+
+    Where each learner has its own, they are `stride` bytes apart and this is the first one's; 0 is
+    one for all.
+    """
 
     space: Space
     offset: int
     nbytes: int
+    stride: int = 0
+
+    def of(self, learner: int) -> "Region":
+        """A learner's own."""
+        if not self.stride:
+            return self
+        return Region(self.space, self.offset + learner * self.stride, self.nbytes)
 
     def overlaps(self, other: "Region") -> bool:
         """Whether the two share a byte."""
@@ -52,14 +63,44 @@ class Work:
     shared: tuple[tuple[int, int], ...] = ()
 
 
+class Kind(Enum):
+    """What a task does."""
+
+    WORK = "work"  # what a backend does in one go
+    COPY = "copy"  # a variable is put aside for those who read it after it is assigned
+    GIVE = "give"  # the runtime provides the value of a node
+    TAKE = "take"  # the runtime takes a result
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """What a task waits for: another one, in the same iteration or some iterations `before`.
+
+    A task of a learner waits for that learner's own, or for those of `all_learners`; a central one
+    always for those of all. What lies before the first iteration is over.
+    """
+
+    task: int
+    before: int = 0
+    all_learners: bool = False
+
+
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One piece of work on one stream.
+    """One piece of work on one stream; if it is `mapped`, one for each learner.
 
-    `reads` and `writes` stand in the order of the work's inputs and results, and `scratch` is its
-    own; `guard` is the bool without which nothing is done; `waits` are tasks of other streams
-    (earlier in the plan) that must be over first. Without work, a variable's value is copied
-    before it is assigned, for those who read the old one later; `value` tells which.
+    Attributes:
+        value: the node it is about: the last of its work, or what is copied, given or taken.
+        stream: among those of its device, or, mapped, among those of each learner.
+        reads: in the order of the work's inputs, and `writes` in that of its results.
+        guard: the bool without which nothing is done.
+        waits: for tasks of other streams, as far as nothing else orders the two.
+        scratch: its own.
+        work: None for what is no work.
+        device: where a central task runs; a learner's run where the learner is.
+        in_turn: one learner after another, in their order.
+        is_critical: no two critical tasks run at the same time, of whatever learners; those that
+            follow each other in the order of one learner are one critical section.
     """
 
     value: int
@@ -67,9 +108,14 @@ class Task:
     reads: tuple[Region, ...]
     writes: tuple[Region, ...]
     guard: Region | None = None
-    waits: tuple[int, ...] = ()
+    waits: tuple[Wait, ...] = ()
     scratch: tuple[Region, ...] = ()
     work: Work | None = None
+    kind: Kind = Kind.WORK
+    mapped: bool = False
+    device: int = 0
+    in_turn: bool = False
+    is_critical: bool = False
 
     @property
     def touched(self) -> tuple[Region, ...]:
@@ -83,11 +129,47 @@ class Task:
 
 
 @dataclass(frozen=True, slots=True)
+class Streams:
+    """How many streams there are, told apart by a number.
+
+    First come those of the devices, `per_device` each; then those of the learners, `per_learner`
+    each. Learners lie on the devices in equal parts, in their order.
+    """
+
+    per_device: int = 1
+    devices: int = 1
+    learners: int = 0
+    per_learner: int = 1
+
+    @property
+    def count(self) -> int:
+        """All of them."""
+        return self.devices * self.per_device + self.learners * self.per_learner
+
+    def number(self, task: Task, learner: int = 0) -> int:
+        """The stream of a task, or of a learner's instance of it."""
+        if not task.mapped:
+            return task.device * self.per_device + task.stream
+        central = self.devices * self.per_device
+        return central + learner * self.per_learner + task.stream
+
+    def device_of(self, learner: int) -> int:
+        """Where a learner is."""
+        return learner * self.devices // self.learners
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """A graph of definite sizes, ready to run.
 
     `inputs` are the nodes that the runtime provides, with their places; `constants` and
     `outputs` likewise. Sizes are in bytes; `peak` is the most of the arena that lives at once.
+
+    Tasks stand in one order in which they may be issued: an iteration's instance of each, those of
+    all learners side by side. A plan without learners has one stream; what it is given is there
+    before its first task, and what is taken is taken behind its last. One with learners has tasks
+    for that, and its streams run on from one iteration to the next: only waits order them.
+    `staleness` is how many steps a learner may be ahead of the slowest: None is no bound.
     """
 
     graph: Graph
@@ -97,7 +179,8 @@ class Plan:
     outputs: dict[str, Region]
     arena: int
     peak: int
-    streams: int = 1
+    streams: Streams = Streams()
+    staleness: int | None = 0
 
 
 @dataclass(frozen=True, slots=True)

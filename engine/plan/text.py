@@ -10,7 +10,8 @@ def format_plan(plan: Plan) -> str:
 
     A region is `space offset+bytes`. A task names its stream only where there are several.
     """
-    streams = f"{plan.streams} stream" + ("s" if plan.streams > 1 else "")
+    count = plan.streams.count
+    streams = f"{count} stream" + ("s" if count > 1 else "")
     lines = [
         f'plan "{plan.graph.name}": {len(plan.tasks)} tasks on {streams}, '
         f"arena of {plan.arena} bytes, {plan.peak} of them at once"
@@ -27,12 +28,12 @@ def _task(plan: Plan, number: int, task: Task) -> str:
     else:
         nodes = [plan.graph[n] for n in task.work.nodes if plan.graph[n].op != "constant"]
         name = ", ".join(f"%{node.id} {node.op}" for node in nodes)
-    stream = f" stream {task.stream}" if plan.streams > 1 else ""
+    stream = f" stream {task.stream}" if plan.streams.count > 1 else ""
     text = f"{number}:{stream} {name}({_regions(task.reads)}) -> {_regions(task.writes)}"
     if task.scratch:
         text += f" with {_regions(task.scratch)}"
     if task.waits:
-        text += f" after {', '.join(map(str, task.waits))}"
+        text += f" after {', '.join(str(wait.task) for wait in task.waits)}"
     if task.guard is not None:
         text += f" when {_region(task.guard)}"
     return text

@@ -331,7 +331,7 @@ def _measure(
     return MeasureCost(
         f"{measure.data}.{measure.split}",
         tuple(series.name for series in measure.series),
-        seconds_of(LoopOfCalls((take,), (), ()), budget),
+        seconds_of(LoopOfCalls((take,)), budget),
         some.stop,
         samples,
     )

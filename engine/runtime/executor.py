@@ -106,8 +106,8 @@ class Executable:
         self._backend = backend
         self._store = store
         store.workspace.reserve(self.plan.arena)
-        self._streams: list[Stream] = [backend.stream() for _ in range(self.plan.streams)]
-        self._awaited = {w for task in self.plan.tasks for w in task.waits}
+        self._streams: list[Stream] = [backend.stream() for _ in range(self.plan.streams.count)]
+        self._awaited = {w.task for task in self.plan.tasks for w in task.waits}
 
     @property
     def constants_nbytes(self) -> int:
@@ -187,7 +187,7 @@ class Executable:
     def run(self) -> None:
         """Carry out all tasks; the inputs must have been uploaded."""
         with np.errstate(all="ignore"):
-            if self.plan.streams == 1:
+            if self.plan.streams.count == 1:
                 self._all.run(1)
                 return
             self._run_on_streams()
@@ -197,7 +197,7 @@ class Executable:
         for number, (task, call) in enumerate(zip(self.plan.tasks, self.calls, strict=True)):
             stream = self._streams[task.stream]
             for awaited in task.waits:
-                stream.wait(events[awaited])
+                stream.wait(events[awaited.task])
             stream.enqueue(call)
             if number in self._awaited:
                 events[number] = stream.record()
