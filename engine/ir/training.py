@@ -322,3 +322,4 @@ class Training:
 
 STEPS_PER_EPOCH = Dim.of("steps_per_epoch")
 LEARNERS = Dim.of("learners")
+DEVICES = Dim.of("devices")

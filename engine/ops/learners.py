@@ -79,6 +79,23 @@ def _roll_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
     return (g.call("learners_roll", shift=-rules.as_int(call.attributes["shift"])),)
 
 
+def _infer_all(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    (x,) = inputs
+    return x.with_shape((rules.as_dim(attributes["count"]), *x.shape))
+
+
+def _all(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    first, count = (rules.as_int(attributes[name]) for name in ("first", "count"))
+    return inputs[0][first : first + count]
+
+
+def _infer_each(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    (x,) = inputs
+    if not x.rank:
+        raise TypeError("`each_learner` takes the values of all learners on a first axis")
+    return x.with_shape(x.shape[1:])
+
+
 def _stacked(rng: Generator, attributes: Attributes) -> Sequence[Sample]:
     """Arrays of three learners; the type is one learner's."""
     made: list[Sample] = []
@@ -124,4 +141,32 @@ LEARNERS_INDEX = Op(
     runtime=True,
 )
 
-OPS = (LEARNERS_REDUCE, LEARNERS_ROLL, LEARNERS_INDEX)
+ALL_LEARNERS = Op(
+    name="all_learners",
+    doc="The values of `count` learners from number `first` on, stacked on a new first axis.",
+    signature="(x: any[...], first, count) -> any[count, ...]",
+    infer=_infer_all,
+    compute=_all,
+    samples=lambda rng: [
+        s
+        for first, count in ((0, 3), (1, 2), (2, 1))
+        for s in _stacked(rng, {"first": first, "count": count})
+    ],
+    undifferentiable="it is made behind differentiation",
+    across_learners=True,
+    reduces_learners=True,
+    view=True,
+)
+EACH_LEARNER = Op(
+    name="each_learner",
+    doc="Of values stacked on a first axis, each learner's own.",
+    signature="(x: any[learners, ...]) -> any[...]",
+    infer=_infer_each,
+    compute=lambda inputs, attributes, result: inputs[0],
+    samples=lambda rng: [],
+    undifferentiable="it is made behind differentiation",
+    across_learners=True,
+    view=True,
+)
+
+OPS = (ALL_LEARNERS, EACH_LEARNER, LEARNERS_REDUCE, LEARNERS_ROLL, LEARNERS_INDEX)

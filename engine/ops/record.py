@@ -88,6 +88,7 @@ class Op:
             not those of one; so is its result, unless it reduces that axis.
         reduces_learners: the result is not mapped over learners although the input is.
         placeholder: a pass replaces it before anything runs.
+        view: its value is a part of its input's memory, and nothing is computed.
     """
 
     name: str
@@ -110,6 +111,7 @@ class Op:
     across_learners: bool = False
     reduces_learners: bool = False
     placeholder: bool = False
+    view: bool = False
 
     @property
     def has_given_type(self) -> bool:

@@ -20,3 +20,8 @@ def is_filled_with(node: Node, number: float) -> bool:
     value = node.attributes.get("value")
     is_number = isinstance(value, int | float) and not isinstance(value, bool)
     return node.op == "constant" and is_number and value == number
+
+
+def is_true(node: Node) -> bool | None:
+    """Whether a bool is true, where that is known."""
+    return bool(node.attributes["value"]) if node.op == "constant" else None

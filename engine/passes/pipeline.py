@@ -5,8 +5,13 @@ from typing import Protocol
 
 from fml.engine.autodiff.expand import expand_gradients
 from fml.engine.ir.graph import Graph
+from fml.engine.ir.training import DEVICES, LEARNERS
 from fml.engine.ops.verify import verify
+from fml.engine.passes.decided_guards import DecidedGuards
 from fml.engine.passes.fold_constants import FoldConstants
+from fml.engine.passes.last_assignments import LastAssignments
+from fml.engine.passes.learners_axis import LearnersAxis
+from fml.engine.passes.localise import Localise
 from fml.engine.passes.merge_duplicates import MergeDuplicates
 from fml.engine.passes.remove_dead import RemoveDead
 from fml.engine.passes.simplify import Simplify
@@ -23,7 +28,15 @@ class Pass(Protocol):
 
 def passes(sizes: Mapping[str, int]) -> tuple[Pass, ...]:
     """The passes behind differentiation, in order."""
-    return (Specialise(sizes), *simplifications())
+    learners, devices = sizes.get(str(LEARNERS), 1), sizes.get(str(DEVICES), 1)
+    return (
+        Specialise(sizes),
+        DecidedGuards(),
+        Localise(),
+        LearnersAxis(learners, devices),
+        *simplifications(),
+        LastAssignments(),
+    )
 
 
 def simplifications() -> tuple[Pass, ...]:
