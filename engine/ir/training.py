@@ -44,8 +44,8 @@ class Variable:
 
     @property
     def is_of_model(self) -> bool:
-        """Whether it is saved with a model: a parameter, or the state of a layer."""
-        return self.role in {Role.PARAM, Role.STATE}
+        """Whether it is saved with a model: a parameter, a layer's state, no learner's own."""
+        return not self.mapped and self.role in {Role.PARAM, Role.STATE}
 
 
 class Unit(Enum):

@@ -20,14 +20,19 @@ from fml.engine.plan.races import require_no_race
 from fml.engine.plan.task import Kind, Layout, Plan, Region, Space, Task, Work
 
 
-def lay_out(variables: Iterable[Variable]) -> Layout:
-    """Give every variable its place, one behind the other."""
+def lay_out(variables: Iterable[Variable], learners: int = 1) -> Layout:
+    """Give every variable its place, one behind the other.
+
+    Of a mapped variable that is the first learner's; those of all `learners` lie behind each other
+    without a gap, an array with one axis more.
+    """
     regions: dict[str, Region] = {}
     offset = 0
     for variable in variables:
         nbytes = variable.type.nbytes
-        regions[variable.name] = Region(Space.VARIABLES, offset, nbytes)
-        offset += aligned(nbytes)
+        stride = nbytes if variable.mapped else 0
+        regions[variable.name] = Region(Space.VARIABLES, offset, nbytes, stride)
+        offset += aligned(nbytes * learners if variable.mapped else nbytes)
     return Layout(regions, offset)
 
 

@@ -11,6 +11,7 @@ from fml.engine.ir.training import Variable
 from fml.engine.ir.types import BOOL, Element, TensorType, tensor
 from fml.engine.ops.precision import stored
 from fml.engine.ops.record import Array
+from fml.engine.ops.rules import as_dim
 from fml.engine.passes.constants import array_of
 from fml.engine.plan.planner import lay_out, make_plan
 from fml.engine.plan.task import Region, Space, Task
@@ -41,25 +42,35 @@ class Workspace:
 
 
 class VariableStore:
-    """The variables of a training in one memory, by path: all its graphs share them."""
+    """The variables of a training in one memory, by path: all its graphs share them.
 
-    def __init__(self, variables: Mapping[str, Variable], backend: Backend) -> None:
-        self.layout = lay_out(variables.values())
+    The value of a mapped variable has those of all learners along its first axis.
+    """
+
+    def __init__(
+        self, variables: Mapping[str, Variable], backend: Backend, learners: int = 1
+    ) -> None:
+        self.learners = learners
+        self.layout = lay_out(variables.values(), learners)
         self.workspace = Workspace(backend)
         self.memory = backend.allocate(self.layout.nbytes)
         self._backend = backend
         self._variables = variables
         self._views: dict[str, View] = {
-            name: backend.view(self.memory, region.offset, variables[name].type)
+            name: backend.view(self.memory, region.offset, self._type(variables[name]))
             for name, region in self.layout.regions.items()
         }
+
+    def _type(self, variable: Variable) -> TensorType:
+        own = variable.type
+        return own.with_shape((as_dim(self.learners), *own.shape)) if variable.mapped else own
 
     def __getitem__(self, name: str) -> Array:
         """Return a copy of a variable's value."""
         return self._backend.download(self._views[name])
 
     def __setitem__(self, name: str, value: Array) -> None:
-        """Set a variable."""
+        """Set a variable; one learner's value of a mapped one is given to all learners."""
         self._backend.upload(stored(value, self._variables[name].type), self._views[name])
 
     def __contains__(self, name: object) -> bool:
@@ -83,7 +94,7 @@ class VariableStore:
         return {name: self[name] for name in self._views}
 
     def model(self) -> dict[str, Array]:
-        """Copies of the parameters and the states of layers: what `keep` keeps."""
+        """Copies of the parameters and the states of layers, not those of learners."""
         return {name: self[name] for name in self._views if self._variables[name].is_of_model}
 
     def restore(self, values: Mapping[str, Array]) -> None:
