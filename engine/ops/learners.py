@@ -163,7 +163,10 @@ EACH_LEARNER = Op(
     signature="(x: any[learners, ...]) -> any[...]",
     infer=_infer_each,
     compute=lambda inputs, attributes, result: inputs[0],
-    samples=lambda rng: [],
+    samples=lambda rng: [
+        Sample((s.arrays[0],), (s.types[0].with_shape((rules.as_dim(3), *s.types[0].shape)),), {})
+        for s in _stacked(rng, {})
+    ],
     undifferentiable="it is made behind differentiation",
     across_learners=True,
     view=True,

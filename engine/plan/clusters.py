@@ -21,6 +21,7 @@ from fml.engine.ops import rules
 from fml.engine.ops.table import OPS
 from fml.engine.plan.cluster import Alike, Cluster, fusion_of
 from fml.engine.plan.order import late_reads
+from fml.engine.plan.where import Where, where
 
 # More nodes than this make one kernel's registers run out.
 _MOST = 48
@@ -42,6 +43,7 @@ class _Open:
     block: Block | None = None
     operands: tuple[int, ...] = ()
     guard: int | None = None
+    where: Where = Where()
     is_closed: bool = False
 
     def has_room_for(self, nest: Nest, rows: int) -> bool:
@@ -111,6 +113,9 @@ class _Clustering:
     # --- one node -------------------------------------------------------------------------------
 
     def _take(self, node: Node) -> None:
+        if OPS[node.op].view:
+            self._take_view(node)
+            return
         nest = self._alike.nest(node.id)
         self._turns[node.id] = len(self._turns)
         if node.op == "constant":
@@ -129,6 +134,14 @@ class _Clustering:
         self._settle_readers_of_variable(node)
         if nest is None or not any(self._joins(node, nest, c) for c in self._joinable(node)):
             self._begin(node.id)
+
+    def _take_view(self, node: Node) -> None:
+        """What a view is of must be stored, and is there when its cluster has run."""
+        (source,) = node.inputs
+        if source in self._waiting:
+            self._begin(source)
+        if source in self._place:
+            self._place[node.id] = self._place[source]
 
     def _can_wait(self, node: Node, nest: Nest | None) -> bool:
         """Whether a node reads nothing that is computed and has one reader to wait for."""
@@ -167,7 +180,9 @@ class _Clustering:
         cluster = self._open[place]
         if not cluster.has_room_for(nest, self._alike.count(node.id)):
             return False
-        if cluster.guard != node.guard or not self._may_write(node, place):
+        if cluster.guard != node.guard or cluster.where != where(self.graph, node):
+            return False
+        if not self._may_write(node, place):
             return False
         pulled = self._pulled(node.id)
         if not all(self._alike.count(v) in {cluster.count, cluster.outer} for v in pulled):
@@ -240,7 +255,8 @@ class _Clustering:
             if value in self._waiting and not self._fits(value, number, nest):
                 self._begin(value)
         pulled = self._pulled(number)
-        self._open.append(_Open(guard=self.graph[number].guard))
+        node = self.graph[number]
+        self._open.append(_Open(guard=node.guard, where=where(self.graph, node)))
         for value in (*pulled, number):
             self._put(value, len(self._open) - 1)
 
@@ -268,8 +284,12 @@ class _Clustering:
                 self._begin(value)
         count = self._alike.count(node.id)
         self._open.append(
-            _Open([node.id], count, block=block, operands=tuple(operands), guard=node.guard)
-        )
+            _Open(
+                [node.id], count,
+                block=block, operands=tuple(operands), guard=node.guard,
+                where=where(self.graph, node),
+            )
+        )  # fmt: skip
         self._place[node.id] = len(self._open) - 1
 
     def _turned(self, value: int) -> int | None:
@@ -328,10 +348,13 @@ class _Clustering:
         return all(self._place.get(r, place) <= place for r in readers)
 
     def _readers_of(self, value: int) -> Iterable[int]:
-        """Who reads a value, some of them turned round."""
+        """Who reads a value, some of them turned round, or as a view."""
         for reader in self._readers[value]:
-            is_turn = self._is_turn(self.graph[reader])
-            yield from self._readers[reader] if is_turn else (reader,)
+            node = self.graph[reader]
+            if OPS[node.op].view or self._is_turn(node):
+                yield from self._readers_of(reader)
+            else:
+                yield reader
 
     # --- the end --------------------------------------------------------------------------------
 

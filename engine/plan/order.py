@@ -7,6 +7,7 @@ from typing import TypeAlias
 from fml.engine.ir.graph import Graph, Node
 from fml.engine.ops.table import OPS
 from fml.engine.plan.task import Work
+from fml.engine.plan.where import base_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,10 +50,12 @@ def late_reads(graph: Graph) -> LateReads:
     aside = {
         (node.id, value)
         for node in graph
+        if not OPS[node.op].view
         for value in node.needs
-        if value in overwritten and place[node.id] > place[overwritten[value]]
+        if (base := base_of(graph, value)) in overwritten
+        and place[node.id] > place[overwritten[base]]
     }
-    outputs = {name for name, value in graph.outputs.items() if value in overwritten}
+    outputs = {n for n, value in graph.outputs.items() if base_of(graph, value) in overwritten}
     return LateReads(frozenset(aside), frozenset(outputs))
 
 
@@ -67,14 +70,15 @@ def sequence(graph: Graph, works: Iterable[Work]) -> Sequence:
         (at, value)
         for at, work in enumerate(works)
         for value in needs(work)
-        if value in overwritten and at > place[overwritten[value]]
+        if (base := base_of(graph, value)) in overwritten and at > place[overwritten[base]]
     }
     late_works |= {
         (place[reader], value)
         for reader, value in late.aside
-        if place.get(reader) == place[overwritten[value]]
+        if place.get(reader) == place[overwritten[base_of(graph, value)]]
     }
-    copied = {value for _, value in late_works} | {graph.outputs[name] for name in late.outputs}
+    read_late = [*(value for _, value in late_works), *(graph.outputs[n] for n in late.outputs)]
+    copied = {base_of(graph, value) for value in read_late}
     steps: list[Step] = []
     aside: set[tuple[int, int]] = set()
     for at, work in enumerate(works):
@@ -102,7 +106,7 @@ def node_by_node(graph: Graph) -> tuple[Work, ...]:
             shared=tuple((place, 0) for place in OPS[node.op].in_place),
         )
         for node in graph
-        if not OPS[node.op].runtime and node.op != "constant"
+        if not (OPS[node.op].runtime or OPS[node.op].view or node.op == "constant")
     )
 
 

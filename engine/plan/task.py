@@ -153,6 +153,13 @@ class Streams:
         central = self.devices * self.per_device
         return central + learner * self.per_learner + task.stream
 
+    def devices_of_streams(self) -> tuple[int, ...]:
+        """The device of each stream."""
+        central = (device for device in range(self.devices) for _ in range(self.per_device))
+        learners = range(self.learners)
+        own = (self.device_of(n) for n in learners for _ in range(self.per_learner))
+        return (*central, *own)
+
     def device_of(self, learner: int) -> int:
         """Where a learner is."""
         return learner * self.devices // self.learners
@@ -181,6 +188,17 @@ class Plan:
     peak: int
     streams: Streams = Streams()
     staleness: int | None = 0
+
+    def instances(self, mapped: bool) -> range:
+        """The learners that have something of their own, or 0 where there is one for all."""
+        return range(self.streams.learners if mapped else 1)
+
+    def awaited(self, task: Task, learner: int, wait: Wait) -> range:
+        """Of whom an instance of a task waits for another task."""
+        other = self.tasks[wait.task]
+        if task.mapped and other.mapped and not wait.all_learners:
+            return range(learner, learner + 1)
+        return self.instances(other.mapped)
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,11 +1,21 @@
 """Runs plans: views and kernels are made once, a step is a walk over a list of calls."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 
 import numpy as np
 
-from fml.engine.backends.interface import Backend, Event, Launch, Loop, Memory, Stream, View
+from fml.engine.backends.interface import (
+    Backend,
+    Gathered,
+    Given,
+    Issue,
+    Launch,
+    Loop,
+    Memory,
+    Taken,
+    View,
+)
 from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import Variable
 from fml.engine.ir.types import BOOL, Element, TensorType, tensor
@@ -14,7 +24,7 @@ from fml.engine.ops.record import Array
 from fml.engine.ops.rules import as_dim
 from fml.engine.passes.constants import array_of
 from fml.engine.plan.planner import lay_out, make_plan
-from fml.engine.plan.task import Region, Space, Task
+from fml.engine.plan.task import Kind, Plan, Region, Space, Streams, Task
 
 
 class Workspace:
@@ -48,9 +58,16 @@ class VariableStore:
     """
 
     def __init__(
-        self, variables: Mapping[str, Variable], backend: Backend, learners: int = 1
+        self,
+        variables: Mapping[str, Variable],
+        backend: Backend,
+        learners: int = 1,
+        devices: int = 1,
+        staleness: int | None = 0,
     ) -> None:
         self.learners = learners
+        self.streams = Streams(devices=devices, learners=learners)
+        self.staleness = staleness
         self.layout = lay_out(variables.values(), learners)
         self.workspace = Workspace(backend)
         self.memory = backend.allocate(self.layout.nbytes)
@@ -113,12 +130,10 @@ class Executable:
     def __init__(self, graph: Graph, backend: Backend, store: VariableStore) -> None:
         """Compile and plan a graph of definite sizes."""
         self._code = backend.compile(graph)
-        self.plan = make_plan(graph, store.layout, self._code.works)
+        self.plan = make_plan(graph, store.layout, self._code.works, store.streams, store.staleness)
         self._backend = backend
         self._store = store
         store.workspace.reserve(self.plan.arena)
-        self._streams: list[Stream] = [backend.stream() for _ in range(self.plan.streams.count)]
-        self._awaited = {w.task for task in self.plan.tasks for w in task.waits}
 
     @property
     def constants_nbytes(self) -> int:
@@ -134,32 +149,67 @@ class Executable:
         }
 
     @cached_property
-    def inputs(self) -> dict[int, View]:
-        """The places of what the runtime provides, by node."""
-        graph = self.plan.graph
-        return {n: self._view(r, graph[n].type) for n, r in self.plan.inputs.items()}
+    def inputs(self) -> dict[int, list[View]]:
+        """The places of what the runtime provides, by node: one, or one for each learner."""
+        return {n: self._everywhere(r, n) for n, r in self.plan.inputs.items()}
 
     @cached_property
-    def outputs(self) -> dict[str, View]:
-        """The places of the results, by name."""
-        graph = self.plan.graph
-        return {
-            name: self._view(region, graph[graph.outputs[name]].type)
-            for name, region in self.plan.outputs.items()
-        }
+    def outputs(self) -> dict[str, list[View]]:
+        """The places of the results, by name: one, or one for each learner."""
+        outputs = self.plan.graph.outputs
+        return {n: self._everywhere(r, outputs[n]) for n, r in self.plan.outputs.items()}
+
+    def _everywhere(self, region: Region, node: int) -> list[View]:
+        learners = self.plan.instances(self.plan.graph[node].mapped)
+        type = self.plan.graph[node].type
+        return [self._view(region.of(learner), type) for learner in learners]
+
+    @cached_property
+    def instances(self) -> list[tuple[Task, int]]:
+        """Every task, in order; one that is mapped for each learner."""
+        plan = self.plan
+        return [(task, n) for task in plan.tasks for n in plan.instances(task.mapped)]
 
     @cached_property
     def calls(self) -> list[Launch]:
-        """What is done, task by task."""
-        graph = self.plan.graph
-        for number, region in self.plan.constants.items():
-            constant = array_of(graph[number])
-            self._backend.upload(constant, self._view(region, graph[number].type))
-        return [self._call(task) for task in self.plan.tasks]
+        """What is done, instance by instance; but not what is given and taken."""
+        return [self._call(task, learner) for task, learner in self._instances_that_compute]
+
+    @cached_property
+    def _instances_that_compute(self) -> list[tuple[Task, int]]:
+        self._write_constants()
+        return [one for one in self.instances if one[0].kind in {Kind.WORK, Kind.COPY}]
+
+    def issues(
+        self,
+        given: Mapping[tuple[int, int], Given | Gathered],
+        taken: Mapping[tuple[int, int], Taken],
+    ) -> list[Issue]:
+        """What a loop does on streams.
+
+        `given` are by node and learner (0 for a central node), `taken` by output's node likewise.
+        """
+        computing = iter(self.calls)
+        things: list[Launch | Given | Gathered | Taken] = []
+        for task, learner in self.instances:
+            match task.kind:
+                case Kind.GIVE:
+                    things.append(given[task.value, learner])
+                case Kind.TAKE:
+                    things.append(taken[task.value, learner])
+                case _:
+                    things.append(next(computing))
+        return list(issued(self.plan, things))
 
     @cached_property
     def _all(self) -> Loop:
         return self._backend.loop(self.calls)
+
+    def _write_constants(self) -> None:
+        graph = self.plan.graph
+        for number, region in self.plan.constants.items():
+            constant = array_of(graph[number])
+            self._backend.upload(constant, self._view(region, graph[number].type))
 
     def _view(self, region: Region, type: TensorType) -> View:
         return self._backend.view(self._memories[region.space], region.offset, type)
@@ -171,86 +221,103 @@ class Executable:
         here = self._view(region, type)
         return self._backend.copy(here, there), self._backend.copy(there, here)
 
-    def _views(self, regions: Iterable[Region], values: Iterable[int]) -> list[View]:
+    def _views(self, regions: Iterable[Region], values: Iterable[int], learner: int) -> list[View]:
         graph = self.plan.graph
         pairs = zip(regions, values, strict=True)
-        return [self._view(region, graph[value].type) for region, value in pairs]
+        return [self._view(region.of(learner), graph[value].type) for region, value in pairs]
 
-    def _call(self, task: Task) -> Launch:
+    def _call(self, task: Task, learner: int) -> Launch:
         work = task.work
         if work is None:
             (source,), (target,) = (
-                self._views(r, (task.value,)) for r in (task.reads, task.writes)
+                self._views(r, (task.value,), learner) for r in (task.reads, task.writes)
             )
             return self._backend.copy(source, target)
-        scratch = [
-            self._backend.part(self._memories[r.space], r.offset, r.nbytes) for r in task.scratch
-        ]
+        own = [region.of(learner) for region in task.scratch]
+        scratch = [self._backend.part(self._memories[r.space], r.offset, r.nbytes) for r in own]
         inputs, results = (
-            self._views(task.reads, work.inputs),
-            self._views(task.writes, work.results),
+            self._views(task.reads, work.inputs, learner),
+            self._views(task.writes, work.results, learner),
         )
         launch = self._code.launch(work, inputs, results, scratch)
         if task.guard is None:
             return launch
-        return self._backend.guarded(launch, self._view(task.guard, TensorType(BOOL)))
+        return self._backend.guarded(launch, self._guard(task.guard, learner))
+
+    def _guard(self, region: Region, learner: int) -> View:
+        return self._view(region.of(learner), TensorType(BOOL))
 
     def run(self) -> None:
-        """Carry out all tasks; the inputs must have been uploaded."""
+        """Carry out all tasks in their order; the inputs must have been uploaded."""
         with np.errstate(all="ignore"):
-            if self.plan.streams.count == 1:
-                self._all.run(1)
-                return
-            self._run_on_streams()
+            self._all.run(1)
 
-    def _run_on_streams(self) -> None:
-        events: dict[int, Event] = {}
-        for number, (task, call) in enumerate(zip(self.plan.tasks, self.calls, strict=True)):
-            stream = self._streams[task.stream]
-            for awaited in task.waits:
-                stream.wait(events[awaited.task])
-            stream.enqueue(call)
-            if number in self._awaited:
-                events[number] = stream.record()
-        for stream in self._streams:
-            stream.synchronize()
-
-    def upload(self, number: int, value: Array) -> None:
-        """Set what the runtime provides for a node."""
-        type = self.plan.graph[number].type
-        self._backend.upload(stored(value, type), self.inputs[number])
+    def upload(self, number: int, value: Array, learner: int | None = None) -> None:
+        """Set what the runtime provides for a node, to one learner or wherever it is."""
+        stored_value = stored(value, self.plan.graph[number].type)
+        places = self.inputs[number]
+        for view in places if learner is None else (places[learner],):
+            self._backend.upload(stored_value, view)
 
     def output(self, name: str) -> Array:
-        """Return a copy of a result."""
-        return self._backend.download(self.outputs[name])
+        """Return a copy of a result; one that learners have, along a new first axis."""
+        values = [self._backend.download(view) for view in self.outputs[name]]
+        is_mapped = self.plan.graph[self.plan.graph.outputs[name]].mapped
+        return np.stack(values) if is_mapped else values[0]
 
-    def first_not_finite(self) -> int | None:
-        """Run the tasks once more, one by one; return the first node that is not finite.
+    def first_not_finite(self) -> tuple[int, int] | None:
+        """Run the tasks once more, one by one; return the first node that is not finite, and whose.
 
         Variables are changed on the way: the caller must put them back.
         """
         with np.errstate(all="ignore"):
-            for task, call in zip(self.plan.tasks, self.calls, strict=True):
+            for (task, learner), call in zip(self._instances_that_compute, self.calls, strict=True):
                 call()
-                if task.work is not None and self._ran(task):
-                    found = self._not_finite(task.work.results, task.writes)
+                if task.work is not None and self._ran(task, learner):
+                    found = self._not_finite(task.work.results, task.writes, learner)
                     if found is not None:
-                        return found
+                        return found, learner
         return None
 
-    def _not_finite(self, values: Iterable[int], regions: Iterable[Region]) -> int | None:
+    def _not_finite(
+        self, values: Iterable[int], regions: Iterable[Region], learner: int
+    ) -> int | None:
         values = tuple(values)
-        for value, view in zip(values, self._views(regions, values), strict=True):
+        for value, view in zip(values, self._views(regions, values, learner), strict=True):
             is_float = self.plan.graph[value].type.is_float
             if is_float and not np.isfinite(self._backend.download(view)).all():
                 return value
         return None
 
-    def _ran(self, task: Task) -> bool:
+    def _ran(self, task: Task, learner: int) -> bool:
         """Whether a task that was just carried out did anything: its guard was true."""
         if task.guard is None:
             return True
-        return bool(self._backend.download(self._view(task.guard, TensorType(BOOL))))
+        return bool(self._backend.download(self._guard(task.guard, learner)))
+
+
+def issued(plan: Plan, things: Iterable[Launch | Given | Gathered | Taken]) -> Iterator[Issue]:
+    """Put things, one for each instance of a task, on their streams, behind what they wait for."""
+    first: list[int] = []  # place of the first instance of each task
+    place = 0
+    for task in plan.tasks:
+        first.append(place)
+        place += len(plan.instances(task.mapped))
+    given = iter(things)
+    for number, task in enumerate(plan.tasks):
+        for learner in plan.instances(task.mapped):
+            waits = [
+                (first[wait.task] + other, wait.before)
+                for wait in task.waits
+                for other in plan.awaited(task, learner, wait)
+            ]
+            if task.in_turn:
+                last = len(plan.instances(task.mapped)) - 1
+                waits.append(
+                    (first[number] + learner - 1, 0) if learner else (first[number] + last, 1)
+                )
+            stream = plan.streams.number(task, learner)
+            yield Issue(next(given), stream, tuple(waits), task.is_critical)
 
 
 def _end(regions: Iterable[Region]) -> int:

@@ -1,7 +1,7 @@
 """One graph of a training, compiled and fed: a step, a measurement, a log, a model."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -70,7 +70,8 @@ class Section:
         ]
         self._series = [(n.id, str(n.attributes["name"])) for n in self.graph.of_op("series")]
         self._arguments = [(n.id, str(n.attributes["name"])) for n in self.graph.of_op("argument")]
-        self.counts = [n.id for n in self.graph.of_op("counter", "random_key", "fires")]
+        counts = self.graph.of_op("counter", "random_key", "fires", "learners_index")
+        self.counts = [node.id for node in counts]
 
     @property
     def depends_on_seconds(self) -> bool:
@@ -87,7 +88,10 @@ class Section:
         """Provide counters, and the key of the random draws."""
         steps = np.asarray([moment.step])
         for number in self.counts:
-            self.executable.upload(number, self.counted(number, moment, steps, 0.0)[0])
+            for learner in range(len(self.executable.inputs[number])):
+                own = replace(moment, learner=learner) if self.graph[number].mapped else moment
+                value = self.counted(number, own, steps, 0.0)[0]
+                self.executable.upload(number, value, learner)
 
     def counted(self, number: int, moment: Moment, steps: Array, seconds_before: float) -> Array:
         """The values at steps of a node that counters tell: one for each step."""
@@ -97,6 +101,8 @@ class Section:
                 value = moment.counter(str(node.attributes["name"]), steps)
             case "fires":
                 value = is_due(_duration(node.attributes), moment, steps + 1, seconds_before)
+            case "learners_index":
+                value = moment.learner
             case _:
                 keys = [np.full(len(steps), n) for n in (moment.seed, moment.learner)]
                 return np.stack([*keys, steps], axis=1)

@@ -6,6 +6,7 @@ draws of so many steps, made at once, and the figures that they leave.
 
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
@@ -59,8 +60,9 @@ class Steps:
     def fill(self, moment: Moment, seconds_before: float, count: int) -> None:
         """Make the tables of `count` steps."""
         steps = moment.step + np.arange(count)
-        for number, table in self._counted.items():
-            table.fill(self.section.counted(number, moment, steps, seconds_before), count)
+        for (number, learner), table in self._counted.items():
+            here = replace(moment, learner=learner)
+            table.fill(self.section.counted(number, here, steps, seconds_before), count)
         self._rows.fill(moment.step, count)
 
     def take(self, count: int) -> int:
@@ -114,39 +116,55 @@ class Steps:
 
     @cached_property
     def _loop(self) -> Loop:
-        return self._backend.loop(self.section.executable.calls, self._given, self._taken)
+        executable = self.section.executable
+        streams = executable.plan.streams
+        if streams.count == 1:
+            return self._backend.loop(
+                executable.calls, [*self._given.values()], [*self._taken.values()]
+            )
+        return self._backend.capture(
+            executable.issues(self._given, self._taken), streams.devices_of_streams()
+        )
 
     @cached_property
     def _timed_loop(self) -> tuple[Loop, Array]:
-        calls, given, taken = self.section.executable.calls, self._given, self._taken
+        calls = self.section.executable.calls
+        given, taken = [*self._given.values()], [*self._taken.values()]
         ticks = np.zeros((self.most, len(given) + len(calls) + len(taken) + 1), np.int64)
         return self._backend.loop(calls, given, taken, Clock(ticks)), ticks
 
     @cached_property
-    def _taken(self) -> list[Taken]:
-        taken: list[Taken] = []
+    def _taken(self) -> dict[tuple[int, int], Taken]:
+        """What is taken of each output's node, and of each learner."""
+        taken: dict[tuple[int, int], Taken] = {}
+        graph = self.section.graph
         for name, ends in self._series.items():
-            view = self.section.executable.outputs[name]
-            self.figures[name] = table = np.zeros((self.most, *view.shape), view.dtype)
-            taken.append(Taken(view, table, ends))
+            views = self.section.executable.outputs[name]
+            node = graph[graph.outputs[name]]
+            tables = np.zeros((len(views), self.most, *node.type.sizes), node.type.dtype)
+            self.figures[name] = np.moveaxis(tables, 0, 1) if node.mapped else tables[0]
+            for learner, (view, table) in enumerate(zip(views, tables, strict=True)):
+                taken[node.id, learner] = Taken(view, table, ends)
         return taken
 
     @cached_property
     def _giving(self) -> Loop:
-        return self._backend.loop((), self._given)
+        return self._backend.loop((), [*self._given.values()])
 
     @cached_property
-    def _given(self) -> list[Given | Gathered]:
-        return [*(table.given for table in self._counted.values()), *self._rows.given]
+    def _given(self) -> dict[tuple[int, int], Given | Gathered]:
+        """What each node is given, and each learner."""
+        return {**{key: table.given for key, table in self._counted.items()}, **self._rows.given}
 
     @cached_property
-    def _counted(self) -> "dict[int, _Table]":
-        """Tables of what depends on the number of the step alone, by node."""
+    def _counted(self) -> "dict[tuple[int, int], _Table]":
+        """Tables of what depends on the number of the step alone, by node and learner."""
         executable = self.section.executable
         graph = self.section.graph
         return {
-            number: _Table(executable.inputs[number], graph[number].type, self.most)
+            (number, learner): _Table(view, graph[number].type, self.most)
             for number in self.section.counts
+            for learner, view in enumerate(executable.inputs[number])
         }
 
     @cached_property
@@ -170,41 +188,45 @@ class _Rows:
     """The batches of all feeds: rows of the arrays where the samples lie."""
 
     def __init__(self, section: Section, feeds: Sequence[Batches], most: int) -> None:
-        self.given: list[Given | Gathered] = []
-        self._orders: list[tuple[Batches, Array | None, Array]] = []  # feed, its rows, the table
-        self._late: list[tuple[Batches, Samples, _Table]] = []
+        self.given: dict[tuple[int, int], Given | Gathered] = {}
+        # A feed, the learner, its rows, the table.
+        self._orders: list[tuple[Batches, int, Array | None, Array]] = []
+        self._late: list[tuple[Batches, int, Samples, _Table]] = []
         of = {(batches.feed.data, name): batches for batches in feeds for name in batches.fields}
         for number, data, field in section.fed:
             batches = of[data, field]
             samples, type = batches.fields[field], section.graph[number].type
-            view = section.executable.inputs[number]
             if _is_late(samples, type):
-                late = _Table(view, type, most)
-                self._late.append((batches, samples, late))
-                self.given.append(late.given)
+                for learner, view in enumerate(section.executable.inputs[number]):
+                    late = _Table(view, type, most)
+                    self._late.append((batches, learner, samples, late))
+                    self.given[number, learner] = late.given
                 continue
             array = samples.array if isinstance(samples, Selection) else samples
             if not _is_stored_as(array, type):
                 array = np.ascontiguousarray(stored(array, type))
             chosen = samples.rows if isinstance(samples, Selection) else None
-            self.given.append(Gathered(view, array, self._order(batches, chosen, most)))
+            for learner, view in enumerate(section.executable.inputs[number]):
+                order = self._order(batches, learner, chosen, most)
+                self.given[number, learner] = Gathered(view, array, order)
 
-    def _order(self, batches: Batches, chosen: Array | None, most: int) -> Array:
+    def _order(self, batches: Batches, learner: int, chosen: Array | None, most: int) -> Array:
         """The table of row numbers, one for all fields whose samples are the same rows."""
-        for known, rows, table in self._orders:
-            if known is batches and rows is chosen:
+        for known, who, rows, table in self._orders:
+            if known is batches and who == learner and rows is chosen:
                 return table
         table = np.zeros((most, batches.size), np.int64)
-        self._orders.append((batches, chosen, table))
+        self._orders.append((batches, learner, chosen, table))
         return table
 
     def fill(self, step: int, count: int) -> None:
         """Choose the samples of `count` steps."""
-        for batches, chosen, table in self._orders:
-            rows = batches.rows(step, count)
+        for batches, learner, chosen, table in self._orders:
+            rows = batches.rows(step, count)[:, learner]
             table[:count] = rows if chosen is None else chosen[rows]
-        for batches, samples, late in self._late:
-            late.fill(np.asarray(samples[batches.rows(step, count).reshape(-1)]), count)
+        for batches, learner, samples, late in self._late:
+            rows = batches.rows(step, count)[:, learner]
+            late.fill(np.asarray(samples[rows.reshape(-1)]), count)
 
 
 def _is_late(samples: Samples, type: TensorType) -> bool:
