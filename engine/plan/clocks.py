@@ -1,0 +1,130 @@
+"""What happens before what: vector clocks over streams (Fidge 1988, Mattern 1989).
+
+Both who makes waits and who checks them walk the tasks of a few iterations with these clocks.
+
+A few learners stand for all. Waits are the same for every learner, and but for `in_turn` nothing
+tells one learner from another: so whether learner a's instance of one task happens before learner
+b's instance of another depends on the two tasks, the iterations between, and on whether a is
+before b, is b, or is behind b. Two learners show all three cases; three have one that is neither
+first nor last.
+"""
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fml.engine.plan.task import Streams, Task, Wait
+
+ENOUGH_LEARNERS = 3
+
+Clock = list[int]
+
+
+class Clocks:
+    """The clocks of all streams of some learners, while tasks are walked in their order.
+
+    The time of a task is its place on its stream, counted over iterations: the same for the
+    instances of all learners.
+    """
+
+    def __init__(self, tasks: Sequence[Task], streams: Streams, learners: int) -> None:
+        """The first `learners` are those that are looked at."""
+        few = replace(streams, learners=learners)
+        self._tasks = tasks
+        self._on = [
+            [few.number(task, learner) for learner in range(learners)]
+            if task.mapped
+            else [few.number(task)]
+            for task in tasks
+        ]
+        self._now: list[Clock] = [[0] * few.count for _ in range(few.count)]
+        self._ended: list[dict[int, list[Clock]]] = []
+
+    def begin_iteration(self) -> None:
+        """Let the first task of another iteration be the next."""
+        self._ended.append({})
+
+    def join(self) -> None:
+        """Let every stream wait for all that was done on any."""
+        joined = _latest(self._now)
+        self._now = [list(joined) for _ in self._now]
+
+    def begin(self, number: int) -> int:
+        """Begin a task's instances behind what is before them on their streams; return the time."""
+        for stream in self._on[number]:
+            self._now[stream][stream] += 1
+        self._take_turns(number)
+        return self._now[self._on[number][0]][self._on[number][0]]
+
+    def wait(self, number: int, wait: Wait) -> None:
+        """Let the instances of the task that was begun wait for others.
+
+        Raises:
+            ValueError: these come later, so that nobody would ever run.
+        """
+        iteration = len(self._ended) - 1 - wait.before
+        if iteration < 0:
+            return
+        if wait.task not in self._ended[iteration]:
+            raise ValueError(f"task {number} waits for task {wait.task}, which comes later")
+        ended = self._ended[iteration][wait.task]
+        clocks = [self._now[stream] for stream in self._on[number]]
+        if not self._is_own(number, wait.task, wait.all_learners):
+            ended = [_latest(ended)] * len(clocks)
+        for clock, other in zip(clocks, ended, strict=True):
+            clock[:] = map(max, clock, other)
+        self._take_turns(number)
+
+    def end(self, number: int) -> None:
+        """End the instances of the task that was begun: later ones may wait for them."""
+        self._ended[-1][number] = [list(self._now[stream]) for stream in self._on[number]]
+
+    def stream(self, number: int) -> int:
+        """Return the stream of a task: the first learner's stands for those of all."""
+        return self._on[number][0]
+
+    def known(self, number: int, other: int, all_learners: bool) -> int:
+        """Return up to which time the other's stream is before the task that was begun.
+
+        It is so for all instances of the two, or, where both are learners' and it is not about
+        `all_learners`, for those of any one learner.
+        """
+        clocks = [self._now[stream] for stream in self._on[number]]
+        if self._is_own(number, other, all_learners):
+            return min(c[stream] for c, stream in zip(clocks, self._on[other], strict=True))
+        return min(clock[stream] for clock in clocks for stream in self._on[other])
+
+    def unknown(
+        self, number: int, other: int, time: int, all_learners: bool
+    ) -> tuple[int | None, int | None]:
+        """Return two learners whose instances are not in order: of the other, and of the task.
+
+        None is for what is central.
+        """
+        is_own = self._is_own(number, other, all_learners)
+        for learner, stream in enumerate(self._on[number]):
+            for another, seen in enumerate(self._on[other]):
+                if self._now[stream][seen] < time and (learner == another or not is_own):
+                    return (
+                        another if self._tasks[other].mapped else None,
+                        learner if self._tasks[number].mapped else None,
+                    )
+        raise ValueError(f"all instances of task {number} come behind those of task {other}")
+
+    def _is_own(self, number: int, other: int, all_learners: bool) -> bool:
+        mapped = self._tasks[number].mapped and self._tasks[other].mapped
+        return mapped and not all_learners
+
+    def _take_turns(self, number: int) -> None:
+        if not (self._tasks[number].in_turn and self._tasks[number].mapped):
+            return
+        clocks = [self._now[stream] for stream in self._on[number]]
+        before = clocks[0]
+        if len(self._ended) > 1:
+            before = self._ended[-2][number][-1]
+        for clock in clocks:
+            clock[:] = map(max, clock, before)
+            before = clock
+
+
+def _latest(clocks: Sequence[Clock]) -> Clock:
+    return [max(times) for times in zip(*clocks, strict=True)]

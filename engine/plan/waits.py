@@ -1,0 +1,173 @@
+"""Which tasks wait for which: as few waits as order all that touch the same bytes.
+
+The planner comes here when streams and memory are settled, and the race check checks the outcome
+with nothing of this but the clocks and the cells.
+
+If A stands before B in the plan and one of them writes what the other touches, then B waits for A,
+and the A of the next iteration for B; what that leaves out follows, since streams run on. A wait
+that follows from others is left out. Two iterations show all: a path of order never leads back to
+an earlier iteration, so what orders A(i) and B(i), or A(i) and B(i + 1), lies in these iterations
+alone, and is the same for any i.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+
+from fml.engine.plan.cells import ClashError, Touch, touches
+from fml.engine.plan.clocks import ENOUGH_LEARNERS, Clocks
+from fml.engine.plan.task import Streams, Task, Wait
+
+
+def with_waits(
+    tasks: Sequence[Task], streams: Streams, staleness: int | None = 0
+) -> tuple[Task, ...]:
+    """Return tasks, in the order of a plan, with the waits that they need.
+
+    The cost is flat in learners: see `clocks` for why three stand for all, and `cells` for bytes.
+
+    - Tasks that are `in_turn` have an order among learners; others wait for those of all learners.
+    - Critical tasks of different learners need no order.
+    - A learner may be `staleness` iterations ahead of the slowest, None is no bound. At 0 nothing
+      is said of it: what learners share is ordered by its bytes, and what they do not share need
+      not be.
+
+    Raises:
+        ClashError: different learners touch the same bytes in tasks that are not in turn, nor
+            both critical, or learners' regions do not lie in their strides.
+    """
+    walk = _Walk(tasks, streams, touches(tasks, streams.learners))
+    waits: list[list[Wait]] = []
+    for _ in range(2):
+        walk.clocks.begin_iteration()
+        walk.times.append([])
+        waits = [walk.step(number) for number in range(len(tasks))]
+    timed = [replace(task, waits=tuple(w)) for task, w in zip(tasks, waits, strict=True)]
+    if staleness and streams.learners > 1:
+        return _bounded(timed, streams, staleness)
+    return tuple(timed)
+
+
+@dataclass(frozen=True, slots=True)
+class _Access:
+    iteration: int
+    task: int
+    is_own: bool
+
+
+@dataclass(slots=True)
+class _Cell:
+    """Who wrote a cell last, and who has read it since: all others are before these."""
+
+    writer: _Access | None = None
+    readers: list[_Access] = field(default_factory=list[_Access])
+
+
+class _Walk:
+    def __init__(self, tasks: Sequence[Task], streams: Streams, touch: list[Touch]) -> None:
+        self.clocks = Clocks(tasks, streams, min(streams.learners, ENOUGH_LEARNERS))
+        self.times: list[list[int]] = []
+        self._tasks = tasks
+        self._touch = touch
+        self._several = streams.learners > 1
+        self._cells: dict[int, _Cell] = {}
+
+    def step(self, number: int) -> list[Wait]:
+        """Return what the next task waits for."""
+        iteration = len(self.times) - 1
+        self.times[-1].append(self.clocks.begin(number))
+        waits: list[Wait] = []
+        before = self._before(number)
+        # From the latest on: only later ones can make an earlier wait needless.
+        for when, other in sorted(before, reverse=True):
+            all_learners = before[when, other]
+            if self.clocks.known(number, other, all_learners) < self.times[when][other]:
+                waits.append(Wait(other, iteration - when, all_learners))
+                self.clocks.wait(number, waits[-1])
+        self.clocks.end(number)
+        self._touched_by(number, iteration)
+        return waits
+
+    def _before(self, number: int) -> dict[tuple[int, int], bool]:
+        """Return iterations and tasks that must come before, and whether those of all learners."""
+        before: dict[tuple[int, int], bool] = {}
+        touch = self._touch[number]
+        if self._several and not all(touch.writes.values()):
+            self._needs_all(number, number)
+        for cell, is_own in touch.reads.items():
+            found = self._cells.get(cell)
+            if found and found.writer:
+                self._add(before, number, found.writer, is_own)
+        for cell, is_own in touch.writes.items():
+            found = self._cells.get(cell)
+            if found:
+                for access in found.readers:
+                    self._add(before, number, access, is_own)
+                if found.writer:
+                    self._add(before, number, found.writer, is_own)
+        return before
+
+    def _add(
+        self, before: dict[tuple[int, int], bool], number: int, access: _Access, is_own: bool
+    ) -> None:
+        meets_others = self._several and not (is_own and access.is_own)
+        all_learners = meets_others and self._needs_all(number, access.task)
+        key = access.iteration, access.task
+        before[key] = all_learners or before.get(key, False)
+
+    def _needs_all(self, number: int, other: int) -> bool:
+        """Whether learners' instances of two tasks, which touch the same, need an order."""
+        task, earlier = self._tasks[number], self._tasks[other]
+        if not (task.mapped and earlier.mapped):
+            return False
+        if task.is_critical and earlier.is_critical:
+            return False
+        if task.in_turn or earlier.in_turn:
+            return True
+        raise ClashError(
+            f"tasks {other} and {number} of different learners touch the same bytes, and are "
+            "neither in turn nor both critical"
+        )
+
+    def _touched_by(self, number: int, iteration: int) -> None:
+        touch = self._touch[number]
+        for cell, is_own in touch.reads.items():
+            found = self._cells.setdefault(cell, _Cell())
+            found.readers.append(_Access(iteration, number, is_own))
+        for cell, is_own in touch.writes.items():
+            self._cells[cell] = _Cell(_Access(iteration, number, is_own))
+
+
+def _bounded(tasks: list[Task], streams: Streams, staleness: int) -> tuple[Task, ...]:
+    """Let the first task of each stream of a learner wait for the last ones of all learners.
+
+    What conflicts order already, at most `_FAR` iterations apart, needs no wait; nothing that these
+    waits order, `staleness` + 1 > 1 iterations apart, makes another one needless.
+    """
+    first: dict[int, int] = {}
+    last: dict[int, int] = {}
+    for number, task in enumerate(tasks):
+        if task.mapped:
+            first.setdefault(task.stream, number)
+            last[task.stream] = number
+    clocks = Clocks(tasks, streams, min(streams.learners, ENOUGH_LEARNERS))
+    times: dict[int, int] = {}
+    bounded = list(tasks)
+    far = min(staleness + 1, _FAR)
+    for iteration in range(far + 1):
+        clocks.begin_iteration()
+        for number, task in enumerate(tasks):
+            time = clocks.begin(number)
+            times.setdefault(number, time)
+            for wait in task.waits:
+                clocks.wait(number, wait)
+            if iteration == far and first.get(task.stream) == number and task.mapped:
+                for other in sorted(last.values(), reverse=True):
+                    if clocks.known(number, other, all_learners=True) < times[other]:
+                        clocks.wait(number, Wait(other, far, all_learners=True))
+                        wait = Wait(other, staleness + 1, all_learners=True)
+                        bounded[number] = replace(task, waits=(*bounded[number].waits, wait))
+            clocks.end(number)
+    return tuple(bounded)
+
+
+_FAR = 3
