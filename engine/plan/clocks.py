@@ -9,7 +9,7 @@ before b, is b, or is behind b. Two learners show all three cases; three have on
 first nor last.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fml.engine.plan.task import Streams, Task, Wait
@@ -42,11 +42,6 @@ class Clocks:
     def begin_iteration(self) -> None:
         """Let the first task of another iteration be the next."""
         self._ended.append({})
-
-    def join(self) -> None:
-        """Let every stream wait for all that was done on any."""
-        joined = _latest(self._now)
-        self._now = [list(joined) for _ in self._now]
 
     def begin(self, number: int) -> int:
         """Begin a task's instances behind what is before them on their streams; return the time."""
@@ -93,22 +88,23 @@ class Clocks:
             return min(c[stream] for c, stream in zip(clocks, self._on[other], strict=True))
         return min(clock[stream] for clock in clocks for stream in self._on[other])
 
-    def unknown(
+    def unordered(
         self, number: int, other: int, time: int, all_learners: bool
-    ) -> tuple[int | None, int | None]:
-        """Return two learners whose instances are not in order: of the other, and of the task.
+    ) -> Iterator[tuple[int | None, int | None]]:
+        """Yield the learners whose instance of the other task, at a time, may not be before.
 
-        None is for what is central.
+        Each with the learner whose instance of the task that was begun it may race with; None
+        stands for what is central. The rest is as in `known`.
         """
         is_own = self._is_own(number, other, all_learners)
-        for learner, stream in enumerate(self._on[number]):
-            for another, seen in enumerate(self._on[other]):
+        for another, seen in self._instances(other):
+            for learner, stream in self._instances(number):
                 if self._now[stream][seen] < time and (learner == another or not is_own):
-                    return (
-                        another if self._tasks[other].mapped else None,
-                        learner if self._tasks[number].mapped else None,
-                    )
-        raise ValueError(f"all instances of task {number} come behind those of task {other}")
+                    yield another, learner
+
+    def _instances(self, number: int) -> Iterator[tuple[int | None, int]]:
+        for learner, stream in enumerate(self._on[number]):
+            yield (learner if self._tasks[number].mapped else None), stream
 
     def _is_own(self, number: int, other: int, all_learners: bool) -> bool:
         mapped = self._tasks[number].mapped and self._tasks[other].mapped

@@ -10,8 +10,10 @@ an earlier iteration, so what orders A(i) and B(i), or A(i) and B(i + 1), lies i
 alone, and is the same for any i.
 """
 
+from collections import defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
+from typing import NamedTuple
 
 from fml.engine.plan.cells import ClashError, Touch, touches
 from fml.engine.plan.clocks import ENOUGH_LEARNERS, Clocks
@@ -47,19 +49,10 @@ def with_waits(
     return tuple(timed)
 
 
-@dataclass(frozen=True, slots=True)
-class _Access:
+class _Access(NamedTuple):
     iteration: int
     task: int
     is_own: bool
-
-
-@dataclass(slots=True)
-class _Cell:
-    """Who wrote a cell last, and who has read it since: all others are before these."""
-
-    writer: _Access | None = None
-    readers: list[_Access] = field(default_factory=list[_Access])
 
 
 class _Walk:
@@ -68,8 +61,10 @@ class _Walk:
         self.times: list[list[int]] = []
         self._tasks = tasks
         self._touch = touch
-        self._several = streams.learners > 1
-        self._cells: dict[int, _Cell] = {}
+        self._are_several = streams.learners > 1
+        # Of each cell, who wrote it last, and with it who has read it since: all others are before.
+        self._writer: dict[int, _Access] = {}
+        self._since: dict[int, list[_Access]] = defaultdict(list)
 
     def step(self, number: int) -> list[Wait]:
         """Return what the next task waits for."""
@@ -89,35 +84,26 @@ class _Walk:
 
     def _before(self, number: int) -> dict[tuple[int, int], bool]:
         """Return iterations and tasks that must come before, and whether those of all learners."""
-        before: dict[tuple[int, int], bool] = {}
         touch = self._touch[number]
-        if self._several and not all(touch.writes.values()):
-            self._needs_all(number, number)
+        found: dict[bool, set[_Access]] = {True: set(), False: set()}
         for cell, is_own in touch.reads.items():
-            found = self._cells.get(cell)
-            if found and found.writer:
-                self._add(before, number, found.writer, is_own)
+            if cell in self._writer:
+                found[is_own].add(self._writer[cell])
         for cell, is_own in touch.writes.items():
-            found = self._cells.get(cell)
-            if found:
-                for access in found.readers:
-                    self._add(before, number, access, is_own)
-                if found.writer:
-                    self._add(before, number, found.writer, is_own)
+            found[is_own].update(self._since[cell])
+        before: dict[tuple[int, int], bool] = {}
+        for is_own, accesses in found.items():
+            for iteration, other, is_others_own in accesses:
+                is_for_all = not (is_own and is_others_own) and self._needs_all(number, other)
+                before[iteration, other] = is_for_all or before.get((iteration, other), False)
+        if not all(touch.writes.values()):
+            self._needs_all(number, number)
         return before
-
-    def _add(
-        self, before: dict[tuple[int, int], bool], number: int, access: _Access, is_own: bool
-    ) -> None:
-        meets_others = self._several and not (is_own and access.is_own)
-        all_learners = meets_others and self._needs_all(number, access.task)
-        key = access.iteration, access.task
-        before[key] = all_learners or before.get(key, False)
 
     def _needs_all(self, number: int, other: int) -> bool:
         """Whether learners' instances of two tasks, which touch the same, need an order."""
         task, earlier = self._tasks[number], self._tasks[other]
-        if not (task.mapped and earlier.mapped):
+        if not (self._are_several and task.mapped and earlier.mapped):
             return False
         if task.is_critical and earlier.is_critical:
             return False
@@ -129,12 +115,13 @@ class _Walk:
         )
 
     def _touched_by(self, number: int, iteration: int) -> None:
+        access = {is_own: _Access(iteration, number, is_own) for is_own in (True, False)}
         touch = self._touch[number]
         for cell, is_own in touch.reads.items():
-            found = self._cells.setdefault(cell, _Cell())
-            found.readers.append(_Access(iteration, number, is_own))
+            self._since[cell].append(access[is_own])
         for cell, is_own in touch.writes.items():
-            self._cells[cell] = _Cell(_Access(iteration, number, is_own))
+            self._writer[cell] = access[is_own]
+            self._since[cell] = [access[is_own]]
 
 
 def _bounded(tasks: list[Task], streams: Streams, staleness: int) -> tuple[Task, ...]:

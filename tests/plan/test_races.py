@@ -2,48 +2,24 @@
 
 import random
 from dataclasses import replace
-from itertools import combinations, pairwise
 
-import networkx as nx
 import pytest
 
-from fml.engine.ir.graph import Graph
-from fml.engine.plan.races import RaceError, find_races, require_no_race
-from fml.engine.plan.task import Plan, Region, Space, Task
-
-Pair = tuple[int, int]
-
-
-def conflict(a: Task, b: Task) -> bool:
-    """Whether one writes bytes that the other touches."""
-    pairs = [(w, r) for w in a.changed for r in (*b.changed, *b.touched)]
-    return any(x.overlaps(y) for x, y in [*pairs, *((w, r) for w in b.changed for r in a.touched)])
-
-
-def order_of(tasks: tuple[Task, ...]) -> nx.DiGraph:
-    order = nx.DiGraph([(awaited, n) for n, task in enumerate(tasks) for awaited in task.waits])
-    order.add_nodes_from(range(len(tasks)))
-    for stream in {task.stream for task in tasks}:
-        order.add_edges_from(pairwise(n for n, t in enumerate(tasks) if t.stream == stream))
-    return order
+from fml.engine.plan.races import Instance, RaceError, require_no_race
+from fml.engine.plan.task import Plan, Region, Space, Streams, Task, Wait
+from tests.plan.schedules import (
+    as_plan,
+    found,
+    is_conflict,
+    oracle,
+    order,
+    without,
+)
 
 
-def oracle(tasks: tuple[Task, ...]) -> set[Pair]:
-    """Conflicting pairs without a path between them, by transitive closure.
-
-    The host joins all streams between iterations, so pairs of two iterations are in order.
-    """
-    before = nx.transitive_closure_dag(order_of(tasks))
-    pairs = combinations(range(len(tasks)), 2)
-    return {(a, b) for a, b in pairs if conflict(tasks[a], tasks[b]) and not before.has_edge(a, b)}
-
-
-def found(tasks: tuple[Task, ...], streams: int) -> set[Pair]:
-    return {(race.first, race.second) for race in find_races(as_plan(tasks, streams))}
-
-
-def as_plan(tasks: tuple[Task, ...], streams: int) -> Plan:
-    return Plan(Graph("g", [], {}), tasks, {}, {}, {}, 4096, 4096, streams)
+def joined(tasks: tuple[Task, ...], streams: int) -> Plan:
+    """A plan without learners: its streams are joined after each iteration."""
+    return as_plan(tasks, Streams(streams))
 
 
 def random_region(rng: random.Random) -> Region:
@@ -62,14 +38,15 @@ def random_tasks(rng: random.Random, count: int, streams: int) -> tuple[Task, ..
         guard = random_region(rng) if rng.random() < 0.1 else None
         writes = tuple(random_region(rng) for _ in range(rng.randint(1, 2)))
         task = Task(n, rng.randrange(streams), reads, writes, guard)
-        waits: tuple[int, ...] = ()
+        waits: tuple[Wait, ...] = ()
         for earlier in reversed(range(n)):
-            if not conflict(tasks[earlier], task):
+            plan = joined((*tasks, replace(task, waits=waits)), streams)
+            one, other = Instance(earlier), Instance(n)
+            if not is_conflict(plan, one, other):
                 continue
-            order = order_of((*tasks, replace(task, waits=waits)))
-            if rng.random() < 0.2 or not nx.has_path(order, earlier, n):
-                waits = (*waits, earlier)
-        own = {earlier for earlier in waits if tasks[earlier].stream == task.stream}
+            if rng.random() < 0.2 or not order(plan, 1).has_edge(one, other):
+                waits = (*waits, Wait(earlier))
+        own = {earlier for earlier in waits if tasks[earlier.task].stream == task.stream}
         tasks.append(replace(task, waits=tuple(w for w in waits if w not in own)))
     return tuple(tasks)
 
@@ -78,9 +55,9 @@ def random_tasks(rng: random.Random, count: int, streams: int) -> tuple[Task, ..
 def test_right_plans_raise_no_alarm(seed: int) -> None:
     rng = random.Random(seed)
     streams = rng.randint(1, 4)
-    tasks = random_tasks(rng, 30, streams)
-    assert oracle(tasks) == set()
-    require_no_race(as_plan(tasks, streams))
+    plan = joined(random_tasks(rng, 30, streams), streams)
+    assert oracle(plan) == set()
+    require_no_race(plan)
 
 
 def test_mutants_without_one_wait_agree_both_ways() -> None:
@@ -91,10 +68,9 @@ def test_mutants_without_one_wait_agree_both_ways() -> None:
         tasks = random_tasks(rng, 24, streams)
         waiting = [(n, w) for n, task in enumerate(tasks) for w in task.waits]
         for n, dropped in rng.sample(waiting, min(8, len(waiting))):
-            left = tuple(w for w in tasks[n].waits if w != dropped)
-            mutant = (*tasks[:n], replace(tasks[n], waits=left), *tasks[n + 1 :])
+            mutant = joined(without(tasks, n, dropped), streams)
             expected = oracle(mutant)
-            assert found(mutant, streams) == expected
+            assert found(mutant) == expected
             racy, harmless = racy + bool(expected), harmless + (not expected)
     assert racy > 100
     assert harmless > 20
@@ -103,18 +79,20 @@ def test_mutants_without_one_wait_agree_both_ways() -> None:
 def test_plans_with_no_waits_at_all_agree_pair_by_pair() -> None:
     for seed in range(40):
         rng = random.Random(seed)
-        tasks = tuple(replace(t, waits=()) for t in random_tasks(rng, 24, 3))
-        assert found(tasks, 3) == oracle(tasks)
+        plan = joined(tuple(replace(t, waits=()) for t in random_tasks(rng, 24, 3)), 3)
+        assert found(plan) == oracle(plan)
 
 
 def test_a_long_plan_forgets_what_is_over_and_nothing_else() -> None:
     """Thousands of accesses that all streams know of, then one that only one of them does."""
     region, other = Region(Space.ARENA, 0, 8), Region(Space.ARENA, 64, 8)
-    tasks = [Task(n, n % 2, (region,), (region,), waits=(n - 1,) if n else ()) for n in range(2000)]
-    tasks.append(Task(2000, 0, (), (other,), waits=(1999,)))
+    tasks = [
+        Task(n, n % 2, (region,), (region,), waits=(Wait(n - 1),) if n else ()) for n in range(2000)
+    ]
+    tasks.append(Task(2000, 0, (), (other,), waits=(Wait(1999),)))
     tasks.extend(Task(n, 0, (region,), (region,)) for n in range(2001, 2500))
     tasks.append(Task(2500, 1, (other,), (Region(Space.ARENA, 128, 8),)))
-    assert found(tuple(tasks), 2) == {(2000, 2500)}
+    assert found(joined(tuple(tasks), 2)) == {(2000, 2500, 0)}
 
 
 WRITE, OTHER, THIRD = (Region(Space.ARENA, offset, 8) for offset in (0, 64, 128))
@@ -128,10 +106,10 @@ PAIRS = [
 
 @pytest.mark.parametrize(("what", "first", "second"), PAIRS)
 def test_the_smallest_races(what: str, first: Task, second: Task) -> None:
-    with pytest.raises(RaceError, match="tasks 0 and 1"):
-        require_no_race(as_plan((first, second), 2))
-    assert found((first, replace(second, waits=(0,))), 2) == set(), what
-    assert found((first, replace(second, stream=0)), 2) == set(), what
+    with pytest.raises(RaceError, match="tasks 0 in iteration 0 and 1 in iteration 0"):
+        require_no_race(joined((first, second), 2))
+    assert found(joined((first, replace(second, waits=(Wait(0),))), 2)) == set(), what
+    assert found(joined((first, replace(second, stream=0)), 2)) == set(), what
 
 
 HARMLESS = [
@@ -144,4 +122,4 @@ HARMLESS = [
 
 @pytest.mark.parametrize(("what", "first", "second"), HARMLESS)
 def test_what_is_no_race(what: str, first: Task, second: Task) -> None:
-    assert found((first, second), 2) == set(), what
+    assert found(joined((first, second), 2)) == set(), what

@@ -10,7 +10,7 @@ import pytest
 from fml.engine.ir.graph import Graph
 from fml.engine.plan.memory import Buffer, plan_arena
 from fml.engine.plan.races import find_races
-from fml.engine.plan.task import Plan, Region, Space, Task
+from fml.engine.plan.task import Plan, Region, Space, Streams, Task, Wait
 
 STREAMS = 3
 
@@ -51,11 +51,12 @@ class Issued:
                 self.streams[i],
                 tuple(regions[j] for j in self.reads[i]),
                 (regions[i],),
-                waits=tuple(j for j in self.reads[i] if self.streams[j] != self.streams[i]),
+                waits=tuple(Wait(j) for j in self.reads[i] if self.streams[j] != self.streams[i]),
             )
             for i in range(count)
         )
-        return Plan(Graph("g", [], {}), tasks, {}, {}, {}, arena.nbytes, arena.peak, STREAMS)
+        streams = Streams(STREAMS)
+        return Plan(Graph("g", [], {}), tasks, {}, {}, {}, arena.nbytes, arena.peak, streams)
 
 
 @pytest.mark.parametrize("seed", range(60))
