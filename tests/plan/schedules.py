@@ -4,7 +4,8 @@ Nothing here is shared with the planner or the race check but what a plan is.
 """
 
 import random
-from collections.abc import Iterator
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from itertools import combinations, pairwise
 from typing import TypeAlias
@@ -203,3 +204,89 @@ def without(tasks: tuple[Task, ...], number: int, wait: Wait) -> tuple[Task, ...
     """Tasks that lack one wait."""
     left = tuple(w for w in tasks[number].waits if w != wait)
     return (*tasks[:number], replace(tasks[number], waits=left), *tasks[number + 1 :])
+
+
+# Random runs.
+
+Slot: TypeAlias = tuple[Space, int]  # 8 bytes
+Memory: TypeAlias = dict[Slot, int]
+Effect: TypeAlias = Callable[[Instance, Memory, list[Slot]], Memory]
+
+
+def mixed(instance: Instance, read: Memory, written: list[Slot]) -> Memory:
+    """Whatever is written tells all that was read, and by whom."""
+    seed = hash((instance.task, instance.learner or 0, *sorted(read.values())))
+    return {slot: hash((seed, slot[1])) for slot in written}
+
+
+def slots(regions: list[Region]) -> list[Slot]:
+    return [
+        (region.space, place)
+        for region in regions
+        for place in range(region.offset, region.offset + region.nbytes, 8)
+    ]
+
+
+class Run:
+    """Streams that run on as waits allow; who is next is drawn.
+
+    A task reads when it begins and writes when it ends, and others come between.
+    """
+
+    def __init__(self, plan: Plan, iterations: int, rng: random.Random, effect: Effect = mixed):
+        self.plan, self.rng, self.effect = plan, rng, effect
+        self.memory: Memory = {}
+        self.done: set[Instance] = set()
+        self.to_do: dict[int, deque[Instance]] = defaultdict(deque)
+        for instance in instances(plan, iterations):
+            self.to_do[stream_of(plan, instance)].append(instance)
+        self.begun: dict[int, Memory] = {}
+        self.critical: int | None = None  # the stream in a critical section
+
+    def to_the_end(self) -> Memory:
+        """Run, and return what is in memory then."""
+        while any(self.to_do.values()):
+            able = [stream for stream in self.to_do if self.is_able(stream)]
+            assert able, "all streams wait"
+            self.advance(self.rng.choice(able))
+        return self.memory
+
+    def is_able(self, stream: int) -> bool:
+        if stream in self.begun or not self.to_do[stream]:
+            return stream in self.begun
+        instance = self.to_do[stream][0]
+        if self.is_critical(instance) and self.critical not in {None, stream}:
+            return False
+        return all(before in self.done for before in awaited(self.plan, instance))
+
+    def is_critical(self, instance: Instance) -> bool:
+        return self.plan.tasks[instance.task].is_critical
+
+    def advance(self, stream: int) -> None:
+        """Begin what is next on a stream, or end what was begun."""
+        instance = self.to_do[stream][0]
+        reads, writes = touched(self.plan, instance)
+        if stream not in self.begun:
+            read = {slot: self.memory.get(slot, 0) for slot in slots(reads)}
+            self.begun[stream] = self.effect(instance, read, slots(writes))
+            self.critical = stream if self.is_critical(instance) else self.critical
+            return
+        self.memory |= self.begun.pop(stream)
+        self.done.add(self.to_do[stream].popleft())
+        if self.critical == stream and not self.is_section_open(stream, instance):
+            self.critical = None
+
+    def is_section_open(self, stream: int, last: Instance) -> bool:
+        """Whether what is next belongs to the critical section of what was last."""
+        after = self.to_do[stream][0] if self.to_do[stream] else None
+        return after is not None and self.is_critical(after) and after.iteration == last.iteration
+
+
+def run_in_order(plan: Plan, iterations: int) -> Memory:
+    """One after another, in the order of issue."""
+    memory: Memory = {}
+    for instance in instances(plan, iterations):
+        reads, writes = touched(plan, instance)
+        read = {slot: memory.get(slot, 0) for slot in slots(reads)}
+        memory |= mixed(instance, read, slots(writes))
+    return memory
