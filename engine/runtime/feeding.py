@@ -34,10 +34,21 @@ Data: TypeAlias = Mapping[str, Mapping[str, Mapping[str, Samples]]]
 
 
 class Batches:
-    """The batches of one feed: an epoch is one pass, its last short batch is dropped."""
+    """The batches of one feed: an epoch is one pass, its last short batch is dropped.
 
-    def __init__(self, feed: Feed, fields: Mapping[str, Samples], seed: int) -> None:
-        """`fields` are all samples of the split.
+    Learners draw disjoint batches from one order: the samples of a step lie behind each other in
+    it, first those of the first learner.
+
+    Attributes:
+        samples: how many there are.
+        size: samples of a batch, of one learner's where there are learners.
+        per_step: samples of a step, those of all learners.
+    """
+
+    def __init__(
+        self, feed: Feed, fields: Mapping[str, Samples], seed: int, learners: int | None = None
+    ) -> None:
+        """`fields` are all samples of the split; None is a plan without learners.
 
         Raises:
             FmlError: E0520, a batch is larger than the split, or the split is empty.
@@ -45,27 +56,32 @@ class Batches:
         self.feed = feed
         self.fields = {name: fields[name] for name in feed.fields}
         self.samples = len(next(iter(self.fields.values())))
-        self.size = self.samples if feed.batch is None else feed.batch
+        if shortage := _shortage(feed, self.samples, learners):
+            raise FmlError([shortage])
+        self.size = self.samples // (learners or 1) if feed.batch is None else feed.batch
+        self.per_step = self.size * (learners or 1)
+        self._shape = (self.size,) if learners is None else (learners, self.size)
         self._seed = seed
         self._epoch = -1
         self._order: Array | None = None
-        if shortage := _shortage(feed, self.samples):
-            raise FmlError([shortage])
 
     @property
     def per_epoch(self) -> int:
         """Steps in an epoch."""
-        return self.samples // self.size
+        return self.samples // self.per_step
 
     def rows(self, step: int, count: int) -> Array:
-        """Return which samples the batches of `count` steps have: i64[count, size]."""
-        made = np.empty((count, self.size), np.int64)
+        """Return which samples the batches of `count` steps have.
+
+        That is i64[count, size], and with learners i64[count, learners, size].
+        """
+        made = np.empty((count, *self._shape), np.int64)
         done = 0
         while done < count:
             epoch, place = divmod(step + done, self.per_epoch)
             here = min(count - done, self.per_epoch - place)
-            chosen = self._order_of(epoch)[place * self.size : (place + here) * self.size]
-            made[done : done + here] = chosen.reshape(here, self.size)
+            chosen = self._order_of(epoch)[place * self.per_step : (place + here) * self.per_step]
+            made[done : done + here] = chosen.reshape(here, *self._shape)
             done += here
         return made
 
@@ -92,7 +108,7 @@ def require_samples(data: Data, feeds: Iterable[Feed], measures: Iterable[Measur
         try:
             if isinstance(use, Feed):
                 samples = samples_in(data, use.data, use.split, "train on", use.span)
-                shortage = _shortage(use, _count(samples))
+                shortage = _shortage(use, _count(samples), None)
                 found += [shortage] if shortage else []
             elif not use.optional:
                 samples_in(data, use.data, use.split, "measure on", use.span)
@@ -133,17 +149,23 @@ def _count(fields: Mapping[str, Samples]) -> int:
     return len(next(iter(fields.values()))) if fields else 0
 
 
-def _shortage(feed: Feed, samples: int) -> Diagnostic | None:
+def _shortage(feed: Feed, samples: int, learners: int | None) -> Diagnostic | None:
     """Say why no batch of a feed can be made of its split; nothing if one can."""
-    if samples and (feed.batch or 1) <= samples:
+    wanted = (feed.batch or 1) * (learners or 1)
+    if samples and wanted <= samples:
         return None
     marks = (Mark(feed.span),) if feed.span else ()
+    split = f"the split `{feed.split}` of `{feed.data}`"
     if not samples:
-        return Diagnostic("E0520", f"the split `{feed.split}` of `{feed.data}` is empty", marks)
-    return Diagnostic(
-        "E0520",
-        f"a batch of {feed.batch} is larger than the split `{feed.split}` of `{feed.data}`",
-        marks,
-        (f"it has {samples} samples",),
-        f"use `batch({samples})` or less, or leave it out",
-    )
+        return Diagnostic("E0520", f"{split} is empty", marks)
+    notes = (f"it has {samples} samples",)
+    if learners is None or learners == 1:
+        message = f"a batch of {feed.batch} is larger than {split}"
+        help = f"use `batch({samples})` or less, or leave it out"
+    elif feed.batch is None or learners > samples:
+        message = f"{learners} learners are more than {split} has samples for"
+        help = f"use {samples} learners or fewer"
+    else:
+        message = f"{learners} batches of {feed.batch}, one a learner, are larger than {split}"
+        help = f"use `batch({samples // learners})` or less, or fewer learners"
+    return Diagnostic("E0520", message, marks, notes, help)

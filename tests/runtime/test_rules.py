@@ -7,8 +7,7 @@ import pytest
 
 from fml.engine.backends.null import NullBackend
 from fml.engine.ir.diagnostics import FmlError
-from fml.engine.ir.training import Duration, Feed, Unit
-from fml.engine.runtime.feeding import Batches
+from fml.engine.ir.training import Duration, Unit
 from fml.engine.runtime.section import Moment, is_due
 from fml.engine.runtime.trainer import Outcome, train
 from fml.engine.sources.load import load
@@ -294,59 +293,6 @@ def test_rounding_neither_delays_nor_doubles() -> None:
 def test_every_so_many_seconds(before: float, now: float, due: bool) -> None:
     moment = Moment(5, 3, 4, seconds=now)
     assert is_due(Duration(30, Unit.SECONDS), moment, 5, before) is due
-
-
-# --- batches -------------------------------------------------------------------------------------
-
-
-def batches(batch: int | None, seed: int = 0, shuffle: bool = True, samples: int = 10) -> Batches:
-    feed = Feed("d", "train", ("x",), batch, shuffle)
-    return Batches(feed, {"x": np.arange(samples), "z": np.zeros(samples)}, seed)
-
-
-def epoch(made: Batches, number: int) -> list[int]:
-    first = number * made.per_epoch
-    return made.rows(first, made.per_epoch).reshape(-1).tolist()
-
-
-@pytest.mark.parametrize("batch", [None, 1, 2, 5, 10])
-def test_an_epoch_is_every_sample_once(batch: int | None) -> None:
-    made = batches(batch)
-    orders = [epoch(made, number) for number in range(5)]
-    assert all(sorted(order) == list(range(10)) for order in orders)
-    assert len({tuple(order) for order in orders}) == 5
-
-
-def test_batches_of_several_steps_are_those_of_each() -> None:
-    made = batches(3, samples=11)
-    several = batches(3, samples=11).rows(1, 10)  # over the ends of three epochs
-    for place, step in enumerate(range(1, 11)):
-        np.testing.assert_array_equal(several[place], made.rows(step, 1)[0])
-
-
-def test_the_last_short_batch_is_dropped() -> None:
-    made = batches(4)
-    assert made.per_epoch == 2
-    assert all(len(set(epoch(made, number))) == 8 for number in range(5))
-
-
-def test_without_shuffle_samples_come_in_order() -> None:
-    made = batches(4, shuffle=False)
-    assert epoch(made, 0) == epoch(made, 7) == list(range(8))
-
-
-def test_an_order_depends_on_seed_and_epoch_alone() -> None:
-    begun, other = batches(2, seed=5), batches(2, seed=6)
-    whole = [epoch(begun, number) for number in range(6)]
-    assert epoch(batches(2, seed=5), 4) == whole[4]
-    assert [epoch(begun, number) for number in (3, 1)] == [whole[3], whole[1]]
-    assert epoch(other, 0) != whole[0]
-
-
-@pytest.mark.parametrize(("batch", "samples"), [(11, 10), (1, 0), (None, 0)])
-def test_batches_that_cannot_be(batch: int | None, samples: int) -> None:
-    with pytest.raises(FmlError, match=r"E0520.*`train` of `d`"):
-        batches(batch, samples=samples)
 
 
 @pytest.mark.parametrize("split", ["train", "valid"])
