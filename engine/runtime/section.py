@@ -12,6 +12,9 @@ from fml.engine.ops.record import Array
 from fml.engine.passes.pipeline import optimise
 from fml.engine.runtime.executor import Executable, VariableStore
 
+# What the step and the learner's number tell.
+_COUNTED = ("counter", "random_key", "fires", "learners_index")
+
 
 @dataclass(frozen=True, slots=True)
 class Moment:
@@ -70,8 +73,7 @@ class Section:
         ]
         self._series = [(n.id, str(n.attributes["name"])) for n in self.graph.of_op("series")]
         self._arguments = [(n.id, str(n.attributes["name"])) for n in self.graph.of_op("argument")]
-        counts = self.graph.of_op("counter", "random_key", "fires", "learners_index")
-        self.counts = [node.id for node in counts]
+        self.counts = [n.id for n in self.graph.of_op(*_COUNTED)]
 
     @property
     def depends_on_seconds(self) -> bool:

@@ -23,9 +23,9 @@ from fml.engine.ir.training import (
 )
 from fml.engine.ops.record import Array
 from fml.engine.runtime.checkpoint import Checkpoint, write_checkpoint
-from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.feeding import Batches, Data, samples_in
 from fml.engine.runtime.fingerprint import fingerprint
+from fml.engine.runtime.first_values import new_store
 from fml.engine.runtime.footprint import Footprint, footprint
 from fml.engine.runtime.interrupt import Interrupt
 from fml.engine.runtime.measuring import measurements
@@ -96,19 +96,6 @@ def train(
         if resume is not None:
             trainer.resume(resume)
         return trainer.run()
-
-
-def new_store(
-    training: Training, backend: Backend, seed: int, sizes: Mapping[str, int]
-) -> VariableStore:
-    """Make the variables of a training and give each its first value."""
-    store = VariableStore(training.variables, backend)
-    first = Section(training.init, sizes, backend, store)
-    first.provide(Moment(-1, 1, 1, seed))
-    first.run()
-    for name in training.init.outputs:
-        store[name] = first.result(name)
-    return store
 
 
 def require_no_learners(training: Training) -> None:

@@ -1,15 +1,17 @@
-"""Variables of which each learner has its own: one array for all learners."""
+"""Variables of which each learner has its own: one array for all, and what it begins with."""
 
 from itertools import pairwise
 
 import numpy as np
 import pytest
 
-from fml.engine.ir.training import Role, Variable
+from fml.engine.ir.training import LEARNERS, STEPS_PER_EPOCH, Role, Variable
 from fml.engine.ir.types import Element, tensor
 from fml.engine.plan.planner import lay_out
 from fml.engine.runtime.executor import VariableStore
+from fml.engine.runtime.first_values import new_store
 from tests.backends import current_backend, on_each_backend
+from tests.dsl.programs import lowered
 
 CENTRAL = Variable("z.W", tensor(Element.F32, 2, 3), Role.PARAM, trained=True)
 REPLICA = Variable("w.W", tensor(Element.F32, 2, 3), Role.PARAM, True, True, "z.W")
@@ -70,3 +72,65 @@ def test_a_learner_s_value_that_is_not_finite_is_found() -> None:
     store = stored(3)
     store["w.m"] = np.asarray([0.0, np.inf, 0.0])
     assert store.not_finite() == {"w.m"}
+
+
+# --- first values --------------------------------------------------------------------------------
+
+LINE = """
+data d = given {{
+  x: f32[3]
+  y: f32
+}}
+model line(x: f32[N, D]) -> f32[N] {{
+  param w: f32[D] ~ normal(0, 1)
+  x @ w
+}}
+train {{
+  z = line()
+  learners 2 per device {{
+    w = replica(z)
+    feed x, y from d.train |> shuffle |> batch(4)
+    state n: f32[{size}] ~ {first}
+    n <- n + 1
+    minimize loss = mse(w(x), y)
+    using momentum(0.1)
+  }}
+  use sma(learners.w, z)
+  stop after 2 epochs
+}}"""
+
+
+def begun(learners: int, first: str = "normal(0, 1)", size: int = 4) -> VariableStore:
+    training = lowered(LINE.format(first=first, size=size))
+    sizes = {str(STEPS_PER_EPOCH): 7, str(LEARNERS): learners}
+    return new_store(training, current_backend(), 3, sizes)
+
+
+@on_each_backend
+def test_replicas_begin_as_their_central_model() -> None:
+    store = begun(3)
+    assert store["z.w"].any()
+    np.testing.assert_array_equal(store["w.w"], np.stack([store["z.w"]] * 3))
+    np.testing.assert_array_equal(store["momentum.w.w.m"], np.zeros((3, 3)))
+
+
+@on_each_backend
+def test_what_is_drawn_is_another_for_each_learner_whatever_their_number() -> None:
+    two, five = begun(2)["n"], begun(5)["n"]
+    assert five.shape == (5, 4)
+    assert len(np.unique(five)) == 20
+    np.testing.assert_array_equal(two, five[:2])
+    np.testing.assert_array_equal(begun(1)["z.w"], begun(5)["z.w"])
+
+
+@on_each_backend
+def test_a_first_value_may_depend_on_the_number_of_the_learner() -> None:
+    index = "cast(learners.index, f32)"
+    own = begun(4, f"uniform({index}, {index} + 0.5)", size=100)["n"]
+    for learner in range(4):
+        assert np.all((own[learner] >= learner) & (own[learner] <= learner + 0.5))
+
+
+@on_each_backend
+def test_what_is_not_drawn_is_computed_once_for_all() -> None:
+    np.testing.assert_array_equal(begun(3, "ones")["n"], np.ones((3, 4)))
