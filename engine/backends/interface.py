@@ -127,13 +127,26 @@ class Issue:
         waits: things of other streams that must be done first: pairs of a place among all things
             and how many iterations before. What lies before the first iteration is done.
         is_critical: no two critical things are done at the same time. Those that follow each
-            other on one stream are one critical section: nothing critical comes between them.
+            other on one stream are one critical section: nothing critical comes between them, and
+            it begins when everything that any of them waits for is done.
     """
 
     thing: Launch | Given | Gathered | Taken
     stream: int = 0
     waits: tuple[tuple[int, int], ...] = ()
     is_critical: bool = False
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Trace:
+    """In iteration i, `rows[i]` has of each issue when it began, when it ended, and who did it.
+
+    `rows` is i64[iterations, issues, 3]; times are in a unit of the backend's own that does not
+    change, and those who do something at the same time have different numbers, from 0 on. What one
+    thing waits for has ended before it begins.
+    """
+
+    rows: Array
 
 
 class Loop(Protocol):
@@ -199,11 +212,14 @@ class Backend(Protocol):
         """Return what repeats launches in their order, and looks at a clock between any two."""
         ...
 
-    def capture(self, issues: Sequence[Issue], devices: Sequence[int]) -> Loop:
+    def capture(
+        self, issues: Sequence[Issue], devices: Sequence[int], trace: Trace | None = None
+    ) -> Loop:
         """Return what repeats things on streams, as one graph of events captured once.
 
         They stand in an order in which one stream could do them all; `devices[s]` is the device of
-        stream s. When `run` returns, all streams have done the same number of iterations.
+        stream s. When `run` returns, all streams have done the same number of iterations: the
+        last is the furthest that one had begun when the loop was ended.
         """
         ...
 

@@ -6,7 +6,6 @@ through the table without Python and without its lock.
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import chain, zip_longest
 from typing import cast
 
 import numpy as np
@@ -17,11 +16,14 @@ from fml.engine.backends.interface import (
     Code,
     Gathered,
     Given,
+    Issue,
     Launch,
     Loop,
     Taken,
+    Trace,
 )
 from fml.engine.backends.numpy import LoopOfCalls, NodeByNode, NumpyBackend
+from fml.engine.backends.streams import Captured
 from fml.engine.backends.table import Entry, Table, spans
 from fml.engine.backends.workers import workers
 from fml.engine.ir.graph import Graph
@@ -176,21 +178,43 @@ class LlvmBackend(NumpyBackend):
         clock: Clock | None = None,
     ) -> Loop:
         """Return a table, or calls one by one where something has no entry."""
-        things: list[Sequence[Launch | None]] = [
-            *([self._given(one)] for one in given),
-            *([launch] for launch in body),
-            *(self._taken(one) for one in taken),
-        ]
-        looks = [] if clock is None else self._looks(clock)
-        every = [one for pair in zip_longest(looks, things, fillvalue=()) for one in chain(*pair)]
-        entries = [one for one in every if isinstance(one, Entry)]
-        if len(entries) == len(every):
+        entries = self._entries((*given, *body, *taken))
+        if entries is not None:
+            if clock is not None:
+                looks = self._looks(clock)
+                pairs = zip(looks[:-1], entries, strict=True)
+                entries = [*(entry for pair in pairs for entry in pair), looks[-1]]
             return Table(entries, self._cores)
         if clock is not None:
             # One by one, so that there is something between them.
             apart = [one for call in body for one in _joined([call])]
             return LoopOfCalls((*given, *apart, *taken), clock)
         return LoopOfCalls((*given, *_joined(body), *taken))
+
+    def capture(
+        self, issues: Sequence[Issue], devices: Sequence[int], trace: Trace | None = None
+    ) -> Loop:
+        """Return streams that workers take by turns, or calls one by one as `loop`."""
+        entries = self._entries([issue.thing for issue in issues])
+        if entries is None:
+            return super().capture(issues, devices, trace)
+        return Captured(issues, entries, devices, self._cores, trace)
+
+    def _entries(self, things: Sequence[Launch | Given | Gathered | Taken]) -> list[Entry] | None:
+        """An entry of each, or nothing where one has none."""
+        entries: list[Entry] = []
+        for thing in things:
+            match thing:
+                case Given() | Gathered():
+                    entry = self._given(thing)
+                case Taken():
+                    entry = self._taken(thing)
+                case _:
+                    entry = thing
+            if not isinstance(entry, Entry):
+                return None
+            entries.append(entry)
+        return entries
 
     def _given(self, one: Given | Gathered) -> Entry | None:
         view = one.view
@@ -210,27 +234,26 @@ class LlvmBackend(NumpyBackend):
         function = moves(self._host)["gather"]
         return Entry(function, operands, (), (spans(view),), kept, is_shared=True)
 
-    def _taken(self, one: Taken) -> list[Entry | None]:
+    def _taken(self, one: Taken) -> Entry | None:
         view, table = one.view, one.table
         if table.dtype != view.dtype or not table.flags.c_contiguous:
-            return [None]
-        entries: list[Entry | None] = [self._copy(table, view, view.nbytes, view.nbytes, 0)]
-        if one.ends:
-            assert view.size == 1, "a number ends a loop"
-            # The exponent's bits are in the last two bytes.
-            mask = {2: 0x7C00, 4: 0x7F80, 8: 0x7FF0}[view.itemsize]
-            operands = (view.ctypes.data + view.itemsize - 2, mask)
-            function = moves(self._host)["finite"]
-            entries.append(Entry(function, operands, (spans(view),), (), (view,)))
-        return entries
+            return None
+        if not one.ends:
+            return self._copy(table, view, view.nbytes, view.nbytes, 0)
+        assert view.size == 1, "a number ends a loop"
+        # The exponent's bits are in the last two bytes.
+        mask = {2: 0x7C00, 4: 0x7F80, 8: 0x7FF0}[view.itemsize]
+        operands = (table.ctypes.data, view.ctypes.data, view.nbytes, mask)
+        function = moves(self._host)["watch"]
+        return Entry(function, operands, (spans(view),), (spans(table),), (table, view))
 
-    def _looks(self, clock: Clock) -> list[Sequence[Launch | None]]:
+    def _looks(self, clock: Clock) -> list[Entry]:
         """What looks at the clock before each thing of a loop, and behind the last."""
         ticks = clock.ticks
         first, step = ticks.ctypes.data, ticks.strides[0]
         places = range(first, first + step, ticks.itemsize)
         look = moves(self._host)["clock"]
-        return [[Entry(look, (place, step), (), (spans(ticks),), (ticks,))] for place in places]
+        return [Entry(look, (place, step), (), (spans(ticks),), (ticks,)) for place in places]
 
     def _copy(
         self, target: Array, source: Array, nbytes: int, to_step: int = 0, from_step: int = 0

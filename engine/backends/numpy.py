@@ -20,6 +20,7 @@ from fml.engine.backends.interface import (
     Launch,
     Loop,
     Taken,
+    Trace,
 )
 from fml.engine.ir.graph import Graph, Node
 from fml.engine.ir.types import TensorType
@@ -88,18 +89,26 @@ def launch_of(node: Node, inputs: Sequence[Array], output: Array) -> Launch:
 
 
 class LoopOfCalls:
-    """Repeats things one by one; a clock's unit is the nanosecond."""
+    """Repeats things one by one; the unit of a clock and of a trace is the nanosecond."""
 
     def __init__(
-        self, things: Sequence[Launch | Given | Gathered | Taken], clock: Clock | None = None
+        self,
+        things: Sequence[Launch | Given | Gathered | Taken],
+        looks: Clock | Trace | None = None,
     ) -> None:
-        self._things, self._clock = things, clock
+        self._things, self._looks = things, looks
         self._is_told = False
 
     def run(self, iterations: int) -> int:
         """Carry out iterations until one gives a number that ends them."""
         for iteration in range(iterations):
-            is_last = self._once(iteration) if self._clock is None else self._timed(iteration)
+            match self._looks:
+                case Clock(ticks):
+                    is_last = self._timed(iteration, ticks)
+                case Trace(rows):
+                    is_last = self._traced(iteration, rows)
+                case None:
+                    is_last = self._once(iteration)
             if is_last or self._is_told:
                 self._is_told = False
                 return iteration + 1
@@ -116,15 +125,23 @@ class LoopOfCalls:
             is_last |= _is_done(thing, iteration)
         return is_last
 
-    def _timed(self, iteration: int) -> bool:
+    def _timed(self, iteration: int, times: Array) -> bool:
         """The same, with a look at the clock between any two things."""
-        assert self._clock is not None
         now, is_last = time.perf_counter_ns, False
         ticks = [now()]
         for thing in self._things:
             is_last |= _is_done(thing, iteration)
             ticks.append(now())
-        self._clock.ticks[iteration] = ticks
+        times[iteration] = ticks
+        return is_last
+
+    def _traced(self, iteration: int, rows: Array) -> bool:
+        """The same, with a look at the clock around each thing; all are done by number 0."""
+        now, is_last = time.perf_counter_ns, False
+        for row, thing in zip(rows[iteration], self._things, strict=True):
+            begun = now()
+            is_last |= _is_done(thing, iteration)
+            row[:] = begun, now(), 0
         return is_last
 
 
@@ -191,9 +208,11 @@ class NumpyBackend:
         """Return a loop of calls."""
         return LoopOfCalls((*given, *body, *taken), clock)
 
-    def capture(self, issues: Sequence[Issue], devices: Sequence[int]) -> Loop:
+    def capture(
+        self, issues: Sequence[Issue], devices: Sequence[int], trace: Trace | None = None
+    ) -> Loop:
         """Return a loop of calls, in the order of issue."""
-        return LoopOfCalls([issue.thing for issue in issues])
+        return LoopOfCalls([issue.thing for issue in issues], trace)
 
     def upload(self, array: Array, target: Array) -> None:
         """Copy an array into a view."""

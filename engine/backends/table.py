@@ -71,7 +71,7 @@ class Table:
     def __init__(self, entries: Sequence[Entry], cores: int = 1) -> None:
         self._entries = tuple(entries)
         meets = meetings(self._entries)
-        rows = [_words(e, m) for e, m in zip(self._entries, meets, strict=True)]
+        rows = [words_of(e, m) for e, m in zip(self._entries, meets, strict=True)]
         self._words = np.array(rows, np.int64).reshape(len(rows), WORDS)
         self._trial = _Trial(self._entries, cores)
         self._control = np.zeros(CONTROL_WORDS, np.int64)
@@ -109,8 +109,9 @@ class Table:
         self._control[0] = END
 
 
-def _words(entry: Entry, meets: bool) -> list[int]:
-    words = [entry.function, entry.guard, int(meets), *entry.operands]
+def words_of(entry: Entry, third: bool) -> list[int]:
+    """The words of an entry, one of which a walk has for itself (`kernels/llvm/walk.py`)."""
+    words = [entry.function, entry.guard, int(third), *entry.operands]
     return words + [0] * (WORDS - len(words))
 
 

@@ -2,7 +2,7 @@
 
 A table is an array of entries of `WORDS` words of 64 bits:
 
-    word 0   address of what does the entry: `kernel`, `copy`, `gather`, `finite` or `clock`
+    word 0   address of what does the entry: `kernel`, `copy`, `gather`, `watch` or `clock`
     word 1   address of a bool without which nothing is done, or 0
     word 2   1 where all workers must have come so far before any goes on, else 0; there they
              hear what Python asks for
@@ -25,9 +25,7 @@ CONTROL_WORDS = 8
 # What Python may ask for while workers walk: to end behind the iteration, or at once.
 END, ABANDON = 1, 2
 # A worker that waits looks so many times before it lets others have its core.
-_LOOKS = 2000
-
-_HEAD = 'target triple = "{triple}"\n'
+LOOKS = 2000
 
 _WALK = """
 declare void @sched_yield()
@@ -205,13 +203,18 @@ done:
   ret i64 0
 }}
 
-define i64 @finite(ptr %entry, i64 %i, i64 %worker, i64 %workers) {{
+define i64 @watch(ptr %entry, i64 %i, i64 %worker, i64 %workers) {{
   %first = icmp eq i64 %worker, 0
   br i1 %first, label %do, label %done
 do:
-  {finite}
+  {watch}
+  %to.offset = mul i64 %i, %nbytes
+  %to.now = getelementptr i8, ptr %to, i64 %to.offset
+  call void @llvm.memcpy.p0.p0.i64(ptr %to.now, ptr %number, i64 %nbytes, i1 false)
   ; Little-endian: the bits that matter are in the last bytes of the number.
-  %bits = load i16, ptr %number
+  %end = getelementptr i8, ptr %number, i64 %nbytes
+  %bits.place = getelementptr i8, ptr %end, i64 -2
+  %bits = load i16, ptr %bits.place
   %wide = zext i16 %bits to i64
   %exponent = and i64 %wide, %mask
   %none = icmp eq i64 %exponent, %mask
@@ -243,21 +246,33 @@ declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
 """
 
 
+def head(host: Host) -> str:
+    """How each module begins."""
+    return f'target triple = "{host.triple}"\n'
+
+
+def pause(host: Host) -> dict[str, str]:
+    """The call by which a core lets the other half of it work, and what declares it."""
+    if host.triple.startswith("x86_64"):
+        return {"pause": "llvm.x86.sse2.pause()", "pause_type": "llvm.x86.sse2.pause()"}
+    return {"pause": "llvm.aarch64.hint(i32 1)", "pause_type": "llvm.aarch64.hint(i32)"}
+
+
+def cycles(host: Host) -> str:
+    """The call that reads the machine's time; `!0` is ARM's `cntvct_el0`."""
+    # LLVM's counter of cycles is 0 on ARM; programs may read the timer's, which is a register.
+    is_arm = host.triple.startswith(("aarch64", "arm64"))
+    arm, others = "@llvm.read_volatile_register.i64(metadata !0)", "@llvm.readcyclecounter()"
+    return arm if is_arm else others
+
+
 @cache
 def walker(host: Host) -> int:
     """Address of `walk(table, count, iterations, control, worker, workers) -> iterations done`.
 
     The result is -1 where the last one was abandoned.
     """
-    is_x86 = host.triple.startswith("x86_64")
-    text = (_HEAD + _WALK).format(
-        triple=host.triple,
-        words=WORDS,
-        abandon=ABANDON,
-        pause="llvm.x86.sse2.pause()" if is_x86 else "llvm.aarch64.hint(i32 1)",
-        pause_type="llvm.x86.sse2.pause()" if is_x86 else "llvm.aarch64.hint(i32)",
-        looks=_LOOKS,
-    )
+    text = (head(host) + _WALK).format(words=WORDS, abandon=ABANDON, looks=LOOKS, **pause(host))
     return load(text, host).address("walk")
 
 
@@ -266,23 +281,20 @@ def moves(host: Host) -> dict[str, int]:
     """Addresses of what does entries that are no kernels, by name.
 
     `copy(to, from, bytes, to's bytes an iteration, from's)`; `gather(to, from, bytes of a row,
-    rows, order)`; `finite(address of the last two bytes of a float, its exponent's bits there)`;
+    rows, order)`; `watch(to, from, bytes, its exponent's bits in the last two)` copies a float to
+    the next place in each iteration, and ends the loop if it is not finite;
     `clock(to, to's bytes an iteration)` writes the time, in a unit of the machine's own.
     """
-    # LLVM's counter of cycles is 0 on ARM; programs may read the timer's, which is a register.
-    is_arm = host.triple.startswith(("aarch64", "arm64"))
-    arm, others = "@llvm.read_volatile_register.i64(metadata !0)", "@llvm.readcyclecounter()"
-    text = (_HEAD + _MOVES).format(
-        triple=host.triple,
+    text = (head(host) + _MOVES).format(
         copy=_operands("to:ptr from:ptr nbytes:i64 to.step:i64 from.step:i64"),
         share_of_rows=_SHARE.format(count="rows"),
         gather=_operands("to:ptr from:ptr nbytes:i64 rows:i64 order:ptr"),
-        finite=_operands("number:ptr mask:i64"),
+        watch=_operands("to:ptr number:ptr nbytes:i64 mask:i64"),
         clock=_operands("to:ptr to.step:i64"),
-        counter=arm if is_arm else others,
+        counter=cycles(host),
     )
     library = load(text, host)
-    return {name: library.address(name) for name in ("copy", "gather", "finite", "clock")}
+    return {name: library.address(name) for name in ("copy", "gather", "watch", "clock")}
 
 
 @cache
@@ -312,7 +324,7 @@ def caller(buffers: int, has_parts: bool, host: Host) -> int:
     arguments += ["i64 %begin", "i64 %end"] if has_parts else []
     lines += [f"call void %function({', '.join(arguments)})", "br label %done"]
     lines += ["done:", "ret i64 0", "}", ""]
-    text = _HEAD.format(triple=host.triple) + "\n".join(lines)
+    text = head(host) + "\n".join(lines)
     return load(text, host).address("kernel")
 
 
