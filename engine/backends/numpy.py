@@ -19,6 +19,7 @@ from fml.engine.backends.interface import (
     Issue,
     Launch,
     Loop,
+    Stream,
     Taken,
     Trace,
 )
@@ -222,7 +223,7 @@ class NumpyBackend:
         """Return a copy of a view."""
         return source.copy()
 
-    def stream(self) -> ImmediateStream:
+    def stream(self) -> Stream:
         """Make a stream."""
         return ImmediateStream()
 
