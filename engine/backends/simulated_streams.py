@@ -111,13 +111,14 @@ class Device:
     def __init__(self, seed: int) -> None:
         self.capture: Capture | None = None
         self._random = Random(seed)
+        self._pace = self._random.uniform(0, 0.8)  # some are far behind the host, others keep up
         self._pending: dict[Node, None] = {}  # in the order of submission, for the same seed's sake
         self._ready: list[Node] = []  # of these, all that come after nothing pending
 
     # --- work -----------------------------------------------------------------------------------
 
     def add(self, kernel: Kernel, after: Iterable[Node]) -> Node:
-        """Submit a kernel, and return at once; meanwhile, the device may get on."""
+        """Submit a kernel, and return at once."""
         # Some are a thousand times as hasty as others: orders far from that of issue are seen too.
         node = Node(kernel, tuple(n for n in after if not n.is_done))
         node.haste, node.left = 10 ** -self._random.uniform(0, 3), len(node.after)
@@ -126,8 +127,7 @@ class Device:
         self._pending[node] = None
         if not node.left:
             self._ready.append(node)
-        while self._random.random() < 0.3 and self._may_advance():
-            self._advance()
+        self._meanwhile()
         return node
 
     def finish(self, nodes: Iterable[Node]) -> None:
@@ -137,6 +137,12 @@ class Device:
                 if not self._may_advance():
                     raise RuntimeError("critical sections wait for each other for ever")
                 self._advance()
+        self._meanwhile()
+
+    def _meanwhile(self) -> None:
+        """Get on while the host does something else."""
+        while self._random.random() < self._pace and self._may_advance():
+            self._advance()
 
     def _may_advance(self) -> bool:
         return any(node.may_go_on for node in self._ready)

@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 
 from fml.engine.backends.interface import Given, Issue, Launch, Taken
+from fml.engine.backends.issuing import one_after_another, sections
 from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.backends.simulated import SimulatedBackend
 from fml.engine.backends.simulated_streams import Kernel
@@ -184,3 +185,109 @@ def test_most_waits_that_are_dropped_are_seen() -> None:
     seen = sum(shows(program.without(wait), is_joined=True) for program, wait in dropped)
     assert len(dropped) > 20
     assert seen > 0.8 * len(dropped)
+
+
+# --- critical sections ---------------------------------------------------------------------------
+
+
+def adding(
+    backend: SimulatedBackend, learners: int, is_critical: bool
+) -> tuple[Array, list[Issue]]:
+    """Each learner reads a sum, and then writes it back with something added: two kernels."""
+    total = np.zeros((), np.int64)
+    issues: list[list[Issue]] = []
+    for learner in range(learners):
+        own, salt = np.zeros((), np.int64), np.asarray(10**learner)
+        read, write = backend.copy(total, own), added(backend, own, salt, total)
+        issues.append([Issue(t, learner, is_critical=is_critical) for t in (read, write)])
+    # All that they read first, as a plan has it.
+    return total, [one for pair in zip(*issues, strict=True) for one in pair]
+
+
+def added(backend: SimulatedBackend, a: Array, b: Array, target: Array) -> Kernel:
+    return Kernel(
+        backend.device, lambda: partial(np.copyto, target, np.add(a, b)), (a, b), (target,)
+    )
+
+
+@MODES
+@pytest.mark.parametrize("learners", [1, 2, 4])
+def test_nothing_critical_comes_between(learners: int, is_joined: bool) -> None:
+    for timing in range(20):
+        backend = SimulatedBackend(timing, is_joined)
+        total, issues = adding(backend, learners, is_critical=True)
+        assert backend.capture(issues, [0] * learners).run(9) == 9
+        assert backend.download(total) == 9 * sum(10**n for n in range(learners))
+
+
+@MODES
+def test_without_exclusion_something_is_lost(is_joined: bool) -> None:
+    def total(timing: int) -> int:
+        backend = SimulatedBackend(timing, is_joined)
+        total, issues = adding(backend, 2, is_critical=False)
+        backend.capture(issues, [0, 0]).run(9)
+        return int(total)
+
+    assert any(total(timing) != 99 for timing in range(20))
+
+
+def test_sections_are_what_follows_on_one_stream() -> None:
+    who = [(0, True), (1, True), (0, True), (1, False), (1, True), (0, False)]
+    issues = [Issue(lambda: None, stream, is_critical=critical) for stream, critical in who]
+    assert sections(issues) == [[0, 2], [1], [4]]
+    # In a graph the second comes behind all of the first, the third behind the second.
+    chained = one_after_another(issues)
+    assert [one.stream for one in chained] == [0, 0, 1, 1, 1, 0]
+    assert [one.waits for one in chained] == [(), (), ((1, 0),), (), ((2, 0),), ()]
+
+
+def test_sections_that_wait_for_each_other_are_found() -> None:
+    """The first one's second half waits for the second section: a lock would never be given up."""
+    backend = SimulatedBackend(0)
+    cells = np.zeros((2, 1))
+    thing = backend.copy(cells[0], cells[1])
+    first, second = Issue(thing, 0, is_critical=True), Issue(thing, 1, is_critical=True)
+    issues = [first, second, replace(first, waits=((1, 0),))]
+    with pytest.raises(ValueError, match="wait for each other"):
+        backend.capture(issues, [0, 0])
+
+
+# --- how loops end -------------------------------------------------------------------------------
+
+
+@MODES
+@pytest.mark.parametrize("odd", [np.nan, np.inf])
+def test_a_number_that_is_not_finite_ends_the_loop(odd: float, is_joined: bool) -> None:
+    """If streams run on, some have gone further by then; all do as many iterations in the end."""
+    counts: set[int] = set()
+    for timing in range(20):
+        backend = SimulatedBackend(timing, is_joined)
+        value, counted, one = np.zeros(()), np.zeros((), np.int64), np.ones((), np.int64)
+        values, seen = np.asarray([1, 2, odd, *[4.0] * 40]), np.zeros(43)
+        issues = [
+            Issue(Given(value, values)),
+            Issue(Taken(value, seen, ends=True)),
+            Issue(added(backend, counted, one, counted), 1),
+        ]
+        loop = backend.capture(issues, [0, 0])
+        done = loop.run(43)
+        assert counted == done
+        np.testing.assert_array_equal(seen[:done], values[:done])
+        assert loop.run(2) == 2
+        counts.add(done)
+    if is_joined:
+        assert counts == {3}
+    else:
+        assert min(counts) < 20
+        assert len(counts) > 5
+
+
+@MODES
+def test_a_loop_that_is_told_to_end_takes_one_iteration_more(is_joined: bool) -> None:
+    backend = SimulatedBackend(0, is_joined)
+    here, table = np.zeros(()), np.arange(9.0)
+    loop = backend.capture([Issue(Given(here, table))], [0])
+    assert loop.run(9) == 9
+    loop.end()
+    assert (loop.run(9), here) == (1, 0)
+    assert (loop.run(5), here) == (5, 4)
