@@ -1,0 +1,130 @@
+"""Strategies take the steps of their papers' equations, written here as plain loops of numpy.
+
+Linear regression in float64. Learner l of k has, in the t-th step, the l-th batch of N of the t-th
+group of k N samples.
+"""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.dsl.reference import Reference, trained
+
+Vector = NDArray[np.float64]
+STEPS, N, RATE = 30, 4, 0.05
+LEARNERS = (1, 2, 3, 8)
+
+
+def samples(count: int = 192, seed: int = 3) -> dict[str, Vector]:
+    """A noisy line in three dimensions; the last is 1, for the bias."""
+    random = np.random.default_rng(seed)
+    x = random.normal(size=(count, 3))
+    y = x @ np.array([1, -2, 0.5]) + 0.7 + 0.3 * random.normal(size=count)
+    return {"x": x, "y": y}
+
+
+DATA = samples()
+
+HEAD = """
+data points = given { x: f64[3]; y: f64 }
+model line(x: f64[N, 3]) -> f64[N] {
+  param w: f64[3] ~ constant(0.3)
+  param b: f64 ~ constant(-0.1)
+  x @ w + b
+}
+"""
+REPLICAS = (
+    HEAD
+    + """
+train {
+  z = line()
+  learners 4 per device {
+    w = replica(z)
+    feed x, y from points.train |> batch(4)
+    minimize loss = mse(w(x), y)
+    using %s
+  }
+  use %s
+  measure mse(z(x), y) on points.train
+  stop after 30 steps
+}
+"""
+)
+START = np.array([0.3, 0.3, 0.3, -0.1])
+
+
+def gradient(w: Vector, step: int, learner: int, k: int, batch: int = N) -> Vector:
+    """That of the mean squared error on a learner's batch; w ends with the bias."""
+    per_epoch = len(DATA["x"]) // (k * batch)
+    at = (step % per_epoch * k + learner) * batch
+    x, y = DATA["x"][at : at + batch], DATA["y"][at : at + batch]
+    x = np.hstack([x, np.ones((len(x), 1))])
+    return 2 / len(x) * x.T @ (x @ w - y)
+
+
+def vector(variables: Mapping[str, NDArray[np.generic]], of: str) -> Vector:
+    """The parameters of an instance as one vector, a row for each learner."""
+    w, b = variables[f"{of}.w"], variables[f"{of}.b"]
+    return np.concatenate([w, np.expand_dims(b, -1)], axis=-1).astype(np.float64)
+
+
+def agree(run: Reference, z: Vector | None = None, w: list[Vector] | None = None) -> None:
+    """Compare the central model and the replicas with those of a loop."""
+    if z is not None:
+        np.testing.assert_allclose(vector(run.variables, "z"), z, rtol=1e-10)
+    if w is not None:
+        np.testing.assert_allclose(vector(run.variables, "w"), np.stack(w), rtol=1e-10)
+
+
+def replicas(using: str, use: str, k: int, steps: int = STEPS) -> Reference:
+    """Train with a strategy of replicas."""
+    return trained(REPLICAS % (using, use), {"points": DATA}, k, steps)
+
+
+@pytest.mark.parametrize("k", LEARNERS)
+@pytest.mark.parametrize("tau", [1, 3])
+def test_sma_is_algorithm_1_of_crossbow(k: int, tau: int) -> None:
+    """Koliousis et al. 2019: c_i = α(w_i - z), v_i the local step, z takes Σ c_i and momentum."""
+    run = replicas("momentum(0.05, beta = 0.8)", f"sma(learners.w, z, tau = {tau} steps)", k)
+    w, v = [START] * k, [np.zeros(4)] * k
+    z = z_before = START
+    for t in range(STEPS):
+        c = [(w[i] - z) / k for i in range(k)]
+        v = [0.8 * v[i] + RATE * gradient(w[i], t, i, k) for i in range(k)]
+        w = [w[i] - v[i] for i in range(k)]
+        if (t + 1) % tau == 0:
+            w = [w[i] - c[i] for i in range(k)]
+            z, z_before = z + sum(c) + 0.9 * (z - z_before), z
+    agree(run, z, w)
+
+
+@pytest.mark.parametrize("k", LEARNERS)
+def test_sma_restarts_the_learners_from_the_central_model(k: int) -> None:
+    use = "sma(learners.w, z, alpha = 0.1, mu = 0.5, restart = step == 17)"
+    run = replicas("sgd(0.05)", use, k)
+    w = [START] * k
+    z = z_before = START
+    for t in range(STEPS):
+        c = [0.1 * (w[i] - z) for i in range(k)]
+        w = [w[i] - RATE * gradient(w[i], t, i, k) - c[i] for i in range(k)]
+        z, z_before = z + sum(c) + 0.5 * (z - z_before), z
+        if t + 1 == 17:
+            w = [z] * k
+    agree(run, z, w)
+
+
+@pytest.mark.parametrize("k", LEARNERS)
+def test_easgd_is_equations_5_and_6(k: int) -> None:
+    """Zhang, Choromanska and LeCun 2015, with β = k α = 0.9."""
+    run = replicas("sgd(0.05)", "easgd(learners.w, z)", k)
+    beta = 0.9
+    alpha = beta / k
+    x, center = [START] * k, START
+    for t in range(STEPS):
+        x, center = (
+            [x[i] - RATE * gradient(x[i], t, i, k) - alpha * (x[i] - center) for i in range(k)],
+            (1 - beta) * center + beta * sum(x) / k,
+        )
+    agree(run, center, x)
