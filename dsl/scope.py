@@ -6,7 +6,7 @@ from typing import TypeAlias
 
 from fml.dsl import ast
 from fml.dsl.modules import Module
-from fml.dsl.values import Any_, Closure, Instance, Place
+from fml.dsl.values import Any_, Closure, Instance, Place, PlaceTree
 from fml.engine.ir.source import Span
 
 
@@ -37,11 +37,11 @@ class ParamEntry:
 
     statement: ast.Param | ast.State
     scope: "Scope"
-    make: "Callable[[ParamEntry], Place]"
-    made: Place | None = None
+    make: "Callable[[ParamEntry], Place | PlaceTree]"
+    made: Place | PlaceTree | None = None
     in_making: bool = False
 
-    def place(self) -> Place:
+    def place(self) -> Place | PlaceTree:
         """Return the variable, made now if this is the first time."""
         if self.made is None:
             self.in_making = True
@@ -57,17 +57,25 @@ Entry: TypeAlias = Any_ | FedField | Bound | Closure | ParamEntry
 
 @dataclass(slots=True, eq=False)
 class Scope:
-    """A chain of names; `owner` owns the layer values made here (None: nothing may, as in `fn`)."""
+    """A chain of names; `owner` owns the layer values made here (None: nothing may, as in `fn`).
+
+    `path` is what the states declared here are called by: the block `learners`, a strategy.
+    """
 
     module: Module
     owner: Instance | None
     parent: "Scope | None" = None
     names: dict[str, Entry] = field(default_factory=dict[str, Entry])
     places: dict[str, Span] = field(default_factory=dict[str, Span])
+    path: str = ""
 
     def inner(self, names: dict[str, Entry] | None = None) -> "Scope":
         """Return a scope inside this one."""
-        return Scope(self.module, self.owner, self, dict(names or {}))
+        return Scope(self.module, self.owner, self, dict(names or {}), path=self.path)
+
+    def path_of(self, name: str) -> str:
+        """What something declared here is called by everywhere: `learners.v`, `diloco.m`."""
+        return f"{self.path}.{name}" if self.path else name
 
     def find(self, name: str) -> "tuple[Scope, Entry] | None":
         """Return the nearest entry of a name and the scope that holds it."""

@@ -104,6 +104,13 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class PlaceTree:
+    """`state v: z ~ zeros`: a place for every leaf of z, by the leaf's path."""
+
+    places: Mapping[str, Place]
+
+
+@dataclass(frozen=True, slots=True)
 class Closure:
     """An expression and the names that it is read with."""
 
@@ -320,9 +327,9 @@ class SeriesOf:
 # `Union`, since a list holds values of every kind and `|` knows no forward references.
 Any_: TypeAlias = Union[
     bool, int, float, str, Dim, Element, Duration, RangeOf, Unknown, "tuple[Any_, ...]",
-    Poison, Tensor, Tree, Place, Cell, Instance, Selection, Stack, FunctionValue, LayerFactory,
-    OptimizerFactory, StrategyFactory, OptimizerValue, OptimizerChain, Builtin, DataValue,
-    SplitValue, Namespace, LearnersValue, Columns, SeriesOf,
+    Poison, Tensor, Tree, Place, PlaceTree, Cell, Instance, Selection, Stack, FunctionValue,
+    LayerFactory, OptimizerFactory, StrategyFactory, OptimizerValue, OptimizerChain, Builtin,
+    DataValue, SplitValue, Namespace, LearnersValue, Columns, SeriesOf,
 ]  # fmt: skip
 STATIC = (bool, int, float, str, Dim, Element, Duration, RangeOf, Unknown, tuple)
 
@@ -351,6 +358,7 @@ def describe(value: Any_) -> str:
 _NAMES: dict[type, str] = {
     Tree: "a tree of tensors",
     Place: "a parameter or state",
+    PlaceTree: "a tree of states",
     Cell: "a gradient",
     Instance: "a layer value",
     Selection: "parameters of a layer value",

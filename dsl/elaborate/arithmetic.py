@@ -15,6 +15,7 @@ from fml.dsl.values import (
     Cell,
     Instance,
     Place,
+    PlaceTree,
     Poison,
     Selection,
     Stack,
@@ -192,6 +193,8 @@ def read(s: Session, value: Any_) -> Any_:
             return s.read(value)
         case Cell():
             return read(s, value.value)
+        case PlaceTree(places):
+            return Tree({key: s.read(place) for key, place in places.items()})
         case Instance():
             return parameters(s, value)
         case Selection():

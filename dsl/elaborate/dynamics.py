@@ -15,6 +15,7 @@ from fml.dsl.values import (
     LayerFactory,
     Master,
     Place,
+    PlaceTree,
     Poison,
     Selection,
     Stack,
@@ -50,6 +51,8 @@ def before(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) ->
             return s.at_start(value)
         case Master(place=place):
             return masters.widened(s.at_start(place))
+        case PlaceTree(places):
+            return Tree({key: s.at_start(place) for key, place in places.items()})
         case Instance():
             return Tree({value.below(place.name): s.at_start(place) for place in value.trained()})
         case Selection(instance):

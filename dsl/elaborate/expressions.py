@@ -13,6 +13,7 @@ from fml.dsl.values import (
     Any_,
     Cell,
     Place,
+    PlaceTree,
     Poison,
     RangeOf,
     Tensor,
@@ -50,8 +51,8 @@ def evaluate(s: Session, e: ast.Expression, scope: Scope) -> Any_:
 def settled(s: Session, value: Any_) -> Any_:
     """A value as `=` keeps it: that of this moment, whatever `<-` does later."""
     match value:
-        case Place():
-            return s.read(value)
+        case Place() | PlaceTree():
+            return arithmetic.read(s, value)
         case Cell():
             return settled(s, value.value)
         case _:
@@ -61,7 +62,7 @@ def settled(s: Session, value: Any_) -> Any_:
 def evaluate_static(s: Session, e: ast.Expression, scope: Scope, wanted: str) -> Any_:
     """Evaluate what must be known before anything runs; `wanted` says what (`a number`)."""
     value = evaluate(s, e, scope)
-    if isinstance(value, Tensor | Tree | Place | Cell):
+    if isinstance(value, Tensor | Tree | Place | PlaceTree | Cell):
         raise s.report(
             "E0401", f"{wanted} is needed here, known before anything runs", [e],
             notes=[f"found {describe(value)}"],
@@ -134,7 +135,7 @@ def _if(s: Session, e: ast.If, scope: Scope) -> Any_:
             return evaluate(s, e.then if condition else e.otherwise, scope)
         case Poison() | Unknown():
             return POISON
-        case Tensor() | Place() | Tree():
+        case Tensor() | Place() | PlaceTree() | Tree():
             raise s.report(
                 "E0403", "`if` chooses before anything runs, and this is known only then",
                 [e.condition], help="`where(c, a, b)` chooses elementwise",

@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from fml.dsl import ast
 from fml.dsl.elaborate import masters
-from fml.dsl.elaborate.arithmetic import as_tensor
+from fml.dsl.elaborate.arithmetic import as_tensor, read
 from fml.dsl.elaborate.session import Session
 from fml.dsl.values import (
     Any_,
@@ -14,6 +14,7 @@ from fml.dsl.values import (
     LayerFactory,
     Master,
     Place,
+    PlaceTree,
     Selection,
     Tensor,
     Tree,
@@ -123,6 +124,8 @@ def grad(s: Session, value: Any_, by: Any_, at: tuple[ast.Syntax, ast.Syntax]) -
             return Tensor(_gradient(s, loss, tensor, s.builder.context.scope))
         case Master(place=place):
             return masters.widened(of_places(s, loss, [place])[place.name])
+        case PlaceTree():
+            return grad(s, value, read(s, by), at)
         case Cell():
             return grad(s, value, by.value, at)
         case _:

@@ -3,7 +3,7 @@
 from typing import cast
 
 from fml.dsl import ast
-from fml.dsl.elaborate import datasets, expressions, names, shapes, splits
+from fml.dsl.elaborate import datasets, expressions, names, shapes, splits, states
 from fml.dsl.elaborate.arithmetic import as_tensor, no_parameters, read, to_dim
 from fml.dsl.elaborate.session import Attempts, Failed, Session
 from fml.dsl.scope import Scope
@@ -17,6 +17,7 @@ from fml.dsl.values import (
     LearnersValue,
     Namespace,
     Place,
+    PlaceTree,
     Poison,
     Selection,
     SeriesOf,
@@ -56,6 +57,11 @@ def attribute(s: Session, e: ast.Attribute, scope: Scope) -> Any_:
             return _of_learners(s, e)
         case Instance():
             return _of_instance(s, e, value)
+        case PlaceTree(places):
+            found = states.member(value, e.name)
+            if found is not None:
+                return found
+            raise _no_member(s, e, f"`{e.value.span.text}`", dict.fromkeys(places))
         case Stack(instances) if e.name.isdigit() and int(e.name) < len(instances):
             return instances[int(e.name)]
         case _:

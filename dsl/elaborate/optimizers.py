@@ -123,7 +123,9 @@ def _apply(
             if isinstance(statement, ast.Each):
                 _each(s, statement, scope, loss, trained, cells, path)
             elif isinstance(statement, ast.State):
-                _slot(s, statement, scope, path, None)
+                # What is all parameters' own is the learners' where the parameters are.
+                mapped = all(p.variable.mapped for p in trained)
+                _slot(s, statement, scope, path, None, mapped)
             else:
                 layers.statement(s, statement, scope)
 
@@ -199,7 +201,10 @@ def _ahead(
         cells[name].value = masters.widened(value)
 
 
-def _slot(s: Session, written: ast.State, scope: Scope, path: str, place: Place | None) -> None:
+def _slot(
+    s: Session, written: ast.State, scope: Scope, path: str, place: Place | None,
+    mapped: bool = False,
+) -> None:  # fmt: skip
     """A `state` of an optimizer: like the parameter where no type is written, f32 for 16 bits."""
     owner = f"{path}.{place.name}" if place else path
     name = f"{owner}.{written.name}"
@@ -211,8 +216,8 @@ def _slot(s: Session, written: ast.State, scope: Scope, path: str, place: Place 
             type = masters.wide(place.variable.type)
         else:
             type = places.declared_type(s, written, scope)
-        mapped = place.variable.mapped if place else s.builder.context.mapped
-        variable = Variable(name, type, Role.SLOT, mapped=mapped, span=s.user_span(written.span))
+        is_own = place.variable.mapped if place else mapped
+        variable = Variable(name, type, Role.SLOT, mapped=is_own, span=s.user_span(written.span))
         s.plan.slots[name] = places.new(s, variable, written.initial, scope)
         return s.plan.slots[name]
 

@@ -15,6 +15,7 @@ from fml.dsl.values import (
     Instance,
     Master,
     Place,
+    PlaceTree,
     Poison,
     Selection,
     Tensor,
@@ -155,7 +156,7 @@ def store(s: Session, target: Any_, value: Any_, written: ast.Assign) -> None:
             masters.store(s, target, as_tensor(s, value, written.value, F32), written.value)
         case Cell():
             target.value = value
-        case Instance() | Selection() | Tree():
+        case PlaceTree() | Instance() | Selection() | Tree():
             leaves = list(_leaves(s, target, written))
             tree = _tree_for(s, [key for key, _ in leaves], value, written)
             for key, place in leaves:
@@ -171,8 +172,10 @@ def store(s: Session, target: Any_, value: Any_, written: ast.Assign) -> None:
 
 
 def _leaves(
-    s: Session, target: Instance | Selection | Tree, written: ast.Assign
+    s: Session, target: PlaceTree | Instance | Selection | Tree, written: ast.Assign
 ) -> list[tuple[str, Place]]:
+    if isinstance(target, PlaceTree):
+        return list(target.places.items())
     if isinstance(target, Tree):
         raise s.report(
             "E0407",

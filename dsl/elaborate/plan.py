@@ -14,20 +14,21 @@ from fml.dsl.elaborate import (
     measuring,
     minimizing,
     names,
+    one_line,
     places,
     splits,
+    states,
+    strategies,
     watching,
 )  # fmt: skip
 from fml.dsl.elaborate.arithmetic import as_tensor, read
-from fml.dsl.elaborate.session import Attempts, Failed, Region, Session
+from fml.dsl.elaborate.session import Attempts, CallFrame, Failed, Region, Session
 from fml.dsl.modules import Module
-from fml.dsl.scope import Bound, FedField, ParamEntry, Scope
+from fml.dsl.scope import Bound, FedField, Scope
 from fml.dsl.values import (
     POISON,
     Closure,
     DataValue,
-    Instance,
-    Place,
     Poison,
     SplitValue,
     Tensor,
@@ -44,9 +45,7 @@ from fml.engine.ir.training import (
     Learners,
     Log,
     Measure,
-    Role,
     Stop,
-    Variable,
 )
 from fml.engine.ir.types import BOOL, SCALAR
 from fml.engine.ops.build import Value
@@ -61,8 +60,9 @@ class PlanWork:
     feeds: list[Feed] = field(default_factory=list[Feed])
     datasets: dict[str, Dataset] = field(default_factory=dict[str, Dataset])
     minimized: list[minimizing.Minimized] = field(default_factory=list[minimizing.Minimized])
-    later: list[tuple[ast.Statement, Scope]] = field(
-        default_factory=list[tuple[ast.Statement, Scope]]
+    # What comes after the step, with the calls of strategies that it stands in.
+    later: list[tuple[ast.Statement, Scope, tuple[CallFrame, ...]]] = field(
+        default_factory=list[tuple[ast.Statement, Scope, tuple[CallFrame, ...]]]
     )
     watched: list[tuple[ast.Statement, Scope]] = field(
         default_factory=list[tuple[ast.Statement, Scope]]
@@ -89,15 +89,16 @@ def run(s: Session, plan: ast.Train, module: Module) -> PlanWork:
     step = s.new_region("step", training=True, in_plan=True, read_only=False)
     scope = Scope(module, s.plan.root)
     work = PlanWork(scope, step)
-    body = learners.expanded(s, plan)
+    body = one_line.expanded(s, plan)
     with s.within(step):
         statements(s, work, body, scope)
         for waiting in work.minimized:
             minimizing.must_be_used(s, work, waiting)
         s.advance()
         work.in_step = False
-        for statement, inner in work.later:
-            _guarded(s, work, statement, inner)
+        for statement, inner, frames in work.later:
+            with s.called_from(frames):
+                _guarded(s, work, statement, inner)
     watching.run(s, work)
     return work
 
@@ -121,7 +122,7 @@ def _bind(s: Session, work: PlanWork, written: ast.Bind, scope: Scope) -> None:
 
 
 def _assign(s: Session, work: PlanWork, written: ast.Assign, scope: Scope) -> None:
-    if work.in_step and not s.builder.context.mapped and learners.mentions_learners(written):
+    if work.in_step and not s.builder.context.mapped and learners.mentions_learners(written, scope):
         raise s.report(
             "E0606", "this assignment reads the learners outside any synchronisation", [written],
             help="write it in `every 1 step { ... }`",
@@ -130,28 +131,7 @@ def _assign(s: Session, work: PlanWork, written: ast.Assign, scope: Scope) -> No
 
 
 def _state(s: Session, work: PlanWork, written: ast.State, scope: Scope) -> None:
-    """`state v: f32 ~ zeros`, or `state v: z ~ zeros`, one for each parameter of z."""
-    layers.claim(s, written, scope)
-    mapped = s.builder.context.mapped
-    if isinstance(written.type, ast.Type) and not _names_instance(s, written.type, scope):
-
-        def declare(entry: ParamEntry) -> Place:
-            type = places.declared_type(s, written, scope)
-            span = s.user_span(written.span)
-            variable = Variable(written.name, type, Role.STATE, mapped=mapped, span=span)
-            return places.new(s, variable, written.initial, scope)
-
-        scope.names[written.name] = ParamEntry(written, scope, declare)
-        return
-    raise s.report(
-        "E0903", "a state with the form of a layer value cannot be lowered yet", [written],
-        help="write one `state` for each parameter",
-    )  # fmt: skip
-
-
-def _names_instance(s: Session, type: ast.Type, scope: Scope) -> bool:
-    found = scope.find(type.name)
-    return bool(found) and isinstance(found[1] if found else None, Instance)
+    states.declare(s, written, scope, work.step)
 
 
 # --- feeding -------------------------------------------------------------------------------------
@@ -220,9 +200,9 @@ def dataset_of(s: Session, work: PlanWork, value: DataValue) -> Dataset:
 
 
 def _later(s: Session, work: PlanWork, written: ast.Statement, scope: Scope) -> None:
-    """Plan-level `every`, `when` and `use` come after the step, in text order."""
+    """Plan-level `every` and `when`, `use`d ones included, come after the step, in text order."""
     if work.in_step and not s.builder.context.mapped:
-        work.later.append((written, scope))
+        work.later.append((written, scope, tuple(s.frames)))
     else:
         _guarded(s, work, written, scope)
 
@@ -236,11 +216,17 @@ def _guarded(s: Session, work: PlanWork, written: ast.Statement, scope: Scope) -
                 with Attempts():
                     guard = _guard(s, written, scope)
                 _under(s, work, guard, written.body, scope)
-            case ast.Use():
-                learners.use(s, work, written, scope, statements)
             case _:
                 pass
     work.has_lost_update |= attempts.failed
+
+
+def _use(s: Session, work: PlanWork, written: ast.Use, scope: Scope) -> None:
+    try:
+        strategies.use(s, work, written, scope, statements)
+    except Failed:
+        work.has_lost_update = True
+        raise
 
 
 def _guard(s: Session, written: ast.Every | ast.When, scope: Scope) -> Value:
@@ -341,7 +327,7 @@ _TAKE = cast(
         ast.Descend: minimizing.descend,
         ast.Every: _later,
         ast.When: _later,
-        ast.Use: _later,
+        ast.Use: _use,
         ast.Measure: _watched,
         ast.StopAfter: _watched,
         ast.StopWhen: _watched,

@@ -127,6 +127,7 @@ class PlanState:
     """What a plan has made so far: its layer values, variables and their first values.
 
     `doubtful` are the fields of its data whose type is not known: a fault of theirs was reported.
+    `states` are the paths of its own states.
     """
 
     written: ast.Train | None = None
@@ -140,6 +141,7 @@ class PlanState:
         default_factory=dict[Instance, "tuple[Any_, ...]"]
     )
     doubtful: set[str] = field(default_factory=set[str])
+    states: set[str] = field(default_factory=set[str])
     delays: int = 0
     learners: "Scope | None" = None
 
@@ -195,6 +197,15 @@ class Session:
             yield
         finally:
             region.read_only, region.due = outer
+
+    @contextmanager
+    def called_from(self, frames: tuple[CallFrame, ...]) -> Generator[None]:
+        """Go on, inside the `with`, in calls that were left meanwhile."""
+        outer, self.frames = self.frames, [*frames]
+        try:
+            yield
+        finally:
+            self.frames = outer
 
     def advance(self) -> None:
         """Say that the step is over: what is bound and not fed is read anew from here on."""

@@ -128,3 +128,72 @@ def test_easgd_is_equations_5_and_6(k: int) -> None:
             (1 - beta) * center + beta * sum(x) / k,
         )
     agree(run, center, x)
+
+
+@pytest.mark.parametrize("k", LEARNERS)
+def test_local_sgd_is_algorithm_1(k: int) -> None:
+    """Stich 2019: x is set to the mean of all whenever t + 1 is a multiple of H."""
+    run = replicas("sgd(0.05)", "local_sgd(learners.w, z, tau = 4 steps)", k)
+    x, mean = [START] * k, START
+    for t in range(STEPS):
+        x = [x[i] - RATE * gradient(x[i], t, i, k) for i in range(k)]
+        if (t + 1) % 4 == 0:
+            mean = sum(x) / k
+            x = [mean] * k
+    agree(run, mean, x)
+
+
+@pytest.mark.parametrize("k", LEARNERS)
+def test_post_local_sgd_lets_go_after_the_first_part(k: int) -> None:
+    """Lin et al. 2020: H = 1 for t <= t', and H from then on."""
+    use = "post_local_sgd(learners.w, z, first = 10 steps, tau = 4 steps)"
+    run = replicas("momentum(0.05, beta = 0.5)", use, k)
+    x, u, mean = [START] * k, [np.zeros(4)] * k, START
+    for t in range(1, STEPS + 1):
+        u = [0.5 * u[i] + RATE * gradient(x[i], t - 1, i, k) for i in range(k)]
+        x = [x[i] - u[i] for i in range(k)]
+        if t <= 10 or t % 4 == 0:
+            mean = sum(x) / k
+            x = [mean] * k
+    agree(run, mean, x)
+
+
+@pytest.mark.parametrize("k", LEARNERS)
+def test_diloco_is_algorithm_1(k: int) -> None:
+    """Douillard et al. 2023: H inner steps of AdamW, then Nesterov on Δ = mean(θ - θ_i)."""
+    inner = "adamw(0.05, weight_decay = 0.1)"
+    run = replicas(inner, "diloco(learners.w, z, tau = 5 steps)", k)
+    theta, momentum = START, np.zeros(4)
+    x, m, v = [theta] * k, [np.zeros(4)] * k, [np.zeros(4)] * k
+    for t in range(STEPS):
+        for i in range(k):
+            g = gradient(x[i], t, i, k)
+            m[i] = 0.9 * m[i] + 0.1 * g
+            v[i] = 0.999 * v[i] + 0.001 * g**2
+            fitted = m[i] / (1 - 0.9 ** (t + 1))
+            fitted = fitted / (np.sqrt(v[i] / (1 - 0.999 ** (t + 1))) + 1e-8)
+            x[i] = x[i] - RATE * (fitted + 0.1 * x[i])
+        if (t + 1) % 5 == 0:
+            delta = sum(theta - x[i] for i in range(k)) / k
+            momentum = 0.9 * momentum + delta
+            theta = theta - 0.7 * (delta + 0.9 * momentum)
+            x = [theta] * k
+    agree(run, theta, x)
+
+
+@pytest.mark.parametrize("k", LEARNERS)
+def test_gossip_is_algorithm_1_on_a_ring(k: int) -> None:
+    """Lian et al. 2017: x_i <- Σ_j W_ij x_j - γ ∇F_i(x_i), W doubly stochastic."""
+    run = replicas("sgd(0.05)", "gossip(learners.w, z, share = 0.3, gather = 10 steps)", k)
+    ring = np.zeros((k, k))
+    for i in range(k):
+        ring[i, i] += 0.4
+        ring[i, (i - 1) % k] += 0.3
+        ring[i, (i + 1) % k] += 0.3
+    np.testing.assert_allclose([ring.sum(0), ring.sum(1)], 1)
+    x, mean = np.stack([START] * k), START
+    for t in range(STEPS):
+        x = ring @ x - RATE * np.stack([gradient(x[i], t, i, k) for i in range(k)])
+        if (t + 1) % 10 == 0:
+            mean = x.mean(0)
+    agree(run, mean, list(x))

@@ -1,0 +1,57 @@
+"""Strategies, put in place by `use`: plan statements with arguments, hygienic."""
+
+from typing import TYPE_CHECKING
+
+from fml.dsl import ast
+from fml.dsl.elaborate import allowed, calls, expressions
+from fml.dsl.elaborate.session import Attempts, Failed, Session
+from fml.dsl.scope import Scope
+from fml.dsl.values import Closure, Poison, StrategyFactory, describe
+from fml.engine.ir.diagnostics import did_you_mean
+
+if TYPE_CHECKING:
+    from fml.dsl.elaborate.learners import Statements
+    from fml.dsl.elaborate.plan import PlanWork
+
+
+def use(
+    s: Session, work: "PlanWork", written: ast.Use, scope: Scope, statements: "Statements"
+) -> None:
+    """Put a strategy's statements in place, its arguments by name."""
+    e = written.strategy
+    factory = expressions.evaluate(s, e.function if isinstance(e, ast.Call) else e, scope)
+    if isinstance(factory, Poison):
+        for argument in e.arguments if isinstance(e, ast.Call) else ():
+            expressions.evaluate(s, argument.value, scope)
+        raise Failed
+    if not isinstance(factory, StrategyFactory):
+        raise s.report("E0404", f"`use` takes a strategy, found {describe(factory)}", [e])
+    declaration = factory.declaration
+    path = scope.path_of(s.optimizer_path(declaration.name))
+    inner = Scope(factory.module, s.plan.root, path=path)
+    names = [p.name for p in declaration.parameters]
+    free = list(names)
+    declared = calls.signature_text(declaration.name, declaration.parameters)
+    attempts = Attempts()
+    for argument in e.arguments if isinstance(e, ast.Call) else ():
+        key = argument.name or (free[0] if free else "")
+        with attempts:
+            if key not in free:
+                raise s.report(
+                    "E0205",
+                    f"`{declaration.name}` does not take this argument",
+                    [argument],
+                    notes=[f"it is declared as {declared}"],
+                    help=did_you_mean(key, names),
+                )
+            free.remove(key)
+            inner.names[key] = Closure(argument.value, scope)
+    attempts.settle()
+    for parameter in declaration.parameters:
+        if parameter.name in free:
+            if parameter.default is None:
+                raise s.report("E0205", f"`{declaration.name}` needs `{parameter.name}`", [e])
+            inner.names[parameter.name] = Closure(parameter.default, inner)
+    allowed.require_of_closures(s, declaration.parameters, inner, declaration.name)
+    with calls.followed(s, declaration.name, factory.module, e):
+        statements(s, work, declaration.body, inner)
