@@ -168,10 +168,13 @@ class Program:
         graph: GraphName = "step",
         *,
         max_depth: int | None = None,
+        unroll: bool = False,
         options: Mapping[str, object] | None = None,
         **named_options: object,
     ) -> "Picture":
         """Draw a graph of a plan; a notebook shows the picture that is returned.
+
+        What every learner has is drawn once, in a frame that says how many they are.
 
         Args:
             path: a `.svg`, `.png`, `.pdf` or `.dot` file to write it to; without one, none.
@@ -180,6 +183,7 @@ class Program:
                 measured, or the fields of the data.
             max_depth: layers with so many names in their path (1 is the whole model) become a
                 box each; without it, a large graph is drawn as deep as can be read on a page.
+            unroll: draw every learner of one device.
             options: values for the file's options, as are further arguments by name.
 
         Raises:
@@ -187,6 +191,7 @@ class Program:
         """
         from fml.engine.draw.dot import to_dot
         from fml.engine.draw.render import render
+        from fml.engine.draw.sides import EACH_LEARNER, unrolled
         from fml.engine.passes.pipeline import readable
 
         wanted = "a `.svg`, `.png`, `.pdf` or `.dot` file"
@@ -196,7 +201,12 @@ class Program:
         chosen = _graph_of(training, graph)
         titles = (Path(self.name).name, training.name and f"plan {training.name}", graph)
         title = " · ".join(filter(None, titles))
-        picture = Picture(title, to_dot(readable(chosen), title, max_depth))
+        drawn, learner_of = readable(chosen), None
+        if unroll:
+            drawn, learner_of = unrolled(drawn, _learners_of(training))
+        heading = str(training.learners) if training.learners else EACH_LEARNER
+        dot = to_dot(drawn, title, max_depth, learners=heading, learner_of=learner_of)
+        picture = Picture(title, dot)
         if path is not None:
             render(picture.dot, path)
         return picture
@@ -337,6 +347,20 @@ def _graph_of(training: Training, name: str) -> Graph:
     if not graphs:
         raise error("E0735", f"the plan has no `{name}` graph", help="draw `step` instead")
     return graphs[0]
+
+
+def _learners_of(training: Training) -> int:
+    """Return how many learners one device has.
+
+    Raises:
+        FmlError: E0735, there are none, or nobody knows how many.
+    """
+    if training.learners is None:
+        raise error("E0735", "the plan has no learners", help="draw it without unrolling them")
+    if training.learners.per_device is None:
+        message = "how many learners there are is found out by a run"
+        raise error("E0735", message, help="write a number in place of `auto`, or draw one of them")
+    return training.learners.per_device
 
 
 def _is_binary(content: bytes, text: str) -> bool:

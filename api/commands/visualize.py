@@ -35,6 +35,7 @@ from fml.commands import arguments
     help="Draw layers so deep as a box each: 1 is the model, 2 its layers; "
     "without it, as deep as fits a page.",
 )
+@click.option("--unroll", is_flag=True, help="Draw every learner, and not one for all.")
 def command(
     file: Path,
     settings: Sequence[str],
@@ -43,11 +44,14 @@ def command(
     graph: str,
     *,
     depth: int | None,
+    unroll: bool,
 ) -> None:
     """Draw the graph of a plan of FILE."""
     from fml.program import GraphName, load
 
     program = load(file)
     options = arguments.parsed(settings)
-    program.visualize(output, plan, cast("GraphName", graph), max_depth=depth, options=options)
+    program.visualize(
+        output, plan, cast("GraphName", graph), max_depth=depth, unroll=unroll, options=options
+    )
     click.echo(f"wrote {output}")

@@ -4,23 +4,21 @@ Layers are nested clusters, one below another; phases are colours; gradients run
 the forward operations that they belong to.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import TypeAlias
 
 from fml.engine.draw.fold import Folding, fold
 from fml.engine.draw.label import (
     INKS,
-    SYNCHRONISATION,
     SYNCHRONISATION_INK,
     Captions,
-    ink,
     markup,
     quoted,
-    shape,
     small_print,
     tooltip,
 )
+from fml.engine.draw.sides import CENTRAL, EACH_LEARNER
 from fml.engine.draw.stack import stacking_lines
 from fml.engine.ir.graph import Graph, Node, Phase
 
@@ -34,6 +32,7 @@ _HEADER = """\
 # Borders of clusters; each says everything, since a cluster inherits from the one around it.
 _SCOPE = 'style="rounded,filled", color="#BDBDBD", fillcolor="#00000009", penwidth=1'
 _PER_LEARNER = 'style=solid, color="#303030", penwidth=2.2'
+_OF_ALL = 'style=filled, fillcolor="#F7F4EE", color="#303030", penwidth=1.2'
 _BOX = 'style="rounded,filled", fillcolor="#EDEDED", color="#606060", penwidth=1.4'
 _GUARDED = 'style="dashed,rounded", color="#404040", penwidth=1.6'
 
@@ -50,22 +49,31 @@ class _Cluster:
     inner: "dict[_Key, _Cluster]" = field(default_factory=dict[_Key, "_Cluster"])
 
 
-def to_dot(graph: Graph, title: str = "", depth: int | None = None) -> str:
+def to_dot(
+    graph: Graph,
+    title: str = "",
+    depth: int | None = None,
+    *,
+    learners: str = EACH_LEARNER,
+    learner_of: Mapping[int, str] | None = None,
+) -> str:
     """Return the Graphviz text of a graph, the same for equal graphs.
 
     Layers that are `depth` names deep (`net.block_0` is 2) are a box each, and neighbours alike one
     box together; without `depth`, this is done only as far as a large graph needs it.
 
-    A scope (`net.block_0`) is a cluster inside that of `net`; nodes with a guard stand in a dashed
-    cluster named by its condition, and those that every learner has in one that says so.
-    Constants are written into the operations that read them.
+    What every learner has stands in a frame with the heading `learners`, or each in a frame of its
+    own where the graph was unrolled and `learner_of` has their headings; what depends on central
+    variables stands in another. Nodes with a guard are in a dashed cluster named by its condition;
+    a scope (`net.block_0`) is a cluster inside that of `net`. Constants are written into the
+    operations that read them.
     """
-    captions = Captions.of(graph)
+    captions = Captions.of(graph, learners, learner_of)
     drawn = [node for node in graph if captions.is_drawn(node)]
     folding = fold(captions, drawn, depth)
     shown = [node for node in drawn if folding.is_drawn(node)]
     lines = [f"digraph {quoted(graph.name)} {{", _HEADER]
-    lines.append(f"  label={_heading(title or graph.name, drawn)}")
+    lines.append(f"  label={_heading(captions, title or graph.name, drawn)}")
     lines.extend(_cluster_lines(folding, _clusters(folding.captions, shown)))
     lines.extend(_edge_lines(folding, drawn))
     lines.extend(_stacking(folding, drawn))
@@ -84,10 +92,10 @@ def _clusters(captions: Captions, shown: list[Node]) -> _Cluster:
 
 def _surroundings(captions: Captions, node: Node) -> Iterator[tuple[_Key, str, str]]:
     """Key, heading and border of each cluster around a node, from the outside in."""
+    if side := captions.sides.of[node.id]:
+        yield ("side", side), side, _PER_LEARNER if node.mapped else _OF_ALL
     for guard in _guards(captions.graph, node):
-        yield ("guard", str(guard)), captions.condition(guard), _GUARDED
-    if node.mapped:
-        yield ("learners", ""), "each learner", _PER_LEARNER
+        yield ("guard", str(guard)), captions.heading(guard, side), _GUARDED
     for part in filter(None, captions.homes[node.id].split(".")):
         yield ("scope", part), part, _SCOPE
 
@@ -124,19 +132,18 @@ def _joined(cluster: _Cluster) -> _Cluster:
 def _node_line(folding: Folding, node: Node) -> str:
     captions = folding.captions
     if box := folding.boxes.get(node.id):
-        border = _BOX if box.is_layer else _drawn(node)
-        label, told = small_print(box.title, box.lines, ink(node).faded), quoted(box.title)
-        return f"n{node.id} [label={label}, tooltip={told}, {border}]"
-    return f"n{node.id} [label={captions.label(node)}, tooltip={tooltip(node)}, {_drawn(node)}]"
+        border = _BOX if box.is_layer else _drawn(captions, node)
+        label = small_print(box.title, box.lines, captions.ink(node).faded)
+        return f"n{node.id} [label={label}, tooltip={quoted(box.title)}, {border}]"
+    label, border = captions.label(node), _drawn(captions, node)
+    return f"n{node.id} [label={label}, tooltip={tooltip(node)}, {border}]"
 
 
-def _drawn(node: Node) -> str:
-    colours = ink(node)
+def _drawn(captions: Captions, node: Node) -> str:
+    colours = captions.ink(node)
     drawn = f'fillcolor="{colours.fill}", color="{colours.line}", fontcolor="{colours.text}"'
-    if shape(node) != "box":
-        drawn += f", shape={shape(node)}"
-    if node.mapped and node.op != "variable":
-        drawn += ", peripheries=2"
+    if (shape := captions.shape(node)) != "box":
+        drawn += f", shape={shape}"
     return drawn
 
 
@@ -144,19 +151,37 @@ def _edge_lines(folding: Folding, drawn: list[Node]) -> Iterator[str]:
     graph, places = folding.captions.graph, folding.places
     lines = (_edge_line(folding, graph[a], graph[b]) for a, b in _links(folding, drawn))
     yield from _once_between_boxes(folding, lines)
-    variables = {n.attributes.get("name"): n.id for n in drawn if n.op == "variable"}
+    yield from _back_edges(folding, drawn)
+    # One line from a guard to the first of each group: the cluster shows the others.
+    sides = folding.captions.sides
+    first = {(n.guard, sides.of[n.id]): n for n in reversed(drawn) if n.guard is not None}
+    for (guard, _), entry in first.items():
+        if folding.captions.is_drawn(graph[guard]):
+            colour = ', color="#000000"' if sides.crosses(graph[guard], entry) else ""
+            yield f"  n{places[guard]} -> n{places[entry.id]} [style=dotted, penwidth=1.6{colour}]"
+
+
+def _back_edges(folding: Folding, drawn: list[Node]) -> Iterable[str]:
+    """Lines from the last assignment of each variable back to it."""
+    captions, places = folding.captions, folding.places
+
+    def key(node: Node, side: str) -> tuple[object, str]:
+        return node.attributes.get("name"), side
+
+    of = captions.sides.of
+    variables = {key(n, of[n.id]): n for n in drawn if n.op == "variable"}
+    replaced = {n.inputs[0] for n in drawn if n.op == "assign"}
     back: dict[str, None] = {}
     for node in drawn:
-        variable = variables.get(node.attributes.get("name"))
-        if node.op == "assign" and variable is not None and places[node.id] != places[variable]:
-            line = f'style=dashed, constraint=false, color="{INKS[Phase.UPDATE].line}"'
-            back[f"  n{places[node.id]} -> n{places[variable]} [{line}]"] = None
-    yield from back
-    # One line from a guard to the first of its group: the cluster shows the others.
-    first = {node.guard: node.id for node in reversed(drawn) if node.guard is not None}
-    for guard, entry in sorted(first.items()):
-        if folding.captions.is_drawn(graph[guard]):
-            yield f"  n{places[guard]} -> n{places[entry]} [style=dotted, penwidth=1.6]"
+        if node.op != "assign" or node.id in replaced:
+            continue
+        is_push = node.id in captions.sides.pushes
+        variable = variables.get(key(node, CENTRAL if is_push else of[node.id]))
+        if variable is not None and places[node.id] != places[variable.id]:
+            colour = SYNCHRONISATION_INK.line if is_push else INKS[Phase.UPDATE].line
+            line = f'style=dashed, constraint=false, color="{colour}"'
+            back[f"  n{places[node.id]} -> n{places[variable.id]} [{line}]"] = None
+    return back
 
 
 def _once_between_boxes(folding: Folding, lines: Iterable[tuple[str, bool]]) -> Iterator[str]:
@@ -187,10 +212,10 @@ def _edge_line(folding: Folding, source: Node, target: Node) -> tuple[str, bool]
     Towards a gradient it is drawn upside down, so that gradients run upwards.
     """
     drawn: list[str] = []
-    if SYNCHRONISATION in {source.op, target.op}:
-        drawn.append('penwidth=2.2, color="#000000"')
+    if folding.captions.sides.crosses(source, target):
+        drawn.append(f'penwidth=2.2, color="{SYNCHRONISATION_INK.line}"')
     elif target.phase != Phase.FORWARD:
-        drawn.append(f'color="{ink(target).line}90"')
+        drawn.append(f'color="{INKS[target.phase].line}90"')
     upper, lower = source, target
     if target.phase == Phase.BACKWARD:
         upper, lower = target, source
@@ -235,10 +260,10 @@ def _stacking(folding: Folding, drawn: list[Node]) -> Iterator[str]:
     return stacking_lines(paths, flow, layout)
 
 
-def _heading(title: str, shown: list[Node]) -> str:
+def _heading(captions: Captions, title: str, shown: list[Node]) -> str:
     """Title and legend of the phases that occur, as the picture's own label."""
     inks = [INKS[phase] for phase in Phase if any(node.phase == phase for node in shown)]
-    if any(node.op == SYNCHRONISATION for node in shown):
+    if any(captions.sides.is_synchronisation(node) for node in shown):
         inks.append(SYNCHRONISATION_INK)
     cells = "".join(
         f'<td bgcolor="{i.fill}" color="{i.line}" border="1">'

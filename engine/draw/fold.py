@@ -5,13 +5,14 @@ from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from fml.engine.draw.label import SYNCHRONISATION, Captions
+from fml.engine.draw.label import Captions
 from fml.engine.ir.graph import Graph, Node, Phase
 
 # A picture with more boxes than this cannot be read at one glance, nor on one page.
 _MOST = 150
-# So many layers alike, or operations in a chain or side by side, are drawn as one.
-_ALIKE, _CHAIN, _ROW = 3, 4, 10
+# So many layers alike, or operations in a chain or side by side, are drawn as one; fewer of those
+# across learners, which stay outside the boxes of their layers.
+_ALIKE, _CHAIN, _ROW, _ROW_ACROSS = 3, 4, 10, 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +47,9 @@ class Folding:
 
 @dataclass(frozen=True, slots=True)
 class _Layer:
-    """The nodes of one layer under one guard: `home` is its path."""
+    """The nodes of one layer on one side, under one guard: `home` is its path."""
 
+    side: str
     home: tuple[str, ...]
     nodes: list[Node]
 
@@ -98,9 +100,10 @@ def _layers(captions: Captions, shown: Iterable[Node], depth: int) -> list[_Laye
     for node in shown:
         home = tuple(captions.homes[node.id].split("."))[:depth]
         # Where learners wait for one another is to be seen at any depth.
-        if len(home) == depth and all(home) and node.op != SYNCHRONISATION:
-            key = (node.guard, node.mapped, home)
-            found.setdefault(key, _Layer(home, [])).nodes.append(node)
+        if len(home) == depth and all(home) and not captions.sides.is_synchronisation(node):
+            side = captions.sides.of[node.id]
+            layer = _Layer(side, home, [])
+            found.setdefault((node.guard, side, home), layer).nodes.append(node)
     return [*found.values()]
 
 
@@ -119,7 +122,7 @@ def _take_in(captions: Captions, shown: Iterable[Node], layers: Iterable[_Layer]
         group, around = _joined(captions, loose, next(iter(loose)))
         served = {id(homes.get(number)): homes.get(number) for number in around}
         layer = next(iter(served.values())) if len(served) == 1 else None
-        if layer is not None and _stand_together([layer.nodes[0], *group]):
+        if layer is not None and _stand_together(captions, [layer.nodes[0], *group]):
             layer.nodes.extend(group)
 
 
@@ -138,8 +141,8 @@ def _joined(captions: Captions, loose: dict[int, Node], start: int) -> tuple[lis
     return group, around - {node.id for node in group}
 
 
-def _stand_together(nodes: Iterable[Node]) -> bool:
-    return len({(node.guard, node.mapped) for node in nodes}) == 1
+def _stand_together(captions: Captions, nodes: Iterable[Node]) -> bool:
+    return len({(node.guard, captions.sides.of[node.id]) for node in nodes}) == 1
 
 
 def _alike(layers: Iterable[_Layer]) -> list[list[_Layer]]:
@@ -157,7 +160,7 @@ def _alike(layers: Iterable[_Layer]) -> list[list[_Layer]]:
 def _order(layer: _Layer) -> tuple[object, ...]:
     stem, number = _numbered(layer.home[-1])
     node = layer.nodes[0]
-    return (node.guard or -1, node.mapped, layer.home[:-1], stem, number)
+    return (node.guard or -1, layer.side, layer.home[:-1], stem, number)
 
 
 def _numbered(name: str) -> tuple[str, int]:
@@ -241,8 +244,11 @@ def _rows(captions: Captions, shown: Sequence[Node], inside: Mapping[int, int]) 
 
     def kind(number: int) -> object:
         node = graph[number]
-        like = (node.op, node.phase, node.guard, node.mapped, captions.homes[number])
+        like = (node.op, node.phase, node.guard, captions.sides.of[number], captions.homes[number])
         return inside.get(number) or captions.mentions.get(number) or like
+
+    def across(row: Sequence[int]) -> bool:
+        return captions.sides.is_synchronisation(graph[row[0]])
 
     rows: dict[object, list[int]] = {}
     for node in shown:
@@ -252,7 +258,7 @@ def _rows(captions: Captions, shown: Sequence[Node], inside: Mapping[int, int]) 
     return [
         _times(captions, f"{len(row)} times side by side", row)
         for row in rows.values()
-        if len(row) >= _ROW
+        if len(row) >= (_ROW_ACROSS if across(row) else _ROW)
     ]
 
 
@@ -260,14 +266,16 @@ def _times(captions: Captions, words: str, members: Sequence[int]) -> Box:
     nodes = [captions.graph[number] for number in members]
     types, titles = {str(node.type) for node in nodes}, {captions.title(node) for node in nodes}
     lines = (words, *(types if len(types) == 1 else ()))
-    title = titles.pop() if len(titles) == 1 else nodes[0].op
+    title = titles.pop() if len(titles) == 1 else captions.kind(nodes[0])
     return Box(title, lines, tuple(members), is_layer=False)
 
 
 def _links(captions: Captions, one: Node, other: Node) -> bool:
-    same = (one.op, one.phase, one.guard, one.mapped, one.type) == (
-        other.op, other.phase, other.guard, other.mapped, other.type,
+    same = (one.op, one.phase, one.guard, one.type) == (
+        other.op, other.phase, other.guard, other.type,
     )  # fmt: skip
-    here = captions.homes[one.id] == captions.homes[other.id]
+    here = (captions.homes[one.id], captions.sides.of[one.id]) == (
+        captions.homes[other.id], captions.sides.of[other.id],
+    )  # fmt: skip
     named = one.id in captions.results or other.id in captions.results
     return same and here and not named and [*captions.graph.users(one.id)] == [other.id]

@@ -52,15 +52,18 @@ def _home_of_update(
 ) -> str:
     if node.op in {"variable", "assign"}:
         return _served(node, parameters)
-    served = {found[user] for user in graph.users(node.id)}
+    users = [graph[user] for user in graph.users(node.id)]
+    # A learner's correction stands with the learner, though the central model reads it too.
+    served = {found[user.id] for user in users if user.mapped == node.mapped}
     return served.pop() if not node.scope and len(served) == 1 else node.scope
 
 
 def _served(node: Node, parameters: Mapping[str, str]) -> str:
     """Return the scope of the parameter whose path ends this node's: `net` of `momentum.net.W`."""
-    rest = node.scope
+    scope = str(node.attributes["name"]).rpartition(".")[0]
+    rest = node.scope or scope
     while rest:
         if rest in parameters:
             return parameters[rest]
         rest = rest.partition(".")[2]
-    return node.scope
+    return node.scope or scope

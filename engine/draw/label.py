@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from itertools import count
 
 from fml.engine.draw.homes import homes
+from fml.engine.draw.sides import EACH_LEARNER, Sides, sides
 from fml.engine.ir.graph import Attribute, Graph, Node, Phase
 
-SYNCHRONISATION = "learners_reduce"
 _CONSTANTS = frozenset({"constant", "dim_value"})
 _LONGEST = 40
 # A number with so many readers is written into their labels by name in place of lines, and so
@@ -52,24 +52,13 @@ _SHAPES = {
     "counter": "ellipse",
     "random_key": "ellipse",
     "fires": "diamond",
-    SYNCHRONISATION: "doubleoctagon",
 }
 # Attributes that the title or the type already tells.
 _TOLD = frozenset({"shape", "element", "path", "role", "name", "data", "split", "field", "value"})
 # Attributes with an entry for each axis, which are mostly alike, and values that say nothing.
 _BY_AXIS = frozenset({"stride", "padding", "size", "dilation"})
 _USUAL = {"stride": "1", "padding": "0", "dilation": "1", "groups": "1"}
-_TOLD_BY_TITLE = frozenset({"fires", "dim_value", SYNCHRONISATION})
-
-
-def ink(node: Node) -> Ink:
-    """Return the colours of a node."""
-    return SYNCHRONISATION_INK if node.op == SYNCHRONISATION else INKS[node.phase]
-
-
-def shape(node: Node) -> str:
-    """Return the Graphviz shape of a node."""
-    return _SHAPES.get(node.op, "box")
+_TOLD_BY_TITLE = frozenset({"fires", "dim_value", "learners_reduce", "learners_roll"})
 
 
 def markup(text: str) -> str:
@@ -107,23 +96,49 @@ class Captions:
     `results` are the names under which a node's value leaves the graph. `mentions` are values
     written into the labels of their readers in place of a line: constants by their value, and
     numbers with many readers (a learning rate), or many numbers of layers, by a name. `homes`
-    are the scopes that nodes are drawn in.
+    are the scopes that nodes are drawn in, `sides` the frames of learners around these. `told` are
+    nodes that have no box, since labels and headings say what they are.
     """
 
     graph: Graph
     results: Mapping[int, tuple[str, ...]]
     mentions: Mapping[int, str]
     homes: Mapping[int, str]
+    sides: Sides
+    told: frozenset[int]
 
     @staticmethod
-    def of(graph: Graph) -> "Captions":
-        """Read the captions off a graph."""
-        places = homes(graph)
-        return Captions(graph, _results(graph), _mentions(graph, places), places)
+    def of(
+        graph: Graph, learners: str = EACH_LEARNER, learner_of: Mapping[int, str] | None = None
+    ) -> "Captions":
+        """Read the captions off a graph; the last two are those of `sides`."""
+        places, results = homes(graph), _results(graph)
+        return Captions(
+            graph,
+            results,
+            _mentions(graph, places),
+            places,
+            sides(graph, learners, learner_of or {}),
+            frozenset(n.id for n in graph if n.id not in results and _is_told(graph, n)),
+        )
 
     def is_drawn(self, node: Node) -> bool:
-        """Say whether a node has a box of its own: all but constants that are only read."""
-        return node.op not in _CONSTANTS or node.id in self.results
+        """Say whether a node has a box of its own."""
+        return node.id not in self.told
+
+    def ink(self, node: Node) -> Ink:
+        """Return the colours of a node."""
+        return SYNCHRONISATION_INK if self.sides.is_synchronisation(node) else INKS[node.phase]
+
+    def shape(self, node: Node) -> str:
+        """Return the Graphviz shape of a node."""
+        if self.sides.is_synchronisation(node):
+            return "doubleoctagon"
+        return _SHAPES.get(node.op, "box")
+
+    def kind(self, node: Node) -> str:
+        """Return the word for what a node does, without what it is about."""
+        return "push" if node.id in self.sides.pushes else node.op
 
     def label(self, node: Node) -> str:
         """Return the HTML-like label of a node: names, operation, details, type."""
@@ -133,7 +148,12 @@ class Captions:
         title = self.title(node)
         if names:
             title = f"{_shortened(', '.join(names))} = {title}"
-        return small_print(title, (_details(node), str(node.type)), ink(node).faded)
+        return small_print(title, (_details(node), str(node.type)), self.ink(node).faded)
+
+    def heading(self, guard: int, side: str) -> str:
+        """Return the words over a frame: `every 4 steps: correction`."""
+        purpose = self.sides.purpose(guard, side)
+        return self.condition(guard) + (f": {purpose}" if purpose else "")
 
     def condition(self, guard: int) -> str:
         """Return the words for a guard: `every 4 steps`, or `when` and the condition's text."""
@@ -150,7 +170,8 @@ class Captions:
             case "variable":
                 return _within(self.homes[node.id], str(get("name")))
             case "assign":
-                return f"{_within(self.homes[node.id], str(get('name')))} ←"
+                push = "push " if node.id in self.sides.pushes else ""
+                return f"{push}{_within(self.homes[node.id], str(get('name')))} ←"
             case "feed":
                 return f"{get('data')}.{get('split')} {get('field')}"
             case "column" | "argument" | "series" | "counter":
@@ -162,6 +183,10 @@ class Captions:
                 )
             case "learners_reduce":
                 return f"{get('kind')} over learners"
+            case "learners_roll":
+                return f"roll by {get('shift')} over learners"
+            case "learners_index":
+                return "learners.index"
             case "constant" | "dim_value":
                 return _constant(node)
             case _:
@@ -172,6 +197,13 @@ class Captions:
         if not any(number in self.mentions for number in node.inputs):
             return node.op
         return f"{node.op}({', '.join(self.mentions.get(n, '·') for n in node.inputs)})"
+
+
+def _is_told(graph: Graph, node: Node) -> bool:
+    """Say whether labels tell a node (a constant), or the headings of frames (a rhythm)."""
+    if node.op == "fires":
+        return all(graph[user].guard == node.id for user in graph.users(node.id))
+    return node.op in _CONSTANTS
 
 
 def _results(graph: Graph) -> Mapping[int, tuple[str, ...]]:

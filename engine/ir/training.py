@@ -259,6 +259,15 @@ class Learners:
     staleness: int | None = 0
     span: Span | None = None
 
+    def __str__(self) -> str:
+        """Return `learners × 4`, and what else the block says."""
+        count = "auto" if self.per_device is None else str(self.per_device)
+        on = f" per device on {self.devices}" if self.devices else ""
+        if self.staleness == 0:
+            return f"learners × {count}{on}"
+        steps = "unbounded" if self.staleness is None else str(self.staleness)
+        return f"learners × {count}{on}, staleness {steps}"
+
 
 @dataclass(frozen=True, slots=True)
 class Model:

@@ -9,7 +9,8 @@ from fml.engine.passes.constants import is_filled_with
 @dataclass(frozen=True, slots=True)
 class Simplify:
     """Drop operations that change nothing: x + 0, x - 0, x * 1, x / 1, x ^ 1, --x, and shape
-    operations to the shape that is there already; x ^ 2 becomes x * x.
+    operations to the shape that is there already; x ^ 2 becomes x * x. An assignment under a
+    condition that never holds is none.
 
     Leaves alone: x * 0, which is NaN for NaN and infinities; x + 0 where x is -0 changes its
     sign only. A constant that broadcasts x to another shape keeps its operation.
@@ -27,7 +28,7 @@ _SHAPING = {"reshape", "broadcast", "cast", "stop_gradient"}
 
 def _simplify(node: Node, builder: GraphBuilder) -> int:
     if node.guard is not None:
-        return builder.keep(node)
+        return node.inputs[0] if _never_assigns(node, builder) else builder.keep(node)
     inputs = [builder[i] for i in node.inputs]
     if _is_neutral(node, inputs, _NEUTRAL_RIGHT, 1):
         return inputs[0].id
@@ -44,6 +45,14 @@ def _simplify(node: Node, builder: GraphBuilder) -> int:
     if is_idle and _is_alike(inputs[0], node):
         return inputs[0].id
     return builder.keep(node)
+
+
+def _never_assigns(node: Node, builder: GraphBuilder) -> bool:
+    if node.op != "assign" or node.guard is None:
+        return False
+    guard = builder[node.guard]
+    is_never = guard.op == "constant" and guard.attributes["value"] is False
+    return is_never and _is_alike(builder[node.inputs[0]], node)
 
 
 def _is_alike(one: Node, other: Node) -> bool:
