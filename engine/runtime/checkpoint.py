@@ -1,15 +1,18 @@
 """Checkpoints: everything that continuing a run needs, in safetensors and JSON, never pickle.
 
 A file is written under a temporary name, flushed to the disk and renamed, so that a kill at any
-moment leaves the one before it whole.
+moment leaves the one before it whole. It carries a checksum of all that is read from it, so that
+what a disk has altered is found.
 """
 
+import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -18,9 +21,9 @@ from fml.engine.ir.diagnostics import error
 from fml.engine.ops.record import Array
 from fml.engine.runtime.watch import Point, Progress
 
-FORMAT = 3
+FORMAT = 4
 GO_ON = "once it can be written, go on with `fml train --resume`: nothing written before is lost"
-_COUNTERS = "fml"
+_COUNTERS, _CHECKSUM = "fml", "checksum"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,8 +61,9 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
     arrays = {f"variables/{name}": value for name, value in checkpoint.variables.items()}
     arrays |= {f"kept/{name}": value for name, value in checkpoint.kept.items()}
     state = json.dumps({"format": FORMAT, **checkpoint.state})
+    header = {_COUNTERS: state, _CHECKSUM: _checksum(arrays, state)}
     with writing(path, GO_ON):
-        write_atomically(path, save(arrays, {_COUNTERS: state}))
+        write_atomically(path, save(arrays, header))
 
 
 def read_checkpoint(path: Path) -> Checkpoint:
@@ -70,20 +74,34 @@ def read_checkpoint(path: Path) -> Checkpoint:
     """
     try:
         content = path.read_bytes()
-        arrays = load(content)
-        state = json.loads(_header(content)[_COUNTERS])
-    except (OSError, SafetensorError, ValueError, KeyError) as reason:
+        arrays, header = load(content), _header(content)
+        state = json.loads(header[_COUNTERS])
+        if state["format"] != FORMAT:
+            raise error(
+                "E0710", f"{path} is of a format that this version does not know",
+                help="go on with the version of fml that wrote it, or train again",
+            )  # fmt: skip
+        if _checksum(arrays, header[_COUNTERS]) != header[_CHECKSUM]:
+            raise ValueError("its checksum is wrong: the file was altered after it was written")
+    except (OSError, SafetensorError, ValueError, KeyError, TypeError) as reason:
         raise error(
             "E0710", f"{path} is not a checkpoint that can be read", notes=[str(reason)],
             help="train again, or use another checkpoint of the run",
         ) from None  # fmt: skip
-    if state.get("format") != FORMAT:
-        raise error("E0710", f"{path} is of a format that this version does not know")
     return Checkpoint(_part(arrays, "variables/"), _part(arrays, "kept/"), state)
 
 
 def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:
     return {k.removeprefix(prefix): v for k, v in arrays.items() if k.startswith(prefix)}
+
+
+def _checksum(arrays: Mapping[str, Array], state: str) -> str:
+    """A hash of all that a checkpoint says, in an order that does not depend on the file's."""
+    digest = hashlib.blake2b(state.encode(), digest_size=16)
+    for name, value in sorted(arrays.items()):
+        digest.update(f"\0{name}:{value.dtype}{value.shape};".encode())
+        digest.update(np.ascontiguousarray(value).reshape(-1).view(np.uint8).data)
+    return digest.hexdigest()
 
 
 def _header(content: bytes) -> dict[str, str]:

@@ -238,6 +238,18 @@ def test_half_a_checkpoint_is_a_diagnostic(tmp_path: Path) -> None:
             read_checkpoint(path)
 
 
+def test_a_bit_that_a_disk_has_flipped_is_found(tmp_path: Path) -> None:
+    path = tmp_path / "last.safetensors"
+    run(2, checkpoint=path)
+    content = path.read_bytes()
+    for place in range(len(content)):
+        flipped = bytearray(content)
+        flipped[place] ^= 1 << place % 8
+        path.write_bytes(flipped)
+        with pytest.raises(FmlError, match="E0710"):
+            read_checkpoint(path)
+
+
 @pytest.mark.parametrize("fails", ["fsync", "replace"])
 def test_a_write_that_fails_leaves_the_file_before_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, fails: str
