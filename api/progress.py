@@ -38,9 +38,12 @@ class _Report:
         self._best = Best(training.keep.highest) if training.keep else None
         self.epochs: float | None = None
 
-    def start(self, steps_per_epoch: int) -> None:
-        """Work out how many epochs there are at most."""
-        self.epochs = most_epochs(self._stops, steps_per_epoch)
+    def start(self, start: Start) -> None:
+        """Work out how many epochs there are at most, and take over what was best before."""
+        self.epochs = most_epochs(self._stops, start.steps_per_epoch)
+        if self._best is not None and start.best is not None:
+            value, step = start.best
+            self._best.offer(value, step / start.steps_per_epoch)
 
     def note(self, points: Sequence[Point]) -> None:
         """Remember the best figure of those that `keep` watches."""
@@ -103,7 +106,7 @@ class PlainLines:
 
     def started(self, start: Start) -> None:
         """Write what the run will take, and learn the length of an epoch."""
-        self._report.start(start.steps_per_epoch)
+        self._report.start(start)
         print(memory(start.footprint), file=self._console.file, flush=True)
 
     def stepped(self, progress: Progress) -> None:
@@ -145,7 +148,7 @@ class LiveLine:
 
     def started(self, start: Start) -> None:
         """Write what the run will take, and show the line."""
-        self._report.start(start.steps_per_epoch)
+        self._report.start(start)
         self._console.print(memory(start.footprint))
         self.stepped(start.progress)
         self._live.start(refresh=True)

@@ -165,7 +165,8 @@ class Trainer:
         """Step until a rule, a person or a figure that is not finite says stop."""
         if self.checkpoint and not self.moment.step:
             self._save(self.checkpoint)  # a kill at any moment leaves something to go on from
-        start = Start(self.progress(), self.moment.steps_per_epoch, self.footprint())
+        epoch, best = self.moment.steps_per_epoch, self.record.best_so_far()
+        start = Start(self.progress(), epoch, self.footprint(), best)
         with Interrupt(self.steps.end) as interrupt:
             self.listener.started(start)
             why = "it could not go on"

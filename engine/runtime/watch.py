@@ -38,11 +38,16 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class Start:
-    """What is known before the first step: where a run begins, and what it will take."""
+    """What is known before the first step: where a run begins, and what it will take.
+
+    `best` is the best figure so far of those that `keep` watches and the step when it was taken,
+    of a run that goes on.
+    """
 
     progress: Progress
     steps_per_epoch: int
     footprint: Footprint
+    best: tuple[float, int] | None = None
 
 
 class Listener(Protocol):
@@ -166,6 +171,10 @@ class Record:
             if best.value is not None and waited >= rule.within.amount - TOLERANCE:
                 return rule
         return None
+
+    def best_so_far(self) -> tuple[float, int] | None:
+        """Return the best figure of those that `keep` watches, and the step when it was taken."""
+        return None if self.best.value is None else (self.best.value, int(self.best.at))
 
     def state(self) -> dict[str, Any]:
         """Return all but the history and the variables kept, as JSON has it."""

@@ -328,6 +328,20 @@ def test_a_killed_run_is_measured_and_predicts_by_its_last_checkpoint(
     assert max(point.step for point in run.metrics["valid.mae"]) == 28
 
 
+def test_progress_of_a_run_that_goes_on_knows_what_was_best_before(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    Path("early.fml").write_text(TEXT.replace("keep lowest", "keep highest"))
+    killed("step", 45, "early.fml", "--run", "a")
+    assert main(["train", "--resume", "runs/a"]) == 0
+    resumed = capsys.readouterr().err.splitlines()[-1]
+    assert main(["train", "early.fml", "--run", "b"]) == 0
+    whole = capsys.readouterr().err.splitlines()[-1]
+    assert "best" in whole
+    assert float(whole.rpartition(" ")[2]) < 6  # before the kill
+    assert resumed == whole
+
+
 def test_a_terminated_run_ends_as_by_ctrl_c() -> None:
     Path("long.fml").write_text(TEXT.replace("9 epochs\n  stop when", "900000 epochs\n  stop when"))
     text = Path("long.fml").read_text().replace("for 8 epochs", "for 900000 epochs")
