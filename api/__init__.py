@@ -3,7 +3,7 @@
 Names are imported when first used, so that `import fml` and the command line start at once.
 """
 
-from typing import TYPE_CHECKING
+TYPE_CHECKING = False  # to those who check types, it is true; importing it takes a while
 
 if TYPE_CHECKING:
     from fml.engine.ir.diagnostics import FmlError

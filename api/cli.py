@@ -11,7 +11,9 @@ from typing import NoReturn
 
 import click
 
-BAD_INPUT, BUG, INTERRUPTED, BROKEN_PIPE = 2, 70, 130, 141
+from fml.leaving import INTERRUPTED
+
+BAD_INPUT, BUG, BROKEN_PIPE = 2, 70, 141
 
 # Name: what it does. Each is the `command` of the module of its name in `fml.commands`.
 COMMANDS = {
@@ -84,7 +86,7 @@ def cli() -> None:
 
 
 def run() -> NoReturn:
-    """What `fml` calls: `main`, and the way out.
+    """Run `main`, and go the shortest way out.
 
     Taking a program's objects apart one by one before the process ends took as long as `--help`.
     """

@@ -89,6 +89,7 @@ def command(
     if file is None:
         raise click.UsageError("Missing argument 'FILE'.", ctx)
     from fml.console import messages, print_diagnostics
+    from fml.leaving import undoing
     from fml.program import load
     from fml.progress import listener_for
     from fml.training import Request, train
@@ -102,7 +103,9 @@ def command(
     request = Request(plan, options, {}, seed, device, folder=name, cores=cores)
     if not quiet:
         request = replace(request, watch=partial(listener_for, console=messages()))
-    ctx.exit(_close(train(program, request), quiet))
+    with undoing():
+        run = train(program, request)
+    ctx.exit(_close(run, quiet))
 
 
 def _require_nothing_else(ctx: click.Context) -> None:
@@ -124,19 +127,21 @@ def _require_nothing_else(ctx: click.Context) -> None:
 
 def _resume(path: Path, quiet: bool) -> int:
     from fml.console import messages
+    from fml.leaving import undoing
     from fml.progress import listener_for
     from fml.training import resume
 
     console = messages()
-    return _close(
-        resume(path, {}, lambda plan: None if quiet else listener_for(plan, console)), quiet
-    )
+    with undoing():
+        run = resume(path, {}, lambda plan: None if quiet else listener_for(plan, console))
+    return _close(run, quiet)
 
 
 def _close(run: "Run", quiet: bool) -> int:
-    from fml.cli import BAD_INPUT, INTERRUPTED
+    from fml.cli import BAD_INPUT
     from fml.closing import print_closing
     from fml.console import output, print_diagnostics
+    from fml.leaving import INTERRUPTED
 
     print_diagnostics([w for data in run.data.values() for w in data.warnings])
     if run.failure is not None:

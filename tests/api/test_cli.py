@@ -263,6 +263,67 @@ def test_ctrl_c_is_status_130(
     assert (ran.status, ran.err) == (130, "\nfml: interrupted\n")
 
 
+# Presses Ctrl-C when a module is looked for.
+EARLY = """
+import os, sys
+module = sys.argv.pop(1)
+class Pressing:
+    def find_spec(self, name, path=None, target=None):
+        if name == module:
+            os.kill(os.getpid(), 2)
+sys.meta_path.insert(0, Pressing())
+from fml.__main__ import run
+run()
+"""
+
+
+@pytest.mark.parametrize(
+    "module", ["fml.leaving", "signal", "click", "fml.commands.check", "fml.program", "lark"]
+)
+def test_ctrl_c_while_modules_are_imported_leaves_no_traceback(model: Path, module: str) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", EARLY, module, "check", str(model)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stdout, done.stderr) == (130, "", "\nfml: interrupted\n")
+
+
+def test_ctrl_c_in_a_callback_of_c_is_heard() -> None:
+    """Python would print it, and go on."""
+    code = """
+import ctypes, os, signal, time
+from fml.leaving import leave_at_once, undoing
+@ctypes.CFUNCTYPE(None)
+def called():
+    os.kill(os.getpid(), signal.SIGINT)
+    time.sleep(5)
+leave_at_once()
+try:
+    with undoing():
+        called()
+        time.sleep(5)
+except KeyboardInterrupt:
+    print("undone")
+os.kill(os.getpid(), signal.SIGINT)
+"""
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=False, timeout=60,
+        env={**os.environ, "PYTHONUNBUFFERED": "1"},
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("undone\n", "\nfml: interrupted\n")
+    assert done.returncode == 130
+
+
+def test_what_is_ignored_stays_ignored(model: Path) -> None:
+    """As in the background of a shell."""
+    code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n" + EARLY
+    done = subprocess.run(
+        [sys.executable, "-c", code, "click", "check", str(model)],
+        capture_output=True, text=True, check=False, timeout=60,
+    )  # fmt: skip
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_reader_who_leaves_early_is_no_error() -> None:
     writer = subprocess.Popen(
         [sys.executable, "-m", "fml", "explain"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
