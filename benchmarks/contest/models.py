@@ -155,11 +155,11 @@ def start_of(model: Model) -> Start:
     return Start(x, y, weights)
 
 
-def batches(batch: int) -> Iterator[np.ndarray]:
+def batches(batch: int, samples: int = SAMPLES, seed: int = SEED) -> Iterator[np.ndarray]:
     """Which samples each step has: i64[batch], a new order in every epoch, fml's own."""
     epoch = 0
     while True:
-        order = np.random.Generator(np.random.Philox(key=[SEED, epoch])).permutation(SAMPLES)
-        whole = SAMPLES // batch * batch
+        order = np.random.Generator(np.random.Philox(key=[seed, epoch])).permutation(samples)
+        whole = samples // batch * batch
         yield from order[:whole].reshape(-1, batch)
         epoch += 1
