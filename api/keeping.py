@@ -16,8 +16,8 @@ from fml.engine.ir.diagnostics import error
 from fml.engine.ir.source import Source
 from fml.engine.ir.training import Duration, Training
 from fml.engine.runtime.checkpoint import Checkpoint, read_checkpoint
+from fml.engine.runtime.outcome import Outcome
 from fml.engine.runtime.run_folder import Encoding, Ending, Origin, RunFolder
-from fml.engine.runtime.trainer import Outcome
 from fml.engine.runtime.watch import Listener, Point, Progress, Start
 from fml.engine.sources.load import LoadedData
 from fml.version import __version__
@@ -55,6 +55,10 @@ class Recorder:
         """Write the figures, and pass them on."""
         self.folder.append(points)
         self.next.measured(points)
+
+    def noted(self, words: str) -> None:
+        """Pass it on."""
+        self.next.noted(words)
 
     def stopped(self, progress: Progress, why: str) -> None:
         """Pass it on."""
@@ -149,9 +153,8 @@ def outcome_of(folder: RunFolder) -> Outcome:
             ending.progress, ending.interrupted,
         )  # fmt: skip
     checkpoint = read_checkpoint(folder.checkpoint)
-    variables = {**checkpoint.variables, **checkpoint.kept}
     points = tuple(filter(checkpoint.covers, folder.points()))
-    return Outcome(variables, points, {}, KILLED, checkpoint.progress, interrupted=True)
+    return Outcome(checkpoint.model, points, {}, KILLED, checkpoint.progress, interrupted=True)
 
 
 def encodings_of(kept: Kept) -> dict[str, LoadedData]:

@@ -123,6 +123,10 @@ class PlainLines:
             self._write(self._pending, latest)
             self._pending = None
 
+    def noted(self, words: str) -> None:
+        """Write it."""
+        print(words, file=self._console.file, flush=True)
+
     def stopped(self, progress: Progress, why: str) -> None:
         """Write the last line, unless it has been written."""
         if self._pending is not None:
@@ -160,6 +164,10 @@ class LiveLine:
     def measured(self, points: tuple[Point, ...]) -> None:
         """Remember the best."""
         self._report.note(points)
+
+    def noted(self, words: str) -> None:
+        """Write it above the line."""
+        self._live.console.print(words, highlight=False, markup=False)
 
     def stopped(self, progress: Progress, why: str) -> None:
         """Take the line away: the closing table takes its place."""

@@ -12,7 +12,7 @@ from fml.engine.ir.diagnostics import Diagnostic, error
 from fml.engine.ir.foreign import as_mapping
 from fml.engine.ir.training import Training
 from fml.engine.ops.record import Array
-from fml.engine.runtime.trainer import Outcome
+from fml.engine.runtime.outcome import Outcome
 from fml.engine.sources.load import LoadedData
 from fml.metrics import Metrics, metrics_of
 from fml.model import Model, read_only

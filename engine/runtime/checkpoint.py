@@ -8,7 +8,7 @@ what a disk has altered is found.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,11 +28,21 @@ _COUNTERS, _CHECKSUM = "fml", "checksum"
 
 @dataclass(frozen=True, slots=True)
 class Checkpoint:
-    """Variables by path, those that are kept so far, and the run's counters and series."""
+    """Variables by path, those that are kept so far, and the run's counters and series.
+
+    `means` are the central models' states of layers as the learners have them on the average: those
+    among the `variables` are what the steps go on from.
+    """
 
     variables: Mapping[str, Array]
     kept: Mapping[str, Array]
     state: Mapping[str, Any]
+    means: Mapping[str, Array] = field(default_factory=dict[str, Array])
+
+    @property
+    def model(self) -> dict[str, Array]:
+        """All variables, those of the model as whoever applies it shall find them."""
+        return {**self.variables, **self.means, **self.kept}
 
     @property
     def progress(self) -> Progress:
@@ -53,13 +63,14 @@ class Checkpoint:
 
 
 def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
-    """Write one file: arrays as `variables/...` and `kept/...`, all else as JSON in its header.
+    """Write one file: arrays as `variables/...`, `kept/...` and `means/...`, the rest as JSON.
 
     Raises:
         FmlError: E0732, it cannot be written; the checkpoint before it is still there.
     """
     arrays = {f"variables/{name}": value for name, value in checkpoint.variables.items()}
     arrays |= {f"kept/{name}": value for name, value in checkpoint.kept.items()}
+    arrays |= {f"means/{name}": value for name, value in checkpoint.means.items()}
     state = json.dumps({"format": FORMAT, **checkpoint.state})
     header = {_COUNTERS: state, _CHECKSUM: _checksum(arrays, state)}
     with writing(path, GO_ON):
@@ -88,7 +99,8 @@ def read_checkpoint(path: Path) -> Checkpoint:
             "E0710", f"{path} is not a checkpoint that can be read", notes=[str(reason)],
             help="train again, or use another checkpoint of the run",
         ) from None  # fmt: skip
-    return Checkpoint(_part(arrays, "variables/"), _part(arrays, "kept/"), state)
+    variables, kept, means = (_part(arrays, f"{part}/") for part in ("variables", "kept", "means"))
+    return Checkpoint(variables, kept, state, means)
 
 
 def _part(arrays: Mapping[str, Array], prefix: str) -> dict[str, Array]:

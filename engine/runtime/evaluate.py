@@ -27,8 +27,8 @@ def evaluate(
     Figures are of the parameters alone: what `previous` remembers is left out.
     """
     store = VariableStore(training.variables, backend)
-    delays = {name for name, v in training.variables.items() if v.role is Role.DELAY}
-    store.restore({name: value for name, value in variables.items() if name not in delays})
+    own = {n for n, v in training.variables.items() if v.role is not Role.DELAY and not v.mapped}
+    store.restore({name: value for name, value in variables.items() if name in own})
     figures: dict[str, float] = {}
     for measure in training.measures:
         if has_samples(data, measure.data, measure.split):

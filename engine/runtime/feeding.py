@@ -8,8 +8,9 @@ import numpy as np
 
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, did_you_mean
 from fml.engine.ir.source import Span
-from fml.engine.ir.training import Feed, Measure
+from fml.engine.ir.training import Feed, Measure, Training
 from fml.engine.ops.record import Array
+from fml.engine.runtime.learners import is_of_learners
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -43,6 +44,7 @@ class Batches:
         samples: how many there are.
         size: samples of a batch, of one learner's where there are learners.
         per_step: samples of a step, those of all learners.
+        is_of_learners: whether each learner has batches of its own.
     """
 
     def __init__(
@@ -58,6 +60,7 @@ class Batches:
         self.samples = len(next(iter(self.fields.values())))
         if shortage := _shortage(feed, self.samples, learners):
             raise FmlError([shortage])
+        self.is_of_learners = learners is not None
         self.size = self.samples // (learners or 1) if feed.batch is None else feed.batch
         self.per_step = self.size * (learners or 1)
         self._shape = (self.size,) if learners is None else (learners, self.size)
@@ -95,6 +98,20 @@ class Batches:
                 generator.permutation(self.samples) if shuffled else np.arange(self.samples)
             )
         return self._order
+
+
+def batches_of(training: Training, data: Data, seed: int, learners: int | None) -> list[Batches]:
+    """Return the batches of all feeds of a plan.
+
+    Raises:
+        FmlError: E0520 and E0521, there are none.
+    """
+    made: list[Batches] = []
+    for feed in training.feeds:
+        samples = samples_in(data, feed.data, feed.split, "train on", feed.span)
+        mapped = learners if is_of_learners(training, feed) else None
+        made.append(Batches(feed, samples, seed, mapped))
+    return made
 
 
 def require_samples(data: Data, feeds: Iterable[Feed], measures: Iterable[Measure]) -> None:

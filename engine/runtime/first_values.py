@@ -71,3 +71,18 @@ def _of_one_learner(init: Graph, names: Set[str]) -> Graph:
         return builder.keep(replace(node, mapped=False))
 
     return wanted.rewrite(kept)
+
+
+def restart(
+    store: VariableStore, training: Training, first: Mapping[str, Array], learner: int
+) -> None:
+    """Set a learner's replicas to the central model, and all else that it has to `first` values."""
+    for name, variable in training.variables.items():
+        if not variable.mapped:
+            continue
+        value = store[name]
+        if variable.replica_of is not None:
+            value[learner] = store[variable.replica_of]
+        else:
+            value[learner] = np.broadcast_to(first[name], value.shape)[learner]
+        store[name] = value

@@ -1,16 +1,16 @@
 """The loop: step, then what comes after a step, until a rule says stop (language, section 5)."""
 
 import time
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
-from functools import cached_property
+from dataclasses import replace
 from pathlib import Path
+from typing import Literal, TypeAlias
 
 import numpy as np
 
 from fml.engine.backends.interface import Backend
-from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, error
+from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark
 from fml.engine.ir.training import (
+    DEVICES,
     LEARNERS,
     STEPS_PER_EPOCH,
     Duration,
@@ -22,48 +22,25 @@ from fml.engine.ir.training import (
     Unit,
 )
 from fml.engine.ops.record import Array
-from fml.engine.runtime.checkpoint import Checkpoint, write_checkpoint
-from fml.engine.runtime.feeding import Batches, Data, samples_in
-from fml.engine.runtime.fingerprint import fingerprint
-from fml.engine.runtime.first_values import new_store
+from fml.engine.runtime.central import CentralModels
+from fml.engine.runtime.checkpoint import Checkpoint
+from fml.engine.runtime.faults import Fault, first_fault, in_words
+from fml.engine.runtime.feeding import Data, batches_of
+from fml.engine.runtime.first_values import first_values, new_store, restart
 from fml.engine.runtime.footprint import Footprint, footprint
 from fml.engine.runtime.interrupt import Interrupt
+from fml.engine.runtime.learners import learners_of
 from fml.engine.runtime.measuring import measurements
-from fml.engine.runtime.pace import Pace
+from fml.engine.runtime.outcome import Outcome
+from fml.engine.runtime.pace import Pace, steps_to_look
+from fml.engine.runtime.saving import Saver
 from fml.engine.runtime.section import Moment, Section, is_due
 from fml.engine.runtime.steps import Steps
-from fml.engine.runtime.trail import Trail
-from fml.engine.runtime.watch import (
-    TOLERANCE,
-    Listener,
-    Point,
-    Progress,
-    Record,
-    Silent,
-    Start,
-)
+from fml.engine.runtime.trail import Stretch, Trail
+from fml.engine.runtime.watch import TOLERANCE, Listener, Point, Progress, Record, Silent, Start
 
-# After the first checkpoint, the next one comes when writing the one before it has taken no more
-# than this share of the time, and at most one a second.
-SHARE_FOR_CHECKPOINTS = 0.02
-LEAST_SECONDS_BETWEEN_CHECKPOINTS = 1.0
-
-
-@dataclass(frozen=True, slots=True)
-class Outcome:
-    """What a run leaves: its parameters and all other variables, and its figures.
-
-    `variables` are those kept (`keep`), or the last; `figures` are the series on whole splits at
-    the end; `stopped_by` says in words why it ended; `failure` is set where it had to.
-    """
-
-    variables: Mapping[str, Array]
-    history: tuple[Point, ...]
-    figures: Mapping[str, float]
-    stopped_by: str
-    progress: Progress
-    interrupted: bool = False
-    failure: Diagnostic | None = None
+# What to do when a learner's loss is not finite: end the run, or begin again with that learner.
+OnFault: TypeAlias = Literal["stop", "restart"]
 
 
 def train(
@@ -75,12 +52,16 @@ def train(
     listener: Listener | None = None,
     checkpoint: Path | None = None,
     resume: Checkpoint | None = None,
+    devices: int = 1,
+    on_fault: OnFault = "stop",
 ) -> Outcome:
     """Run a plan to its end.
 
     `seed` stands in for the plan's own; `checkpoint` is a file that is written before the first
     step, every few seconds and at the end. With `resume` a run goes on where a checkpoint was
-    written, with the bits it would have had; its history begins there.
+    written, with the bits it would have had; its history begins there. The cores are so many
+    `devices`, each with the plan's learners per device. A learner whose loss is not finite ends
+    the run, or with `restart` goes on from the central model.
 
     Raises:
         FmlError: it cannot be begun: batches larger than their split (E0520), splits without
@@ -90,9 +71,10 @@ def train(
     """
     require_no_learners(training)
     with backend.at_work():
-        trainer = Trainer(training, data, backend, training.seed if seed is None else seed)
+        trainer = Trainer(training, data, backend, training.seed if seed is None else seed, devices)
         trainer.listener = listener or Silent()
-        trainer.checkpoint = checkpoint
+        trainer.saver.path = checkpoint
+        trainer.on_fault = on_fault
         if resume is not None:
             trainer.resume(resume)
         return trainer.run()
@@ -115,23 +97,30 @@ def require_no_learners(training: Training) -> None:
 class Trainer:
     """One run of one plan."""
 
-    def __init__(self, training: Training, data: Data, backend: Backend, seed: int) -> None:
+    def __init__(
+        self, training: Training, data: Data, backend: Backend, seed: int, devices: int = 1
+    ) -> None:
         """Compile everything and set the variables to their first values."""
         self.training = training
         self.listener: Listener = Silent()
-        self.checkpoint: Path | None = None
+        self.on_fault: OnFault = "stop"
         self.seed = seed % 2**63  # the words of the random generators
-        self.batches = [
-            Batches(f, samples_in(data, f.data, f.split, "train on", f.span), self.seed)
-            for f in training.feeds
-        ]
-        first = self.batches[0] if self.batches else None
-        per_epoch, batch = (first.per_epoch, first.size) if first else (1, 1)
+        learners = learners_of(training, devices)
+        self.batches = batches_of(training, data, self.seed, learners)
+        # An epoch is a pass of the learners, if there are any.
+        first = next((b for b in self.batches if b.is_of_learners), *self.batches[:1])
+        per_epoch, batch = (first.per_epoch, first.per_step) if first else (1, 1)
         self.moment = Moment(0, per_epoch, batch, self.seed)
-        sizes = {str(STEPS_PER_EPOCH): per_epoch, str(LEARNERS): 1}
+        self.sizes = {
+            str(STEPS_PER_EPOCH): per_epoch,
+            str(LEARNERS): learners or 1,
+            str(DEVICES): devices,
+        }
+        sizes = self.sizes
         self.store = store = new_store(training, backend, self.seed, sizes)
         fed = {batches.feed.dim: batches.size for batches in self.batches}
         self.step = Section(training.step, sizes | fed, backend, store)
+        self.central = CentralModels(training, sizes, backend, store)
         self.measurements = measurements(training, data, sizes, backend, store)
         self.logs = {
             log.series.name: Section(log.graph, sizes, backend, store)
@@ -149,22 +138,23 @@ class Trainer:
         self.steps = Steps(self.step, self.batches, backend, logged | figures)
         self.trail = Trail(self.steps, backend, store)
         self.record = Record(training)
+        self.saver = Saver(data, store, self.moment, devices)
         self.failure: Diagnostic | None = None
-        self._data = data
+        self._backend = backend
+        self._restarted: dict[int, int] = {}  # the learners that were, and the latest step of each
         self._pace = Pace()
         self._stepping = False
         self._looked = True
         self._remembered: dict[str, Array] = {}
         self._began = time.monotonic()
-        self._next_save = 0.0
         self._seconds_before = 0.0
 
     # --- the loop --------------------------------------------------------------------------
 
     def run(self) -> Outcome:
         """Step until a rule, a person or a figure that is not finite says stop."""
-        if self.checkpoint and not self.moment.step:
-            self._save(self.checkpoint)  # a kill at any moment leaves something to go on from
+        if not self.moment.step:
+            self._save()  # a kill at any moment leaves something to go on from
         epoch, best = self.moment.steps_per_epoch, self.record.best_so_far()
         start = Start(self.progress(), epoch, self.footprint(), best)
         with Interrupt(self.steps.end) as interrupt:
@@ -200,22 +190,29 @@ class Trainer:
     def _some_steps(self) -> None:
         """Take steps up to where something is due, or as many as fit into a short time."""
         self.moment = replace(self.moment, seconds=self._seconds())
-        count = min(self.steps.most, self._pace.steps, self._steps_to_next_look())
-        self.trail.begin(self.moment, self._seconds_before, count)
+        count = min(
+            self.steps.most,
+            self._pace.steps,
+            steps_to_look(self.training, self.record, self.moment, self.steps.most),
+        )
+        means = {name: replace(mean) for name, mean in self.record.means.items()}
+        self.trail.begin(Stretch(self.moment, self._seconds_before, count, means))
         self._stepping = True
         begun = time.monotonic()
         taken = self.steps.run(self.moment, self._seconds_before, count)
         self._pace.took(taken, time.monotonic() - begun)
         self._stepping = False
+        series = self.training.train_series
+        fault = first_fault(series, self.steps.figures, self.moment.step, taken)
+        if fault is not None:
+            self._go_back(fault)
+            return
         figures = self.steps.figures
         for series in self.training.train_series:
-            last = float(figures[series.output][taken - 1])
-            if not np.isfinite(last):
-                failed = self.moment.step + taken - 1
-                self.moment, self.failure = self.trail.find_fault(series.name, last, failed)
-                return
-        for series in self.training.train_series:
-            self.record.means[series.name].add(figures[series.output][:taken])
+            values = figures[series.output][:taken]
+            # Where each learner has its own, a step's is their mean.
+            means = values.reshape(taken, -1).mean(axis=1, dtype=np.float64)
+            self.record.means[series.name].add(means)
         for log in self.training.logs:
             if log.graph is None:
                 self.record.of_step[log.series.name] = float(figures[log.series.output][taken - 1])
@@ -223,21 +220,26 @@ class Trainer:
         self._looked = False
         self.listener.stepped(self.progress())
 
-    def _steps_to_next_look(self) -> int:
-        """After how many steps something is due; all of them at once if nothing is."""
-        if self.training.reads_every_step:
-            return 1
-        most = self.steps.most
-        steps = self.moment.step + 1 + np.arange(most)
-        due = steps % self.moment.steps_per_epoch == 0
-        for duration in self.training.durations:
-            if duration.unit is not Unit.SECONDS:
-                due |= np.asarray(is_due(duration, self.moment, steps))
-        for rule, best in self.record.patience:
-            if best.value is not None and rule.within.unit is not Unit.SECONDS:
-                waited = self.moment.count(rule.within.unit.value, steps) - best.at
-                due |= np.asarray(waited >= rule.within.amount - TOLERANCE)
-        return int(np.argmax(due)) + 1 if due.any() else most
+    def _go_back(self, fault: Fault) -> None:
+        """End the run at the last good moment, or go on from one with some learners restarted."""
+        found = self.trail.find_fault(fault)
+        at_once = any(self._restarted.get(n) == found.moment.step for n in fault.learners)
+        if self.on_fault == "stop" or not fault.learners or at_once:
+            self.moment, self.failure = found.moment, found.diagnostic
+            return
+        self.trail.begin_anew(found)
+        self.moment = found.stretch.moment
+        self.record.means = {name: replace(m) for name, m in found.stretch.means.items()}
+        first = first_values(self.training, self._backend, self.store, self.seed, self.sizes)
+        with self.central.averaged(self.moment):
+            for learner in fault.learners:
+                restart(self.store, self.training, first, learner)
+                self._restarted[learner] = self.moment.step
+        who = in_words(fault.learners).removeprefix(" of ")
+        self.listener.noted(
+            f"{found.diagnostic.message}: {who} restarted from the central model "
+            f"at step {self.moment.step}"
+        )
 
     def _look(self) -> str:
         """What comes after a step; returns why to stop, if a rule says so.
@@ -248,6 +250,25 @@ class Trainer:
         self._remembered = {}
         ends_epoch = self.moment.step % self.moment.steps_per_epoch == 0
         figures = self.record.means_so_far() if ends_epoch else {}
+        with self.central.averaged(self.moment):
+            figures |= self._measured()
+            if figures:
+                points = tuple(self._point(name, value) for name, value in figures.items())
+                self.record.note(points, self._passed, self.store.model)
+                self.listener.measured(points)
+            self.record.held = [number for number in self.conditions if self._holds(number)]
+        why = self._stop_reason()
+        if ends_epoch:
+            self.record.begin_epoch()
+        self.store.restore(self._remembered)
+        self._seconds_before, self._looked = self.moment.seconds, True
+        if self.saver.is_due:
+            self._save()
+        return why
+
+    def _measured(self) -> dict[str, float]:
+        """The figures that are due, by series."""
+        figures: dict[str, float] = {}
         for measurement in self.measurements:
             if measurement.rule.every is not None and self._is_due(measurement.rule.every):
                 figures |= measurement.take(self.moment)
@@ -255,19 +276,7 @@ class Trainer:
         for log in self.training.logs:
             if self._is_due(log.every):
                 figures[log.series.name] = self._logged(log)
-        if figures:
-            points = tuple(self._point(name, value) for name, value in figures.items())
-            self.record.note(points, self._passed, self.store.model)
-            self.listener.measured(points)
-        self.record.held = [number for number in self.conditions if self._holds(number)]
-        why = self._stop_reason()
-        if ends_epoch:
-            self.record.begin_epoch()
-        self.store.restore(self._remembered)
-        self._seconds_before, self._looked = self.moment.seconds, True
-        if self.checkpoint and time.monotonic() > self._next_save:
-            self._save(self.checkpoint)
-        return why
+        return figures
 
     def _logged(self, log: Log) -> float:
         section = self.logs.get(log.series.name)
@@ -321,6 +330,7 @@ class Trainer:
         """All graphs of the run."""
         return [
             self.step,
+            *self.central.sections,
             *(section for m in self.measurements for section in m.sections),
             *self.logs.values(),
             *self.conditions.values(),
@@ -333,7 +343,7 @@ class Trainer:
             self.store,
             self.sections(),
             self.measurements,
-            writes_checkpoints=self.checkpoint is not None,
+            writes_checkpoints=self.saver.path is not None,
         )
 
     def progress(self) -> Progress:
@@ -342,16 +352,11 @@ class Trainer:
         epoch, latest = step / now.steps_per_epoch, dict(self.record.latest)
         return Progress(step, epoch, step * now.batch, self._seconds(), latest)
 
-    @cached_property
-    def _fingerprint(self) -> str:
-        """That of the data; only runs that are kept, or go on, need it."""
-        return fingerprint(self._data)
-
     # --- the end, and going on ---------------------------------------------------------------
 
     def _finish(self, why: str, interrupted: bool) -> Outcome:
-        if self.checkpoint:
-            self._save(self.checkpoint)
+        self._save()
+        self.central.settle(self.moment)
         self.store.restore(self.record.kept)
         variables = self.store.snapshot()
         # The figures are of these parameters alone, as whoever measures them again finds them.
@@ -370,45 +375,24 @@ class Trainer:
             self.failure,
         )
 
-    def _save(self, path: Path) -> None:
-        begun = time.monotonic()
+    def _save(self) -> None:
         state = {
-            "seed": self.seed,
-            "data": self._fingerprint,
             "step": self.moment.step,
-            "steps_per_epoch": self.moment.steps_per_epoch,
-            "batch": self.moment.batch,
             "seconds": self._seconds(),
             "seconds_before": self._seconds_before,
             "looked": self._looked,
             "record": self.record.state(),
         }
-        write_checkpoint(path, Checkpoint(self.store.snapshot(), self.record.kept, state))
-        ended = time.monotonic()
-        pause = (ended - begun) / SHARE_FOR_CHECKPOINTS
-        self._next_save = ended + max(LEAST_SECONDS_BETWEEN_CHECKPOINTS, pause)
+        self.saver.save(state, self.record.kept, self.central.means(self.moment))
 
     def resume(self, checkpoint: Checkpoint) -> None:
-        """Go on from a checkpoint of the same plan, data and seed.
+        """Go on from a checkpoint of the same plan, data, seed, learners and devices.
 
         Raises:
             FmlError: E0711, it is of another run.
         """
+        self.saver.require_same_run(checkpoint)
         state = checkpoint.state
-        mine = {name: value.shape for name, value in self.store.snapshot().items()}
-        same = {
-            "the variables": mine == {n: v.shape for n, v in checkpoint.variables.items()},
-            "the seed": self.seed == state["seed"],
-            "the steps in an epoch": self.moment.steps_per_epoch == state["steps_per_epoch"],
-            "the data": self._fingerprint == state["data"],
-        }
-        for what, agrees in same.items():
-            if not agrees:
-                raise error(
-                    "E0711",
-                    f"the checkpoint is of another run: {what} differ",
-                    help="resume with the file, the options, the data and the seed of that run",
-                )
         self.store.restore(checkpoint.variables)
         # Checkpoints were once written with all variables as those that are kept.
         kept = {n: v for n, v in checkpoint.kept.items() if self.training.variables[n].is_of_model}

@@ -65,6 +65,10 @@ class Listener(Protocol):
         """Figures were taken."""
         ...
 
+    def noted(self, words: str) -> None:
+        """Something was decided or mended: how many learners there are, a learner restarted."""
+        ...
+
     def stopped(self, progress: Progress, why: str) -> None:
         """The last step is over."""
         ...
@@ -80,6 +84,9 @@ class Silent:
         """Nothing."""
 
     def measured(self, points: tuple[Point, ...]) -> None:
+        """Nothing."""
+
+    def noted(self, words: str) -> None:
         """Nothing."""
 
     def stopped(self, progress: Progress, why: str) -> None:

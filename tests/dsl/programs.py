@@ -12,7 +12,8 @@ from fml.engine.ir.training import LEARNERS, STEPS_PER_EPOCH, Training
 from fml.engine.ops.record import Array
 from fml.engine.runtime.evaluate import predict
 from fml.engine.runtime.first_values import new_store
-from fml.engine.runtime.trainer import Outcome, train
+from fml.engine.runtime.outcome import Outcome
+from fml.engine.runtime.trainer import train
 from fml.engine.sources.bind import bind
 from fml.engine.sources.load import load
 from tests.backends import current_backend

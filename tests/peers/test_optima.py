@@ -5,7 +5,8 @@ import pytest
 from sklearn.datasets import load_breast_cancer, load_iris
 from sklearn.linear_model import LogisticRegression
 
-from fml.engine.runtime.trainer import Outcome, train
+from fml.engine.runtime.outcome import Outcome
+from fml.engine.runtime.trainer import train
 from fml.engine.sources.load import LoadedData, load
 from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import EXAMPLES, example, lowered

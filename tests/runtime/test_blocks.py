@@ -20,7 +20,8 @@ from fml.engine.backends.interface import Backend
 from fml.engine.backends.llvm import LlvmBackend
 from fml.engine.runtime import trainer
 from fml.engine.runtime.checkpoint import Checkpoint, read_checkpoint
-from fml.engine.runtime.trainer import Outcome, train
+from fml.engine.runtime.outcome import Outcome
+from fml.engine.runtime.trainer import train
 from fml.engine.runtime.watch import Point, Silent, Start
 from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import lowered, points

@@ -13,7 +13,8 @@ from fml.engine.ir.graph import Graph, Node, Phase
 from fml.engine.ops.record import Array
 from fml.engine.plan.task import Work
 from fml.engine.runtime import trainer
-from fml.engine.runtime.trainer import Outcome, train
+from fml.engine.runtime.outcome import Outcome
+from fml.engine.runtime.trainer import train
 from fml.engine.runtime.watch import Progress, Silent
 from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import lowered, points

@@ -9,7 +9,8 @@ import pytest
 
 from fml.engine.runtime.checkpoint import read_checkpoint
 from fml.engine.runtime.interrupt import Interrupt
-from fml.engine.runtime.trainer import Outcome, train
+from fml.engine.runtime.outcome import Outcome
+from fml.engine.runtime.trainer import train
 from fml.engine.runtime.watch import Point, Progress, Silent
 from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import lowered

@@ -15,7 +15,8 @@ from fml.engine.ir.training import Training
 from fml.engine.runtime import trainer
 from fml.engine.runtime.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fml.engine.runtime.feeding import Data
-from fml.engine.runtime.trainer import Outcome, train
+from fml.engine.runtime.outcome import Outcome
+from fml.engine.runtime.trainer import train
 from fml.engine.runtime.watch import Listener, Point, Progress, Silent
 from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import lowered, points

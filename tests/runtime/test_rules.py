@@ -8,8 +8,9 @@ import pytest
 from fml.engine.backends.null import NullBackend
 from fml.engine.ir.diagnostics import FmlError
 from fml.engine.ir.training import Duration, Unit
+from fml.engine.runtime.outcome import Outcome
 from fml.engine.runtime.section import Moment, is_due
-from fml.engine.runtime.trainer import Outcome, train
+from fml.engine.runtime.trainer import train
 from fml.engine.sources.load import load
 from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import EXAMPLES, example, lowered, points, trained

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from fml.dsl.modules import std_index
-from fml.engine.runtime.trainer import Outcome
+from fml.engine.runtime.outcome import Outcome
 from tests.backends import BACKENDS, current_backend, on_each_backend, using
 from tests.dsl.programs import lowered, trained
 

@@ -12,7 +12,8 @@ from fml.engine.ir.source import Source
 from fml.engine.ir.training import Duration, StopAfter, Unit
 from fml.engine.runtime import measuring
 from fml.engine.runtime.feeding import Batches, Selection
-from fml.engine.runtime.trainer import Outcome, train
+from fml.engine.runtime.outcome import Outcome
+from fml.engine.runtime.trainer import train
 from fml.engine.sources.bind import bind
 from fml.engine.sources.load import load
 from tests.backends import current_backend, on_each_backend
