@@ -22,6 +22,7 @@ from fml.engine.backends.interface import (
     Launch,
     Loop,
     Taken,
+    Trace,
 )
 from fml.engine.backends.issuing import Events, capture, issue, sections
 from fml.engine.backends.numpy import LoopOfCalls, NumpyBackend, launch_of
@@ -89,8 +90,13 @@ class SimulatedBackend(NumpyBackend):
             return LoopOfCalls(things, clock)
         return self.capture([Issue(thing) for thing in things], [0])
 
-    def capture(self, issues: Sequence[Issue], devices: Sequence[int]) -> Loop:
-        """Return a loop on streams, of which there may be any number on one device."""
+    def capture(
+        self, issues: Sequence[Issue], devices: Sequence[int], trace: Trace | None = None
+    ) -> Loop:
+        """Return a loop on streams, of which there may be any number on one device.
+
+        It keeps no time, so there is nothing to trace.
+        """
         streams = [self.stream() for _ in devices]
         if self._is_joined:
             return _Replays(self.device, issues, streams)

@@ -1,4 +1,4 @@
-"""Who needs the arena: values, copies that are put aside, and scratch; from when to when, and where."""
+"""Who needs the arena, from when to when, and where: values, copies put aside, scratch."""
 
 from dataclasses import dataclass
 from typing import TypeAlias

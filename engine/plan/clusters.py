@@ -43,7 +43,7 @@ class _Open:
     block: Block | None = None
     operands: tuple[int, ...] = ()
     guard: int | None = None
-    where: Where = Where()
+    where: Where = field(default_factory=Where)
     is_closed: bool = False
 
     def has_room_for(self, nest: Nest, rows: int) -> bool:

@@ -15,6 +15,8 @@ from fml.engine.plan.task import Kind, Layout, Plan, Region, Space, Streams, Tas
 from fml.engine.plan.waits import with_waits
 from fml.engine.plan.where import Where, where
 
+_ONE = Streams()
+
 
 def lay_out(variables: Iterable[Variable], learners: int = 1) -> Layout:
     """Give every variable its place, one behind the other.
@@ -36,7 +38,7 @@ def make_plan(
     graph: Graph,
     layout: Layout,
     works: Iterable[Work] | None = None,
-    streams: Streams = Streams(),
+    streams: Streams = _ONE,
     staleness: int | None = 0,
 ) -> Plan:
     """Plan a graph of definite sizes: the works that a backend makes of it, or node by node.
@@ -48,7 +50,7 @@ def make_plan(
     """
     order = sequence(graph, node_by_node(graph) if works is None else works)
     has_learners = any(where_of(graph, step).mapped for step in order.steps)
-    streams = streams if has_learners else Streams()
+    streams = streams if has_learners else _ONE
     buffers = buffers_of(graph, order)
     arena = arena_of(buffers, streams.learners)
     constants = constants_of(graph)

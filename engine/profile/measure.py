@@ -26,7 +26,7 @@ from fml.engine.profile.timing import seconds_of
 from fml.engine.runtime.feeding import Data, has_samples, samples_in
 from fml.engine.runtime.measuring import Measurement
 from fml.engine.runtime.pace import SECONDS_AT_ONCE
-from fml.engine.runtime.trainer import Trainer, require_no_learners
+from fml.engine.runtime.trainer import Trainer
 
 # Steps before the clock runs: kernels and data come into the caches, and the core to its pace.
 _WARM_UP_SECONDS, _WARM_UP_STEPS = 0.3, 3
@@ -55,7 +55,6 @@ def profile(
     Raises:
         FmlError: it cannot be begun, as `trainer.train` raises.
     """
-    require_no_learners(training)
     with backend.at_work():
         peaks = machine.measured(backend)
         begun = time.perf_counter()

@@ -88,6 +88,11 @@ class Batches:
             done += here
         return made
 
+    def rows_of(self, learner: int, step: int, count: int) -> Array:
+        """Return which samples a learner's batches of `count` steps have: i64[count, size]."""
+        rows = self.rows(step, count)
+        return rows[:, learner] if self.is_of_learners else rows
+
     def _order_of(self, epoch: int) -> Array:
         if self._order is None or (self.feed.shuffle and epoch != self._epoch):
             # Philox is counter-based: seed and epoch are its key, so any epoch can be begun anew.

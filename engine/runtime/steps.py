@@ -222,10 +222,10 @@ class _Rows:
     def fill(self, step: int, count: int) -> None:
         """Choose the samples of `count` steps."""
         for batches, learner, chosen, table in self._orders:
-            rows = batches.rows(step, count)[:, learner]
+            rows = batches.rows_of(learner, step, count)
             table[:count] = rows if chosen is None else chosen[rows]
         for batches, learner, samples, late in self._late:
-            rows = batches.rows(step, count)[:, learner]
+            rows = batches.rows_of(learner, step, count)
             late.fill(np.asarray(samples[rows.reshape(-1)]), count)
 
 

@@ -116,5 +116,5 @@ class Trail:
         oracle = self._backend.oracle()
         section = Section(self._steps.section.graph, {}, oracle, self._store)
         self._steps.like(section, oracle).provide(moment, seconds_before)
-        number = section.executable.first_not_finite()
-        return None if number is None else section.graph[number]
+        found = section.executable.first_not_finite()
+        return None if found is None else section.graph[found[0]]

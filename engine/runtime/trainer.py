@@ -8,7 +8,7 @@ from typing import Literal, TypeAlias
 import numpy as np
 
 from fml.engine.backends.interface import Backend
-from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark
+from fml.engine.ir.diagnostics import Diagnostic
 from fml.engine.ir.training import (
     DEVICES,
     LEARNERS,
@@ -66,10 +66,9 @@ def train(
     Raises:
         FmlError: it cannot be begun: batches larger than their split (E0520), splits without
             samples (E0521), a checkpoint of another run (E0711), sizes that do not fit, or
-            learners, which are lowered but not run yet (E0901). Or it cannot go on: the
+            or the samples of learners. Or it cannot go on: the
             checkpoint cannot be written (E0732).
     """
-    require_no_learners(training)
     with backend.at_work():
         trainer = Trainer(training, data, backend, training.seed if seed is None else seed, devices)
         trainer.listener = listener or Silent()
@@ -78,20 +77,6 @@ def train(
         if resume is not None:
             trainer.resume(resume)
         return trainer.run()
-
-
-def require_no_learners(training: Training) -> None:
-    """Refuse a plan that has learners.
-
-    Raises:
-        FmlError: E0901.
-    """
-    if training.learners is None:
-        return
-    marks = (Mark(training.learners.span),) if training.learners.span else ()
-    message = "learners are checked and lowered, and cannot be run yet"
-    help = "train a plan without `learners`"
-    raise FmlError([Diagnostic("E0901", message, marks, (), help)])
 
 
 class Trainer:
