@@ -18,7 +18,10 @@ if TYPE_CHECKING:
 
 _NONE: Mapping[str, object] = MappingProxyType({})
 _EVENTS = ("started", "stepped", "measured", "stopped")
-_ARGUMENTS = ("plan", "data", "seed", "device", "cores", "seconds", "run", "on_event", "options")
+_ARGUMENTS = (
+    "plan", "data", "seed", "device", "devices", "cores", "seconds", "run", "on_fault", "on_event",
+    "options",
+)  # fmt: skip
 
 
 def as_path(value: object, wanted: str, help: str, name: str = "path") -> Path:
@@ -71,9 +74,23 @@ def as_text(name: str, wanted: str, value: object, help: str) -> str:
     return value
 
 
-def as_device(value: object) -> str:
-    """Return the name of a device."""
-    return as_text("device", "the name of a device", value, 'device="cpu", the default')
+def as_device(value: object) -> str | None:
+    """Return the name of a device; None for the one that the file says, or the CPU."""
+    help = 'device="cpu", or leave it out for the file\'s own'
+    return None if value is None else as_text("device", "the name of a device", value, help)
+
+
+def as_devices(value: object) -> int:
+    """Return how many devices the CPU is."""
+    return as_whole("devices", value, 1, "devices=2 for two groups of cores")
+
+
+def as_on_fault(value: object) -> Literal["stop", "restart"]:
+    """Return what to do when a learner's loss is not finite."""
+    if value in ("stop", "restart"):
+        return value
+    wanted = "`stop` or `restart`"
+    raise not_of_kind("on_fault", wanted, value, 'on_fault="stop", the default')
 
 
 def as_cores(value: object) -> int | None:
@@ -112,7 +129,20 @@ def as_listener(value: object) -> "Listener | None":
     if value is not None and (absent := [e for e in _EVENTS if not hasattr(value, e)]):
         wanted = "an object with the methods " + ", ".join(_EVENTS)
         raise not_of_kind("on_event", wanted, value, f"it has no {', '.join(absent)}")
+    if value is not None and not hasattr(value, "noted"):
+        return WithoutNotes(cast("Listener", value))
     return cast("Listener | None", value)
+
+
+class WithoutNotes:
+    """A listener who need not hear what is `noted`, and has no method for it."""
+
+    def __init__(self, listener: "Listener") -> None:
+        self.started, self.stepped = listener.started, listener.stepped
+        self.measured, self.stopped = listener.measured, listener.stopped
+
+    def noted(self, words: str) -> None:
+        """Nothing."""
 
 
 def as_data(value: object) -> Mapping[str, object]:

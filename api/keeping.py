@@ -79,8 +79,9 @@ def begin(
     training: Training,
     data: Mapping[str, LoadedData],
     request: "Request",
+    device: str,
 ) -> None:
-    """Write what is known of a run before its first step."""
+    """Write what is known of a run before its first step; it is trained on `device`."""
     sources = _sources(program.checked)
     origin = Origin(
         file=program.name,
@@ -90,7 +91,9 @@ def begin(
         plan=training.name,
         options={name: _plain(value) for name, value in request.options.items()},
         seed=training.seed if request.seed is None else request.seed,
-        device=request.device,
+        device=device,
+        devices=request.devices,
+        on_fault=request.on_fault,
     )
     versions = {"fml": __version__, "numpy": np.__version__}
     folder.begin(origin, _encodings(data), versions, sys.argv)

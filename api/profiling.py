@@ -9,7 +9,7 @@ from fml.engine.profile import measure
 from fml.engine.profile.invented import invented
 from fml.engine.profile.profile import Profile
 from fml.engine.sources.bind import bind
-from fml.training import Request, backend_of, read_what_is_there
+from fml.training import Request, backend_of, device_of, read_what_is_there
 
 if TYPE_CHECKING:
     from fml.program import Program
@@ -22,8 +22,9 @@ def profile(program: "Program", request: Request, seconds: float) -> Profile:
         FmlError: as `train` raises.
     """
     # Times of one core can be compared with what one core can do.
-    backend = backend_of(request.device, 1)
     training = language.lower(program.checked, request.plan, request.options)
+    device = device_of(training, request.device)
+    backend = backend_of(device, 1)
     read, missing = read_what_is_there(program, training, request.data)
     bound, splits = bind(training, read)
     made = {name: invented(training, training.datasets[name]) for name in missing}
@@ -32,7 +33,7 @@ def profile(program: "Program", request: Request, seconds: float) -> Profile:
         bound,
         {**splits, **made},
         backend,
-        device=request.device,
+        device=device,
         seconds=seconds,
         seed=request.seed,
         notes=notes,

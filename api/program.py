@@ -10,8 +10,10 @@ from fml.checks import (
     as_cores,
     as_data,
     as_device,
+    as_devices,
     as_folder,
     as_listener,
+    as_on_fault,
     as_options,
     as_path,
     as_plan,
@@ -119,9 +121,11 @@ class Program:
         data: Mapping[str, object] | None = None,
         *,
         seed: int | None = None,
-        device: str = "cpu",
+        device: str | None = None,
+        devices: int = 1,
         cores: int | None = None,
         run: str | Literal[False] | None = False,
+        on_fault: Literal["stop", "restart"] = "stop",
         on_event: "Listener | None" = None,
         options: Mapping[str, object] | None = None,
         **named_options: object,
@@ -135,10 +139,15 @@ class Program:
                 `{"points": {"x": X, "y": y}}`, or by split as well:
                 `{"points": {"train": {"x": X, "y": y}, "valid": {...}}}`.
             seed: instead of the plan's own.
-            device: where to train: `cpu`, or `numpy`, the slow oracle of its compiled code.
+            device: where to train, None for where the file says or else the CPU: `cpu`, or
+                `numpy`, the slow oracle of its compiled code.
+            devices: the CPU as so many devices, groups of cores, each with the plan's learners
+                per device.
             cores: how many to use at most, None for all; the bits do not depend on it.
             run: the name of the folder in `runs/` to keep the run in, None for a name made of
                 the time, False for none.
+            on_fault: what to do when a learner's loss is not finite: end the run, or `restart`
+                that learner from the central model; it ends all the same if that does not help.
             on_event: is told of what happens, for progress.
             options: values for the file's options, as are further arguments by name.
 
@@ -158,6 +167,8 @@ class Program:
             as_folder(run),
             lambda _: listener,
             as_cores(cores),
+            as_devices(devices),
+            as_on_fault(on_fault),
         )
         return train(self, request)
 
@@ -266,7 +277,7 @@ class Program:
         data: Mapping[str, object] | None = None,
         *,
         seed: int | None = None,
-        device: str = "cpu",
+        device: str | None = None,
         seconds: float = 2.0,
         options: Mapping[str, object] | None = None,
         **named_options: object,

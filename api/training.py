@@ -10,7 +10,7 @@ from fml.dsl import program as language
 from fml.engine.backends.interface import Backend
 from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.backends.processor import processor
-from fml.engine.ir.diagnostics import FmlError, did_you_mean, error
+from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, did_you_mean, error
 from fml.engine.ir.foreign import as_mapping
 from fml.engine.ir.training import Dataset, Training
 from fml.engine.runtime import trainer
@@ -41,10 +41,12 @@ class Request:
     options: Mapping[str, object] = field(default_factory=dict[str, object])
     data: Mapping[str, object] = field(default_factory=dict[str, object])
     seed: int | None = None
-    device: str = "cpu"
+    device: str | None = None
     folder: str | Literal[False] | None = False
     watch: Callable[[Training], Listener | None] = lambda training: None
     cores: int | None = None
+    devices: int = 1
+    on_fault: trainer.OnFault = "stop"
 
 
 def train(program: "Program", request: Request) -> Run:
@@ -53,18 +55,27 @@ def train(program: "Program", request: Request) -> Run:
     Raises:
         FmlError: the options, the data or the device do not fit.
     """
-    backend = backend_of(request.device, request.cores)
     training = language.lower(program.checked, request.plan, request.options)
+    device = device_of(training, request.device)
+    backend = backend_of(device, request.cores)
     data = read_data(program, training, request.data)
     bound, splits = bind(training, data)
     listener = request.watch(training) or Silent()
     if request.folder is False:
-        outcome = trainer.train(bound, splits, backend, seed=request.seed, listener=listener)
+        outcome = trainer.train(
+            bound,
+            splits,
+            backend,
+            seed=request.seed,
+            listener=listener,
+            devices=request.devices,
+            on_fault=request.on_fault,
+        )
         return Run(program, training, data, outcome)
     folder = keeping.create(program, training, request)
     try:
         with folder.locked():
-            keeping.begin(folder, program, training, data, request)
+            keeping.begin(folder, program, training, data, request, device)
             outcome = trainer.train(
                 bound,
                 splits,
@@ -72,6 +83,8 @@ def train(program: "Program", request: Request) -> Run:
                 seed=request.seed,
                 listener=keeping.Recorder(folder, listener),
                 checkpoint=folder.checkpoint,
+                devices=request.devices,
+                on_fault=request.on_fault,
             )
             keeping.finish(folder, training, outcome)
     except (FmlError, MemoryError, KeyboardInterrupt):
@@ -109,10 +122,35 @@ def resume(
             listener=keeping.Recorder(folder, watch(training) or Silent(), earlier),
             checkpoint=folder.checkpoint,
             resume=checkpoint,
+            devices=kept.origin.devices,
+            on_fault="restart" if kept.origin.on_fault == "restart" else "stop",
         )
         outcome = replace(outcome, history=(*earlier, *outcome.history))
         keeping.finish(folder, training, outcome)
     return Run(kept.program, training, loaded, outcome, folder.path)
+
+
+def device_of(training: Training, asked: str | None) -> str:
+    """Return where a plan is trained: where it was `asked` for, or else where the file says.
+
+    Raises:
+        FmlError: E0740, the file says `on` a device that cannot be used.
+    """
+    learners = training.learners
+    if asked is not None or learners is None or learners.devices is None:
+        return asked or "cpu"
+    kind = learners.devices.partition("[")[0].strip()
+    if kind == "cpu":
+        return kind
+    message = "cannot be used yet" if kind == "gpu" else "is not known"
+    raise FmlError([Diagnostic(
+        "E0740",
+        f"the device `{learners.devices}` {message}",
+        (Mark(learners.span),) if learners.span else (),
+        (),
+        "leave `on` out, or write `on cpu`; `--device cpu` (in Python, `device=\"cpu\"`) goes "
+        "before what the file says",
+    )])  # fmt: skip
 
 
 def backend_of(device: str, cores: int | None = None) -> Backend:

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
@@ -30,14 +30,26 @@ if TYPE_CHECKING:
 @click.option(
     "--device",
     metavar="NAME",
-    default="cpu",
     help="Where to train, instead of the file's `on`: `cpu`, or `numpy`, its slow oracle.",
+)
+@click.option(
+    "--devices",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    help="The CPU as so many devices, groups of cores, each with the plan's learners per device.",
 )
 @click.option(
     "--cores",
     metavar="N",
     type=click.IntRange(min=1),
     help="Use so many cores at most; the result does not depend on it.",
+)
+@click.option(
+    "--on-fault",
+    type=click.Choice(["stop", "restart"]),
+    default="stop",
+    help="When a learner's loss is not finite: stop, or restart it from the central model.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of the plan's `seed`.")
 @click.option("--run", "name", metavar="NAME", help="Name of the run's folder in runs/.")
@@ -63,8 +75,10 @@ def command(
     file: Path | None,
     settings: Sequence[str],
     plan: str | None,
-    device: str,
+    device: str | None,
+    devices: int,
     cores: int | None,
+    on_fault: Literal["stop", "restart"],
     seed: int | None,
     name: str | None,
     resume: Path | None,
@@ -100,7 +114,17 @@ def command(
     if is_dry:
         click.echo(program.dry_run(plan, options=options))
         return
-    request = Request(plan, options, {}, seed, device, folder=name, cores=cores)
+    request = Request(
+        plan,
+        options,
+        {},
+        seed,
+        device,
+        folder=name,
+        cores=cores,
+        devices=devices,
+        on_fault=on_fault,
+    )
     if not quiet:
         request = replace(request, watch=partial(listener_for, console=messages()))
     with undoing():

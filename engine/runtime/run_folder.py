@@ -54,6 +54,8 @@ class Origin:
     options: Mapping[str, Any]
     seed: int
     device: str
+    devices: int = 1
+    on_fault: str = "stop"
 
 
 @dataclass(frozen=True, slots=True)
