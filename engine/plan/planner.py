@@ -49,7 +49,7 @@ def make_plan(
         RaceError: the plan is wrong: a bug in fml, found before it can do harm.
     """
     order = sequence(graph, node_by_node(graph) if works is None else works)
-    has_learners = any(where_of(graph, step).mapped for step in order.steps)
+    has_learners = any(node.mapped for node in graph)
     streams = streams if has_learners else _ONE
     buffers = buffers_of(graph, order)
     arena = arena_of(buffers, streams.learners)

@@ -45,6 +45,11 @@ class Checkpoint:
         return {**self.variables, **self.means, **self.kept}
 
     @property
+    def learners(self) -> int:
+        """How many learners there were."""
+        return int(self.state.get("learners", 1))
+
+    @property
     def progress(self) -> Progress:
         """Where the run stood."""
         step: int = self.state["step"]

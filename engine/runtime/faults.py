@@ -43,13 +43,17 @@ def first_fault(
     return min(faults, key=lambda fault: fault.step, default=None)
 
 
-def diagnosed(fault: Fault, origin: int, node: Node | None) -> Diagnostic:
-    """Say which figure is not finite, and which node spoiled it in the step `origin`: E0703."""
+def diagnosed(fault: Fault, origin: int, node: Node | None, learner: int | None) -> Diagnostic:
+    """Say which figure is not finite, and which node spoiled it in the step `origin`: E0703.
+
+    `learner` is the one whose value of the node is meant.
+    """
     marks, notes = (), ()
     if node is not None:
         where = f" of `{node.scope}`" if node.scope else ""
+        whose = "" if learner is None else f" in learner {learner}"
         when = "" if origin == fault.step else f", in step {origin}"
-        notes = (f"the first value that is not finite is that of `{node.op}`{where}{when}",)
+        notes = (f"the first value that is not finite is that of `{node.op}`{where}{whose}{when}",)
         marks = (Mark(node.span, "first here"),) if node.span else ()
     return Diagnostic(
         "E0703",

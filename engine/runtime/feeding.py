@@ -7,10 +7,10 @@ from typing import TypeAlias
 import numpy as np
 
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, did_you_mean
+from fml.engine.ir.graph import Node
 from fml.engine.ir.source import Span
 from fml.engine.ir.training import Feed, Measure, Training
 from fml.engine.ops.record import Array
-from fml.engine.runtime.learners import is_of_learners
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -105,6 +105,17 @@ class Batches:
         return self._order
 
 
+def _is_of_learners(training: Training, feed: Feed) -> bool:
+    """Whether each learner draws its own batches of a feed; else all see the same one."""
+
+    def is_of_feed(node: Node) -> bool:
+        drawn = (node.attributes["data"], node.attributes["split"])
+        return drawn == (feed.data, feed.split) and node.attributes["field"] in feed.fields
+
+    feeds = training.step.of_op("feed")
+    return training.learners is not None and all(n.mapped for n in feeds if is_of_feed(n))
+
+
 def batches_of(training: Training, data: Data, seed: int, learners: int | None) -> list[Batches]:
     """Return the batches of all feeds of a plan.
 
@@ -114,7 +125,7 @@ def batches_of(training: Training, data: Data, seed: int, learners: int | None) 
     made: list[Batches] = []
     for feed in training.feeds:
         samples = samples_in(data, feed.data, feed.split, "train on", feed.span)
-        mapped = learners if is_of_learners(training, feed) else None
+        mapped = learners if _is_of_learners(training, feed) else None
         made.append(Batches(feed, samples, seed, mapped))
     return made
 

@@ -7,7 +7,7 @@ import numpy as np
 
 from fml.engine.backends.interface import Backend
 from fml.engine.ir.graph import Graph, GraphBuilder, Node
-from fml.engine.ir.training import LEARNERS, Training
+from fml.engine.ir.training import DEVICES, LEARNERS, Training
 from fml.engine.ops.record import Array
 from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.section import Moment, Section
@@ -20,7 +20,9 @@ def new_store(
     training: Training, backend: Backend, seed: int, sizes: Mapping[str, int]
 ) -> VariableStore:
     """Make the variables of a training and give each its first value."""
-    store = VariableStore(training.variables, backend, sizes.get(str(LEARNERS), 1))
+    learners, devices = sizes.get(str(LEARNERS), 1), sizes.get(str(DEVICES), 1)
+    staleness = training.learners.staleness if training.learners else 0
+    store = VariableStore(training.variables, backend, learners, devices, staleness)
     store.restore(first_values(training, backend, store, seed, sizes))
     return store
 

@@ -1,13 +1,16 @@
 """How many learners a plan has: so many a device, or as many as train fastest."""
 
-import math
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from typing import Protocol
 
+from fml.engine.backends.workers import cores
 from fml.engine.ir.diagnostics import FmlError
-from fml.engine.ir.graph import Node
-from fml.engine.ir.training import Feed, Training
+from fml.engine.ir.training import Training
+from fml.engine.runtime.section import Moment
+from fml.engine.runtime.steps import Steps
+from fml.engine.runtime.watch import Listener
 
 # A number of learners is tried for about so long, once everything is compiled and warm.
 SECONDS_OF_A_TRIAL = 0.5
@@ -32,15 +35,39 @@ def with_learners(training: Training, per_device: int) -> Training:
     return replace(training, learners=replace(training.learners, per_device=per_device))
 
 
-def is_of_learners(training: Training, feed: Feed) -> bool:
-    """Whether each learner draws its own batches of a feed; else all see the same one."""
+class Begun(Protocol):
+    """A run of which steps can be taken."""
 
-    def is_of_feed(node: Node) -> bool:
-        drawn = (node.attributes["data"], node.attributes["split"])
-        return drawn == (feed.data, feed.split) and node.attributes["field"] in feed.fields
+    steps: Steps
+    moment: Moment
 
-    feeds = training.step.of_op("feed")
-    return training.learners is not None and all(n.mapped for n in feeds if is_of_feed(n))
+
+def decided(
+    training: Training,
+    begun: Callable[[Training], Begun],
+    devices: int,
+    listener: Listener,
+    known: int | None = None,
+) -> Training:
+    """The plan with a definite number of learners a device, `auto` being what trains fastest.
+
+    It is found by taking steps of runs that are `begun` and lost, unless it is `known`.
+
+    Raises:
+        FmlError: as `begun` raises of one learner.
+    """
+    if training.learners is None or training.learners.per_device is not None:
+        return training
+    if known is not None:
+        return with_learners(training, known)
+
+    def speed(per_device: int) -> float:
+        run = begun(with_learners(training, per_device))
+        return samples_a_second(run.steps, run.moment)
+
+    choice = choose_learners(speed, max(1, 2 * cores() // devices))
+    listener.noted(str(choice))
+    return with_learners(training, choice.per_device)
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,17 +107,15 @@ def choose_learners(speed: Callable[[int], float], most: int) -> Choice:
     return Choice(max(speeds, key=lambda n: speeds[n]), speeds)
 
 
-def samples_a_second(take: Callable[[int], int], samples: int) -> float:
-    """Take steps for a while; `take` is given how many, and returns how many were taken.
-
-    The first steps are not counted; `samples` are those of a step.
-    """
-    take(1)
-    steps, count, passed = 0, 1, 0.0
-    while passed < SECONDS_OF_A_TRIAL:
+def samples_a_second(steps: Steps, moment: Moment) -> float:
+    """Take steps for a while, the first of which is not counted, and return how fast they were."""
+    taken = steps.run(moment, 0.0, 1)
+    count, counted, seconds = 1, 0, 0.0
+    while seconds < SECONDS_OF_A_TRIAL:
         begun = time.perf_counter()
-        steps += take(count)
+        now = steps.run(replace(moment, step=moment.step + taken), 0.0, min(count, steps.most))
         lasted = time.perf_counter() - begun
-        passed += lasted
-        count = max(1, min(2 * count, math.ceil(count * SECONDS_OF_A_TRIAL / max(lasted, 1e-9))))
-    return steps * samples / passed
+        taken, counted, seconds = taken + now, counted + now, seconds + lasted
+        left = max(0.0, SECONDS_OF_A_TRIAL - seconds)
+        count = max(1, min(2 * count, int(left * counted / seconds)))
+    return counted * moment.batch / seconds

@@ -136,8 +136,8 @@ class Section:
         return {name: self.result(output) for name, output in outputs.items()}
 
     def number(self, name: str) -> float:
-        """Return a scalar output."""
-        return float(self.executable.output(name))
+        """Return a scalar output; of one that each learner has, their mean."""
+        return float(self.executable.output(name).mean(dtype=np.float64))
 
 
 def _duration(attributes: Mapping[str, object]) -> Duration:

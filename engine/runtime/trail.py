@@ -1,17 +1,18 @@
 """The way back: variables as they were some steps ago, and which node spoiled them."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from fml.engine.backends.interface import Backend, Launch
 from fml.engine.ir.diagnostics import Diagnostic
 from fml.engine.ir.graph import Node
+from fml.engine.ir.training import Series
 from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.faults import Fault, diagnosed
 from fml.engine.runtime.section import Moment, Section
 from fml.engine.runtime.steps import Steps
-from fml.engine.runtime.watch import Mean
+from fml.engine.runtime.watch import Mean, add_figures
 
 # Marks are made so often, and seldom enough that copying the variables takes no more than a share
 # of the time. Going back takes as long again as all steps since the older one.
@@ -31,15 +32,11 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where a fault began: the moment that was gone back to, the steps it is among, and E0703.
-
-    `restore` goes back further, to before these steps.
-    """
+    """Where a fault began: the moment that was gone back to, the epoch's means then, and E0703."""
 
     moment: Moment
-    stretch: Stretch
+    means: Mapping[str, Mean]
     diagnostic: Diagnostic
-    restore: Launch
 
 
 @dataclass(slots=True)
@@ -58,9 +55,12 @@ class Trail:
     overflows still reports a finite loss, and it is the next one that does not.
     """
 
-    def __init__(self, steps: Steps, backend: Backend, store: VariableStore) -> None:
-        """Take memory for the variables twice."""
+    def __init__(
+        self, steps: Steps, backend: Backend, store: VariableStore, series: Sequence[Series]
+    ) -> None:
+        """Take memory for the variables twice; `series` are those of the steps' figures."""
         self._steps, self._backend, self._store = steps, backend, store
+        self._series = series
         self._marks = [_Mark(*store.second_place()) for _ in range(2)]  # the latest is last
         self._next = 0.0
 
@@ -87,11 +87,10 @@ class Trail:
         older, latest = self._marks
         oldest = older if older.since else latest
         oldest.restore()
+        # From here on the other mark is where the variables were before a step.
         stretches, before = [*older.since, *latest.since], latest if oldest is older else older
         for stretch in stretches:
-            # From here on the marks are where the variables were: before the stretch, and before
-            # a step of it.
-            oldest.fill()
+            means = {name: replace(mean) for name, mean in stretch.means.items()}
             for step in range(stretch.moment.step, stretch.moment.step + stretch.count):
                 moment = replace(stretch.moment, step=step)
                 before.fill()
@@ -99,22 +98,30 @@ class Trail:
                 self._steps.run(moment, stretch.seconds_before, 1)
                 if step == fault.step or self._store.not_finite() - spoiled:
                     before.restore()
-                    node = self._first_not_finite(moment, stretch.seconds_before)
+                    node, learner = self._first_not_finite(moment, stretch.seconds_before)
                     before.restore()
-                    return Found(moment, stretch, diagnosed(fault, step, node), oldest.restore)
+                    return Found(moment, means, diagnosed(fault, step, node, learner))
+                add_figures(means, self._series, self._steps.figures, 1)
         raise AssertionError(f"step {fault.step} is none of those taken since the marks")
 
-    def begin_anew(self, found: Found) -> None:
-        """Go back to before the steps that the fault just found is among, for good."""
-        found.restore()
+    def begin_anew(self) -> None:
+        """Forget the steps taken so far: the variables have become others."""
         for mark in self._marks:
             mark.since.clear()
         self._next = 0.0
 
-    def _first_not_finite(self, moment: Moment, seconds_before: float) -> Node | None:
-        """Take a step node by node; compiled code keeps no value of most nodes."""
+    def _first_not_finite(
+        self, moment: Moment, seconds_before: float
+    ) -> tuple[Node | None, int | None]:
+        """Take a step node by node; compiled code keeps no value of most nodes.
+
+        Returns the node, and the learner whose value it is if each has its own.
+        """
         oracle = self._backend.oracle()
         section = Section(self._steps.section.graph, {}, oracle, self._store)
         self._steps.like(section, oracle).provide(moment, seconds_before)
         found = section.executable.first_not_finite()
-        return None if found is None else section.graph[found[0]]
+        if found is None:
+            return None, None
+        node = section.graph[found[0]]
+        return node, found[1] if node.mapped else None

@@ -29,7 +29,7 @@ from fml.engine.runtime.feeding import Data, batches_of
 from fml.engine.runtime.first_values import first_values, new_store, restart
 from fml.engine.runtime.footprint import Footprint, footprint
 from fml.engine.runtime.interrupt import Interrupt
-from fml.engine.runtime.learners import learners_of
+from fml.engine.runtime.learners import decided, learners_of
 from fml.engine.runtime.measuring import measurements
 from fml.engine.runtime.outcome import Outcome
 from fml.engine.runtime.pace import Pace, steps_to_look
@@ -37,7 +37,16 @@ from fml.engine.runtime.saving import Saver
 from fml.engine.runtime.section import Moment, Section, is_due
 from fml.engine.runtime.steps import Steps
 from fml.engine.runtime.trail import Stretch, Trail
-from fml.engine.runtime.watch import TOLERANCE, Listener, Point, Progress, Record, Silent, Start
+from fml.engine.runtime.watch import (
+    TOLERANCE,
+    Listener,
+    Point,
+    Progress,
+    Record,
+    Silent,
+    Start,
+    add_figures,
+)
 
 # What to do when a learner's loss is not finite: end the run, or begin again with that learner.
 OnFault: TypeAlias = Literal["stop", "restart"]
@@ -65,13 +74,19 @@ def train(
 
     Raises:
         FmlError: it cannot be begun: batches larger than their split (E0520), splits without
-            samples (E0521), a checkpoint of another run (E0711), sizes that do not fit, or
-            or the samples of learners. Or it cannot go on: the
-            checkpoint cannot be written (E0732).
+            samples (E0521), a checkpoint of another run (E0711), or sizes that do not fit. Or it
+            cannot go on: the checkpoint cannot be written (E0732).
     """
+    seed = training.seed if seed is None else seed
+    listener = listener or Silent()
     with backend.at_work():
-        trainer = Trainer(training, data, backend, training.seed if seed is None else seed, devices)
-        trainer.listener = listener or Silent()
+
+        def begun(plan: Training) -> Trainer:
+            return Trainer(plan, data, backend, seed, devices)
+
+        known = None if resume is None else resume.learners // devices
+        trainer = begun(decided(training, begun, devices, listener, known))
+        trainer.listener = listener
         trainer.saver.path = checkpoint
         trainer.on_fault = on_fault
         if resume is not None:
@@ -121,7 +136,7 @@ class Trainer:
         figures = {series.output: True for series in training.train_series}
         logged = {log.series.output: False for log in training.logs if log.graph is None}
         self.steps = Steps(self.step, self.batches, backend, logged | figures)
-        self.trail = Trail(self.steps, backend, store)
+        self.trail = Trail(self.steps, backend, store, training.train_series)
         self.record = Record(training)
         self.saver = Saver(data, store, self.moment, devices)
         self.failure: Diagnostic | None = None
@@ -193,11 +208,7 @@ class Trainer:
             self._go_back(fault)
             return
         figures = self.steps.figures
-        for series in self.training.train_series:
-            values = figures[series.output][:taken]
-            # Where each learner has its own, a step's is their mean.
-            means = values.reshape(taken, -1).mean(axis=1, dtype=np.float64)
-            self.record.means[series.name].add(means)
+        add_figures(self.record.means, series, figures, taken)
         for log in self.training.logs:
             if log.graph is None:
                 self.record.of_step[log.series.name] = float(figures[log.series.output][taken - 1])
@@ -212,9 +223,8 @@ class Trainer:
         if self.on_fault == "stop" or not fault.learners or at_once:
             self.moment, self.failure = found.moment, found.diagnostic
             return
-        self.trail.begin_anew(found)
-        self.moment = found.stretch.moment
-        self.record.means = {name: replace(m) for name, m in found.stretch.means.items()}
+        self.trail.begin_anew()
+        self.moment, self.record.means = found.moment, dict(found.means)
         first = first_values(self.training, self._backend, self.store, self.seed, self.sizes)
         with self.central.averaged(self.moment):
             for learner in fault.learners:

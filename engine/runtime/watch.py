@@ -1,11 +1,13 @@
 """What a run looks back on: series, and the rules that stop it and choose what it keeps."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from fml.engine.ir.training import Duration, StopPatience, Training
+import numpy as np
+
+from fml.engine.ir.training import Duration, Series, StopPatience, Training
 from fml.engine.ops.record import Array
 from fml.engine.runtime.footprint import Footprint
 
@@ -122,6 +124,18 @@ class Mean:
         for value in values.tolist():
             self.total += value
         self.steps += len(values)
+
+
+def add_figures(
+    means: Mapping[str, Mean],
+    all_series: Iterable[Series],
+    figures: Mapping[str, Array],
+    count: int,
+) -> None:
+    """Take the figures of `count` steps, by output; where each learner has its own, their mean."""
+    for series in all_series:
+        values = figures[series.output][:count].reshape(count, -1)
+        means[series.name].add(values.mean(axis=1, dtype=np.float64))
 
 
 class Record:
