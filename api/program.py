@@ -249,15 +249,16 @@ class Program:
         plan: str | None = None,
         data: Mapping[str, object] | None = None,
         *,
+        devices: int = 1,
         options: Mapping[str, object] | None = None,
         **named_options: object,
     ) -> "DryRun":
         """Compile and plan all graphs of a plan, and walk them once without computing.
 
         `print(program.dry_run())` says how much there is to do and how much memory it takes when
-        the run is kept in a folder; of a plan with learners, for one of them. Data that are there
-        are read for their sizes, and `data` are arrays for `given` data, as `train` takes them; of
-        others it says what is not counted.
+        the run is kept in a folder, with all its learners. Data that are there are read for their
+        sizes, and `data` and `devices` are as `train` takes them; of other data it says what is
+        not counted.
 
         Raises:
             FmlError: as `lower` raises, or sizes do not fit.
@@ -269,7 +270,7 @@ class Program:
         training = self._lowered(plan, options, named_options)
         read, missing = read_what_is_there(self, training, as_data(data))
         bound, splits = bind(training, read)
-        return dry_run(bound, splits, missing)
+        return dry_run(bound, splits, missing, as_devices(devices))
 
     def profile(
         self,

@@ -9,6 +9,7 @@ from fml.engine.ir.types import TensorType
 from fml.engine.ops.table import OPS
 from fml.engine.passes.pipeline import optimise, readable
 from fml.engine.plan.planner import lay_out, make_plan
+from fml.engine.plan.task import Streams
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,7 +79,8 @@ def summarise(training: Training, split_sizes: Mapping[tuple[str, str], int] = {
     }
     step = readable(training.step)
     layout = lay_out(training.variables.values())
-    plan = make_plan(optimise(training.step, {**_ONCE, **sizes}), layout)
+    graph = optimise(training.step, {**_ONCE, **sizes})
+    plan = make_plan(graph, layout, streams=Streams(learners=1))
     layers = _layers(training, step, sizes)
     parameters = _parameters(training)
     computed = [node for node in step if node.guard is None and _is_computed(node)]

@@ -112,7 +112,7 @@ def command(
     program = load(file)
     print_diagnostics(program.check())
     if is_dry:
-        click.echo(program.dry_run(plan, options=options))
+        click.echo(program.dry_run(plan, devices=devices, options=options))
         return
     request = Request(
         plan,

@@ -8,6 +8,7 @@ import numpy as np
 
 from fml.engine.backends.interface import Backend, Clock, Launch, Loop
 from fml.engine.backends.numpy import LoopOfCalls
+from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark
 from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import LEARNERS, STEPS_PER_EPOCH, Measure, Training
 from fml.engine.ir.types import Element, tensor
@@ -53,8 +54,9 @@ def profile(
     Steps are measured for about so many `seconds`, and the tasks by themselves for as many again.
 
     Raises:
-        FmlError: it cannot be begun, as `trainer.train` raises.
+        FmlError: it cannot be begun, as `trainer.train` raises, or has learners (E0901).
     """
+    _require_no_learners(training)
     with backend.at_work():
         peaks = machine.measured(backend)
         begun = time.perf_counter()
@@ -65,6 +67,15 @@ def profile(
     if interpreted := _interpreted(found):
         notes = (*notes, interpreted)
     return replace(found, plan=training.name, device=device, measures=measures, notes=tuple(notes))
+
+
+def _require_no_learners(training: Training) -> None:
+    """A task of learners has a time for each, and they run side by side."""
+    if training.learners is not None:
+        marks = (Mark(training.learners.span),) if training.learners.span else ()
+        help = "profile a plan without `learners`"
+        message = "a plan with learners cannot be profiled yet"
+        raise FmlError([Diagnostic("E0901", message, marks, (), help)])
 
 
 def _interpreted(profile: Profile) -> str:

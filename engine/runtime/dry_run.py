@@ -6,12 +6,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from fml.engine.backends.null import NullBackend
-from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.backends.processor import processor
 from fml.engine.ir.training import Dataset, Duration, StopAfter, Training, Unit
 from fml.engine.ops.record import Array
 from fml.engine.runtime.feeding import Data, Samples
 from fml.engine.runtime.footprint import Footprint, footprint
+from fml.engine.runtime.learners import learners_of, with_learners
 from fml.engine.runtime.trainer import Trainer
 from fml.engine.summary import quantity
 
@@ -44,30 +44,32 @@ class Unread:
 class DryRun:
     """What a plan comes to: tasks of a step and of all other graphs, and the memory they take.
 
-    The memory is that of a run that is kept in a folder; for a plan with learners, of one learner.
+    The memory is that of a run that is kept in a folder, of all `learners` if there are any: of one
+    a device where the file says `auto`.
     """
 
     step_tasks: int
     other_tasks: int
     footprint: Footprint
-    has_learners: bool
+    learners: int | None
     unread: tuple[Unread, ...] = ()
 
     def __str__(self) -> str:
         """Say it in two lines, and one more for each data set that was not read."""
         memory = quantity(self.footprint.nbytes, 1024, "B")
-        one = " for one learner" if self.has_learners else ""
+        noun = "learner" if self.learners == 1 else "learners"
+        whose = "" if self.learners is None else f" for {self.learners} {noun}"
         least = "at least " if self.unread else ""
         lines = [
             f"dry run: {self.step_tasks:,} tasks a step and {self.other_tasks:,} to measure and to "
             "watch, free of races; nothing was computed",
-            f"memory:  {least}{memory} beyond the data{one}",
+            f"memory:  {least}{memory} beyond the data{whose}",
             *map(str, self.unread),
         ]
         return "\n".join(lines)
 
 
-def dry_run(training: Training, data: Data, missing: Mapping[str, str]) -> DryRun:
+def dry_run(training: Training, data: Data, missing: Mapping[str, str], devices: int = 1) -> DryRun:
     """Compile all graphs of a plan, plan their memory, check them for races, and walk them once.
 
     Of the splits in `data` nothing but the sizes is looked at. Data sets that are `missing`, for
@@ -77,17 +79,21 @@ def dry_run(training: Training, data: Data, missing: Mapping[str, str]) -> DryRu
     Raises:
         FmlError: sizes that do not fit (E03xx), splits without samples (E0520, E0521).
     """
-    unread = [_unread(training, training.datasets[name], why) for name, why in missing.items()]
-    sizes = {name: _sizes(training, training.datasets[name]) for name in missing}
+    if training.learners is not None and training.learners.per_device is None:
+        training = with_learners(training, 1)
+    batches = {name: _batch(training, training.datasets[name], devices) for name in missing}
+    unread = [
+        _unread(training, training.datasets[name], why, batches[name])
+        for name, why in missing.items()
+    ]
+    sizes = {name: _sizes(training, training.datasets[name], batches[name]) for name in missing}
     nothing = {
         name: {split: _nothing(training.datasets[name], n) for split, n in splits.items()}
         for name, splits in sizes.items()
     } | {name: {s: _alike(f) for s, f in splits.items()} for name, splits in data.items()}
     once = StopAfter(Duration(1, Unit.STEPS))
     watched = replace(training, stops=(*training.stops, once))
-    # What learners do together is not compiled yet.
-    like = processor() if training.learners is None else NumpyBackend()
-    trainer = Trainer(watched, nothing, NullBackend(like), 0)
+    trainer = Trainer(watched, nothing, NullBackend(processor()), 0, devices)
     trainer.run()
     sections = trainer.sections()
     step = len(trainer.step.executable.plan.tasks)
@@ -95,7 +101,7 @@ def dry_run(training: Training, data: Data, missing: Mapping[str, str]) -> DryRu
     memory = footprint(
         training, trainer.store, sections, trainer.measurements, writes_checkpoints=True
     )
-    return DryRun(step, tasks - step, memory, training.learners is not None, tuple(unread))
+    return DryRun(step, tasks - step, memory, learners_of(training, devices), tuple(unread))
 
 
 def used_splits(training: Training, dataset: Dataset) -> dict[str, None]:
@@ -104,22 +110,22 @@ def used_splits(training: Training, dataset: Dataset) -> dict[str, None]:
     return dict.fromkeys([*feeds, *(m.split for m in training.measures if m.data == dataset.name)])
 
 
-def _batch(training: Training, dataset: Dataset) -> int:
+def _batch(training: Training, dataset: Dataset, devices: int) -> int:
+    """The most samples of a data set that a step is fed."""
     own = (feed.batch or 1 for feed in training.feeds if feed.data == dataset.name)
-    return max(own, default=1)
+    return max(own, default=1) * (learners_of(training, devices) or 1)
 
 
-def _sizes(training: Training, dataset: Dataset) -> dict[str, int]:
+def _sizes(training: Training, dataset: Dataset, batch: int) -> dict[str, int]:
     """The sizes of the splits of data that are not there: those that are written, or a batch."""
     written = dataset.split.counts if dataset.split else {}
-    batch = _batch(training, dataset)
     return {split: written.get(split, batch) for split in used_splits(training, dataset)}
 
 
-def _unread(training: Training, dataset: Dataset, reason: str) -> Unread:
+def _unread(training: Training, dataset: Dataset, reason: str, batch: int) -> Unread:
     written = dataset.split.counts if dataset.split else {}
     guessed = tuple(split for split in used_splits(training, dataset) if split not in written)
-    return Unread(dataset.name, reason, guessed, _batch(training, dataset))
+    return Unread(dataset.name, reason, guessed, batch)
 
 
 def _nothing(dataset: Dataset, samples: int) -> dict[str, Array]:

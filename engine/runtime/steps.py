@@ -138,11 +138,15 @@ class Steps:
         """What is taken of each output's node, and of each learner."""
         taken: dict[tuple[int, int], Taken] = {}
         graph = self.section.graph
-        for name, ends in self._series.items():
-            views = self.section.executable.outputs[name]
-            node = graph[graph.outputs[name]]
+        names: dict[int, list[str]] = {}  # a node may be several outputs, and is taken once
+        for name in self._series:
+            names.setdefault(graph.outputs[name], []).append(name)
+        for number, same in names.items():
+            views, node = self.section.executable.outputs[same[0]], graph[number]
+            ends = any(self._series[name] for name in same)
             tables = np.zeros((len(views), self.most, *node.type.sizes), node.type.dtype)
-            self.figures[name] = np.moveaxis(tables, 0, 1) if node.mapped else tables[0]
+            figures = np.moveaxis(tables, 0, 1) if node.mapped else tables[0]
+            self.figures |= dict.fromkeys(same, figures)
             for learner, (view, table) in enumerate(zip(views, tables, strict=True)):
                 taken[node.id, learner] = Taken(view, table, ends)
         return taken

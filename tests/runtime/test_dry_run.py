@@ -35,14 +35,15 @@ def test_every_plan_of_the_examples_runs_dry(path: Path, plan: str) -> None:
     assert dry.footprint.variables >= 4 * parameters > 0
     assert dry.step_tasks > 2
     assert dry.footprint.workspace > 0
-    has_learners = program.lower(plan or None).learners is not None
-    assert ("for one learner" in str(dry)) == has_learners
+    learners = program.lower(plan or None).learners
+    assert dry.learners == (learners and learners.per_device)
+    assert (f"for {dry.learners} learner" in str(dry)) == (learners is not None)
 
 
 def kept(training: Training, data: Data) -> Footprint:
     """What a run takes that writes checkpoints."""
     trainer = Trainer(training, data, processor(), 0)
-    trainer.checkpoint = Path("never written")
+    trainer.saver.path = Path("never written")
     return trainer.footprint()
 
 

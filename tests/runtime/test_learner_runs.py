@@ -256,3 +256,27 @@ def test_a_fault_that_a_restart_does_not_mend_ends_the_run() -> None:
     assert outcome.failure is not None
     assert outcome.failure.code == "E0703"
     assert len(notes.words) == 1
+
+
+# --- the sample with rules of its own ------------------------------------------------------------
+
+
+@on_each_backend
+def test_the_sample_with_its_own_rules_resumes_with_the_same_bits(tmp_path: Path) -> None:
+    """Its strategy, its optimizer and the gradient of a gradient are all written in the file."""
+    path = tmp_path / "last.safetensors"
+
+    def sample(steps: int) -> Training:
+        written = (EXAMPLES / "own_rules.fml").read_text(encoding="utf-8")
+        return lowered(written.replace("stop after 40 epochs", f"stop after {steps} steps"))
+
+    random = np.random.default_rng(0)
+    samples = {
+        "x": random.normal(size=(60, 8)).astype(np.float32),
+        "y": random.normal(size=60).astype(np.float32),
+    }
+    backend = current_backend()
+    whole = train(*given(sample(11), samples), backend)
+    train(*given(sample(4), samples), backend, checkpoint=path)
+    rest = train(*given(sample(11), samples), backend, resume=read_checkpoint(path))
+    assert_same(rest, whole)

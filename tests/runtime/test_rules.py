@@ -344,12 +344,6 @@ def test_examples_run_dry(name: str, plan: str | None) -> None:
     assert all(not np.any(value) for value in outcome.variables.values())  # nothing is computed
 
 
-def test_learners_are_not_run_yet() -> None:
-    training = example("lenet_crossbow.fml", "crossbow")
-    with pytest.raises(FmlError, match="E0901"):
-        train(training, {}, current_backend())
-
-
 # --- log -----------------------------------------------------------------------------------------
 
 
