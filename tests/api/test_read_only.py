@@ -26,9 +26,9 @@ for module in pkgutil.walk_packages(fml.__path__, "fml."):
     if not module.name.endswith(("__main__", "parquet", "images")):
         importlib.import_module(module.name)
 from fml.cli import main
-from fml.engine.runtime import pace, trainer
+from fml.engine.runtime import pace, saving, trainer
 pace.SECONDS_AT_ONCE = 0  # each step for itself
-trainer.LEAST_SECONDS_BETWEEN_CHECKPOINTS, trainer.SHARE_FOR_CHECKPOINTS = 0, 1e9
+saving.LEAST_SECONDS_BETWEEN_CHECKPOINTS, saving.SHARE_FOR_CHECKPOINTS = 0, 1e9
 name = "again" if Path("runs/a").exists() else "a"
 assert main(["train", "line.fml", "--quiet", "--run", name]) == 0
 assert main(["train", "nowhere.fml"]) == 2

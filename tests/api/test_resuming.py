@@ -54,9 +54,9 @@ DRIVER = """
 import os, sys, time
 from pathlib import Path
 from fml.cli import main
-from fml.engine.runtime import lock, pace, trainer
+from fml.engine.runtime import lock, pace, saving, trainer
 from fml.engine.runtime.run_folder import RunFolder
-trainer.LEAST_SECONDS_BETWEEN_CHECKPOINTS, trainer.SHARE_FOR_CHECKPOINTS = 0, 1e9
+saving.LEAST_SECONDS_BETWEEN_CHECKPOINTS, saving.SHARE_FOR_CHECKPOINTS = 0, 1e9
 pace.SECONDS_AT_ONCE = 0  # each step for itself
 owner, name = {"fsync": (os, "fsync"), "replace": (Path, "replace"),
                "append": (RunFolder, "append"), "step": (trainer.Trainer, "_some_steps"),
@@ -433,8 +433,8 @@ def test_a_full_disk_keeps_what_was_written(
         real(file)
 
     with monkeypatch.context() as patched:
-        patched.setattr("fml.engine.runtime.trainer.LEAST_SECONDS_BETWEEN_CHECKPOINTS", 0)
-        patched.setattr("fml.engine.runtime.trainer.SHARE_FOR_CHECKPOINTS", 1e9)
+        patched.setattr("fml.engine.runtime.saving.LEAST_SECONDS_BETWEEN_CHECKPOINTS", 0)
+        patched.setattr("fml.engine.runtime.saving.SHARE_FOR_CHECKPOINTS", 1e9)
         patched.setattr(os, "fsync", full)
         assert main(["train", "line.fml", "--quiet", "--run", "a"]) == 2
     said = capsys.readouterr().err

@@ -152,7 +152,7 @@ def test_a_run_that_is_interrupted_at_any_time_goes_on(tmp_path: Path, times: in
 KILLED = """
 import sys
 from pathlib import Path
-from fml.engine.runtime import trainer
+from fml.engine.runtime import saving
 from fml.engine.runtime.watch import Silent
 from tests.backends import BACKENDS
 from tests.runtime.test_blocks import STEPS, run
@@ -162,7 +162,7 @@ class Saying(Silent):
     def started(self, start):
         print("begun", flush=True)
 
-trainer.LEAST_SECONDS_BETWEEN_CHECKPOINTS, trainer.SHARE_FOR_CHECKPOINTS = 0.0, 1.0
+saving.LEAST_SECONDS_BETWEEN_CHECKPOINTS, saving.SHARE_FOR_CHECKPOINTS = 0.0, 1.0
 path = Path(sys.argv[2])
 resume = {"resume": read_checkpoint(path)} if path.exists() else {}
 run(STEPS * 1000, BACKENDS[sys.argv[1]](), checkpoint=path, listener=Saying(), **resume)
