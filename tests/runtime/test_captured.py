@@ -29,6 +29,10 @@ from fml.engine.backends.workers import Workers
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Graph
 from fml.engine.ir.types import Element, TensorType
+from fml.engine.kernels.llvm.compiler import object_code
+from fml.engine.kernels.llvm.host import Host
+from fml.engine.kernels.llvm.streams import scheduler_text
+from fml.engine.kernels.llvm.symbols import symbols
 from fml.engine.ops.build import Builder
 from fml.engine.ops.record import Array
 
@@ -200,6 +204,15 @@ def test_a_trace_tells_when_each_thing_was_done_and_by_whom(made: list[Thing]) -
                 if numbers is streams:
                     assert (np.diff(begun[mine]) >= 0).all()
                 assert (ended[mine][order][:-1] <= begun[mine][order][1:]).all()
+
+
+@pytest.mark.parametrize(
+    "triple", ["x86_64-linux-gnu", "aarch64-linux-gnu", "aarch64-apple-darwin"]
+)
+def test_the_scheduler_is_code_for_every_kind_of_machine(triple: str) -> None:
+    host = replace(Host.native(), triple=triple, cpu="", features="")
+    found = symbols(object_code(scheduler_text(host), host))
+    assert (found.defined, found.undefined) == ({"serve"}, {"sched_yield"})
 
 
 # --- many streams --------------------------------------------------------------------------------
