@@ -12,16 +12,9 @@ import numpy as np
 from fml.engine.backends.interface import Issue, Trace
 from fml.engine.backends.table import Entry, words_of
 from fml.engine.backends.workers import workers
+from fml.engine.kernels.llvm.board import BOARD_WORDS, LINE, STEP_WORDS, Board, Step, Stream
 from fml.engine.kernels.llvm.host import Host
-from fml.engine.kernels.llvm.streams import (
-    BOARD_WORDS,
-    LINE,
-    STEP_WORDS,
-    Board,
-    Step,
-    Stream,
-    scheduler,
-)
+from fml.engine.kernels.llvm.streams import scheduler
 from fml.engine.kernels.llvm.walk import ABANDON, END, WORDS
 from fml.engine.ops.record import Array
 
