@@ -141,7 +141,8 @@ class Instance:
     """A layer value: owns its parameters, which come to be when it is first applied.
 
     `children` are the layer values that its body makes, by the place that makes them, so that
-    applying it twice shares them. A `replica` has its own parameters and a `central` instance.
+    applying it twice shares them. A `replica` has its own parameters and a `central` instance,
+    among whose `replicas` it is: what comes to be in one comes to be in all.
     """
 
     layer: "LayerFactory | None"
@@ -154,12 +155,18 @@ class Instance:
     children: "dict[object, Instance]" = field(default_factory=dict[object, "Instance"])
     places: dict[str, Place] = field(default_factory=dict[str, Place])
     counts: dict[str, int] = field(default_factory=dict[str, int])
+    replicas: "list[Instance]" = field(default_factory=list["Instance"])
     path: str = field(init=False)
 
     def __post_init__(self) -> None:
         """Note the readable path: the names from the plan down to here."""
         above = self.parent.path if self.parent else ""
         self.path = f"{above}.{self.name}" if above and self.name else above or self.name
+
+    @property
+    def measured_as(self) -> "Instance":
+        """What stands for it where something is measured: a learner's replica is not, but z."""
+        return self.central if self.mapped and self.central is not None else self
 
     def below(self, name: str) -> str:
         """The path from here of a variable that is owned here or below."""

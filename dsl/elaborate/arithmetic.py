@@ -208,16 +208,16 @@ def read(s: Session, value: Any_) -> Any_:
 
 def parameters(s: Session, instance: Instance) -> Tree:
     """Return the tree of an instance's trained parameters, by their paths below it."""
-    if s.region.fields is not None and instance.central:
-        instance = instance.central
+    if s.region.fields is not None:
+        instance = instance.measured_as
     return Tree({instance.below(place.name): s.read(place) for place in instance.trained()})
 
 
 def selected(s: Session, selection: Selection) -> Tree:
     """Return the tree of the parameters that are selected, by their paths below the instance."""
     instance = selection.instance
-    if s.region.fields is not None and instance.central:
-        instance = instance.central
+    if s.region.fields is not None:
+        instance = instance.measured_as
     return Tree({instance.below(p.name): s.read(p) for p in selection.of(instance)})
 
 

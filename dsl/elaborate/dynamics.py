@@ -75,7 +75,7 @@ def previous(s: Session, e: ast.Call, scope: Scope) -> Any_:
     _require_sizes(s, leaves.values(), e)
     name = f"previous_{s.plan.delays}"
     s.plan.delays += 1
-    seen = _delay(s, f"{name}.seen", TensorType(BOOL), False)
+    seen = _delay(s, f"{name}.seen", TensorType(BOOL), s.builder.context.mapped)
     was_seen = s.read(seen).value
     result = {
         key: _delayed(s, f"{name}.{key}" if key else f"{name}.value", leaf, was_seen)
@@ -131,10 +131,14 @@ def _remember(s: Session, place: Place, value: Value) -> None:
 def uniform(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
     """`uniform(x, low, high)`: draws in the shape of x, the same for the same place and step."""
     like = as_tensor(s, bound["like"].value, bound["like"].at)
-    scope = s.builder.context.scope
+    # In the one-line form, the first learner draws what the plan without learners would.
+    scope = s.builder.context.scope.removeprefix("learners.")
     number = s.region.draws.get(scope, 0)
     s.region.draws[scope] = number + 1
-    key = s.region.once("random_key", lambda: s.builder.add("random_key", _KEY))
+    is_own = s.builder.context.mapped
+    key = s.region.once(
+        f"random_key {is_own}", lambda: s.builder.add("random_key", _KEY), mapped=is_own
+    )
     wanted = like.type.element
     element = wanted if isinstance(wanted, Element) and wanted.is_float else Element.F32
     value = s.builder.call(
@@ -175,15 +179,11 @@ def replica(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -
         name = s.naming[1] if s.naming and s.naming[0] == id(e) else "replica"
         if name == value.path:  # the one-line form: both are called as the plan calls the model
             name = f"learners.{name}"
-        root.children[key] = Instance(
-            value.layer,
-            value.attributes,
-            root,
-            name,
-            s.user_span(e.span),
-            value,
-            mapped=s.builder.context.mapped,
-        )
+        is_own = s.builder.context.mapped or value.mapped
+        span = s.user_span(e.span)
+        made = Instance(value.layer, value.attributes, root, name, span, value, mapped=is_own)
+        root.children[key] = made
+        layers.replicate(s, value, made)
     return root.children[key]
 
 

@@ -22,6 +22,7 @@ from fml.dsl.values import (
 )
 from fml.engine.ir.graph import Phase
 from fml.engine.ops.build import Value
+from fml.engine.ops.table import OPS
 
 
 def scalar_loss(s: Session, value: Any_, at: ast.Syntax) -> Value:
@@ -66,9 +67,26 @@ def _of_place(s: Session, loss: Value, place: Place, found: set[int]) -> Tensor:
 
 
 def _gradient(s: Session, loss: Value, by: Value, scope: str) -> Value:
+    if loss.node.mapped:
+        _require_own(s, loss, by)
     context = replace(s.builder.context, phase=Phase.BACKWARD, scope=scope)
     with s.builder.under(replace(context, mapped=by.node.mapped)):
         return s.builder.call("gradient", loss, by)
+
+
+def _require_own(s: Session, loss: Value, by: Value) -> None:
+    """Refuse the gradient of each learner's own loss through what they have in common (E0606)."""
+    nodes = s.builder.nodes
+    if loss.id not in s.region.joins:
+        behind = nodes.ancestors([loss.id])
+        s.region.joins[loss.id] = [n for n in behind if OPS[nodes[n].op].across_learners]
+    if any(by.id in nodes.ancestors([number]) for number in s.region.joins[loss.id]):
+        span = s.builder.span
+        raise s.report(
+            "E0606", "the gradient of a learner's own loss would go through other learners",
+            [span] if span else [],
+            help="reduce the loss first: `mean(learners.loss, over = learners)`",
+        )  # fmt: skip
 
 
 def at_shifted(

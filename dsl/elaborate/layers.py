@@ -50,18 +50,39 @@ def make(
     attempts.settle()
     name = _name(s, owner, declaration.name, e, turn)
     span = s.user_span(e.span)
-    instance = Instance(factory, attributes, owner, name, span, mapped=_is_mapped(s, owner))
-    if owner.central is not None:
-        central = owner.central
-        instance.central = central.children.setdefault(
-            key, Instance(factory, attributes, central, name, span)
-        )
-    owner.children[key] = instance
-    return instance
+    is_own = s.builder.context.mapped if owner is s.plan.root else owner.mapped
+    model = owner
+    while model.central is not None:
+        model = model.central
+    made = Instance(factory, attributes, model, name, span, mapped=is_own and model is owner)
+    model.children[key] = made
+    for replica in model.replicas:
+        _mirror(s, made, key, replica)
+    return owner.children[key]
 
 
-def _is_mapped(s: Session, owner: Instance) -> bool:
-    return owner.mapped or s.builder.context.mapped
+def replicate(s: Session, model: Instance, replica: Instance) -> None:
+    """Let a replica have all that its model has, now and later."""
+    model.replicas.append(replica)
+    for name, place in model.places.items():
+        replica.places[name] = places.copied(s, place, _path(replica, name), replica.mapped)
+    for key, child in model.children.items():
+        _mirror(s, child, key, replica)
+
+
+def _mirror(s: Session, child: Instance, key: object, owner: Instance) -> None:
+    """Give a replica its own of a layer value that its model owns."""
+    made = Instance(
+        child.layer, child.attributes, owner, child.name, child.span, child, mapped=owner.mapped
+    )
+    owner.children[key] = made
+    replicate(s, child, made)
+    for replica in owner.replicas:
+        _mirror(s, made, key, replica)
+
+
+def _path(owner: Instance, name: str) -> str:
+    return f"{owner.path}.{name}" if owner.path else name
 
 
 def _name(s: Session, owner: Instance, layer: str, e: ast.Expression, turn: int | None) -> str:
@@ -117,10 +138,10 @@ def apply(s: Session, layer: Instance | Stack, given: "Sequence[Given]", e: ast.
         for instance in layer.instances:
             values = [calls.Given(None, apply(s, instance, values, e), e)]
         return values[0].value
-    if s.region.apart and layer.central is not None:
-        layer = layer.central
+    if s.region.apart:
+        layer = layer.measured_as
     assert layer.layer is not None
-    s.plan.applied.setdefault(layer.central or layer, tuple(g.value for g in given))
+    s.plan.applied.setdefault(layer.measured_as, tuple(g.value for g in given))
     declaration, module = layer.layer.declaration, layer.layer.module
     nothing = Scope(module, None)
     bound = calls.bind(s, declaration.parameters, given, declaration.name, e, nothing)
@@ -196,24 +217,29 @@ def declare(s: Session, owner: Instance, entry: ParamEntry) -> Place:
     written = entry.statement
     if written.name in owner.places:
         return owner.places[written.name]
+    if owner.central is not None:
+        declare(s, owner.central, ParamEntry(written, entry.scope, entry.make))
+        return owner.places[written.name]
     type = places.declared_type(s, written, entry.scope)
     is_param = isinstance(written, ast.Param)
     where = written.where if isinstance(written, ast.Param) else None
     frozen = isinstance(where, ast.Name) and where.name == "frozen"
-    central: Place | None = None
-    if owner.central is not None:
-        central = owner.central.places.get(written.name) or declare(
-            s, owner.central, ParamEntry(written, entry.scope, entry.make)
-        )
     variable = Variable(
-        f"{owner.path}.{written.name}" if owner.path else written.name,
+        _path(owner, written.name),
         type,
         Role.PARAM if is_param else Role.STATE,
         trained=is_param and not frozen and type.is_float,
         mapped=owner.mapped,
-        replica_of=central.name if central else None,
         span=s.user_span(written.span),
     )
     place = places.new(s, variable, written.initial, entry.scope, None if frozen else where)
-    owner.places[written.name] = place
+    _keep(s, owner, written.name, place)
     return place
+
+
+def _keep(s: Session, owner: Instance, name: str, place: Place) -> None:
+    """Let an instance and its replicas own a place."""
+    owner.places[name] = place
+    for replica in owner.replicas:
+        copy = places.copied(s, place, _path(replica, name), replica.mapped)
+        _keep(s, replica, name, copy)

@@ -175,6 +175,12 @@ def _figure(s: Session, value: Any_, at: ast.Expression) -> Tensor:
             [at],
             help="reduce it with `mean(...)` or `sum(...)`",
         )
+    if tensor.value.node.mapped:
+        raise s.report(
+            "E0606", "every learner has its own value of this", [at],
+            notes=["a replica is measured as its central model; other layers and states are not"],
+            help="reduce it with `mean(..., over = learners)`",
+        )  # fmt: skip
     return tensor
 
 

@@ -51,6 +51,13 @@ def minimize(s: Session, work: "PlanWork", written: ast.Minimize, scope: Scope) 
         if isinstance(value, Poison | Unknown):
             raise Failed
         made.loss = gradients.scalar_loss(s, value, written.value)
+        if made.loss.node.mapped and not s.builder.context.mapped:
+            made.loss = None
+            raise s.report(
+                "E0606", "every learner has its own loss", [written.value],
+                help="minimize their mean: `mean(..., over = learners)`, "
+                "or write the `minimize` into the block",
+            )  # fmt: skip
         made.trained = _trained(s, made.loss, written, wanted)
     except Failed:
         made.used = True  # an error was reported: its `using` is not to blame

@@ -21,7 +21,7 @@ def lower(s: Session, work: "PlanWork") -> tuple[Model, ...]:
     made: list[Model] = []
     for instance in s.plan.root.children.values():
         factory = instance.layer
-        if factory is None or instance.central is not None or instance not in s.plan.applied:
+        if factory is None or instance.mapped or instance not in s.plan.applied:
             continue
         if factory.declaration.kind == "model":
             try:

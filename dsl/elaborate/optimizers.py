@@ -13,6 +13,7 @@ from fml.dsl.elaborate import (
     layers,
     masters,
     places,
+    pushes,
     signatures,
     written_types,
 )  # fmt: skip
@@ -101,8 +102,9 @@ def update(
     with s.marked(phase=Phase.UPDATE, span=s.user_span(at.span)):
         found = given or gradients.of_places(s, loss, trained)
         cells = {place.name: Cell(masters.widened(found[place.name])) for place in trained}
-        for link in links:
-            _apply(s, link, loss if given is None else None, trained, cells, at)
+        with pushes.push(s, trained):
+            for link in links:
+                _apply(s, link, loss if given is None else None, trained, cells, at)
 
 
 def _apply(

@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from fml.dsl import ast
-from fml.dsl.elaborate import calls, clock, expressions, masters, written_types
+from fml.dsl.elaborate import calls, clock, expressions, masters, pushes, written_types
 from fml.dsl.elaborate.arithmetic import as_tensor, no_parameters, parameters, read
 from fml.dsl.elaborate.session import Failed, Origin, Session
 from fml.dsl.scope import Scope, declared
@@ -85,11 +85,20 @@ def new(
     if s.region.rigid or variable.name not in s.plan.variables:
         s.plan.variables[variable.name] = variable
         s.plan.places[variable.name] = place
-        if variable.replica_of is None:
-            with s.within(s.init):
-                first = _first_value(s, place, initial, scope)
-                s.plan.first_values[variable.name] = first
+        with s.within(s.init):
+            s.plan.first_values[variable.name] = _first_value(s, place, initial, scope)
     return place
+
+
+def copied(s: Session, place: Place, name: str, mapped: bool) -> Place:
+    """Make a replica's variable, which begins as that of its model does."""
+    of = place.variable
+    variable = replace(of, name=name, mapped=mapped, replica_of=of.replica_of or of.name)
+    copy = Place(variable, place.constraint)
+    s.plan.variables[name], s.plan.places[name] = variable, copy
+    if not mapped:
+        s.plan.first_values[name] = s.plan.first_values[of.name]
+    return copy
 
 
 def _first_value(s: Session, place: Place, initial: ast.Expression, scope: Scope) -> Value:
@@ -136,10 +145,24 @@ def assign(s: Session, written: ast.Assign, scope: Scope) -> None:
     """Take `place <- e`."""
     with s.marked(phase=Phase.UPDATE, span=s.user_span(written.span)):
         target = expressions.evaluate(s, written.place, scope)
-        value = read(s, expressions.evaluate(s, written.value, scope))
-        if isinstance(target, Poison) or isinstance(value, Poison):
-            raise Failed
-        store(s, target, value, written)
+        with pushes.push(s, _targets(s, target, written)):
+            value = read(s, expressions.evaluate(s, written.value, scope))
+            if isinstance(target, Poison) or isinstance(value, Poison):
+                raise Failed
+            store(s, target, value, written)
+
+
+def _targets(s: Session, target: Any_, written: ast.Assign) -> list[Place]:
+    """The variables that a target stands for."""
+    match target:
+        case Place():
+            return [target]
+        case Master(place=place):
+            return [place]
+        case PlaceTree() | Instance() | Selection():
+            return [place for _, place in _leaves(s, target, written)]
+        case _:
+            return []
 
 
 def store(s: Session, target: Any_, value: Any_, written: ast.Assign) -> None:
@@ -184,8 +207,8 @@ def _leaves(
             help="assign to the layer value or to one of its parameters",
         )
     whole = target.instance if isinstance(target, Selection) else target
-    if s.region.apart and whole.central:
-        whole = whole.central
+    if s.region.apart:
+        whole = whole.measured_as
     places = target.of(whole) if isinstance(target, Selection) else whole.trained()
     leaves = [(whole.below(place.name), place) for place in places]
     if not leaves:
@@ -217,6 +240,10 @@ def store_in(s: Session, place: Place, value: Tensor, at: ast.Syntax) -> None:
         return
     variable = place.variable
     new_value = fitted(s, constrained(s, place, value, at), variable.type, at, variable.name)
+    if region.push is not None:
+        region.push.assigned.add(place.name)
+    elif not variable.mapped:
+        _require_one(s, place, new_value, at)
     old = s.read(place).value
     scope = variable.name.rpartition(".")[0]
     with s.builder.under(replace(s.builder.context, scope=scope, phase=Phase.UPDATE)):
@@ -225,3 +252,18 @@ def store_in(s: Session, place: Place, value: Tensor, at: ast.Syntax) -> None:
         region.origins[made.id] = Origin(variable, variable.span)
     region.current[place.name] = made
     region.versions.setdefault(place.name, []).append(made.id)
+
+
+def _require_one(s: Session, place: Place, value: Value, at: ast.Syntax) -> None:
+    """Refuse what each learner has of its own for a place that all share (E0606)."""
+    if value.node.mapped:
+        raise s.report(
+            "E0606", f"there is one `{place.name}` for all learners, and each has its own value",
+            [at], help="reduce it: `mean(..., over = learners)`",
+        )  # fmt: skip
+    guard = s.builder.context.guard
+    if guard is not None and s.builder.value(guard).node.mapped:
+        raise s.report(
+            "E0606", f"there is one `{place.name}` for all learners, each with its own condition",
+            [at], help="reduce the condition: `max(..., over = learners)`",
+        )  # fmt: skip

@@ -92,13 +92,13 @@ def run(s: Session, plan: ast.Train, module: Module) -> PlanWork:
     body = one_line.expanded(s, plan)
     with s.within(step):
         statements(s, work, body, scope)
-        for waiting in work.minimized:
-            minimizing.must_be_used(s, work, waiting)
         s.advance()
         work.in_step = False
         for statement, inner, frames in work.later:
             with s.called_from(frames):
                 _guarded(s, work, statement, inner)
+        for waiting in work.minimized:
+            minimizing.must_be_used(s, work, waiting)
     watching.run(s, work)
     return work
 
@@ -274,7 +274,8 @@ def _under(
         # Itself unguarded: it must be false where the outer one is.
         with s.marked(guard=None):
             guard = s.builder.call("logical_and", s.builder.value(outer), guard)
-    with s.marked(guard=guard.id, phase=Phase.UPDATE):
+    mapped = s.builder.context.mapped or guard.node.mapped
+    with s.marked(guard=guard.id, phase=Phase.UPDATE, mapped=mapped):
         statements(s, work, body, scope.inner())
 
 

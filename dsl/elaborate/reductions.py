@@ -20,6 +20,7 @@ from fml.dsl.values import (
     describe,
 )  # fmt: skip
 from fml.engine.ir.dims import Dim
+from fml.engine.ir.training import LEARNERS
 from fml.engine.ir.types import Element
 from fml.engine.ops.build import Value
 from fml.engine.ops.precision import NARROW
@@ -100,13 +101,40 @@ def _over_learners(s: Session, op: str, value: Any_, e: ast.Expression) -> Any_:
         leaves = {k: _over_learners(s, op, t, e) for k, t in value.items.items()}
         return Tree(cast("dict[str, Tensor]", leaves))
     tensor = as_tensor(s, value, e)
+    if not tensor.value.node.mapped and s.region.fields is not None:
+        return _of_alike(s, op, tensor, e)
     if not tensor.value.node.mapped:
         raise s.report(
             "E0606", "every learner has the same value of this, so there is nothing to reduce", [e],
             help="`over = learners` goes with `learners.NAME`",
         )  # fmt: skip
-    with s.marked(mapped=False):
+    with s.marked(mapped=False, guard=_guard_of_all(s, tensor, e)):
         return s.op("learners_reduce", (tensor.value,), (e,), kind=op)
+
+
+def _of_alike(s: Session, op: str, tensor: Tensor, e: ast.Expression) -> Tensor:
+    """Reduce what is measured: replicas are their central model there, the same for all."""
+    if op != "sum":
+        return tensor
+    element = tensor.type.element
+    count = s.builder.call("dim_value", dim=LEARNERS, element=element)  # pyright: ignore[reportArgumentType]
+    return s.op("multiply", (tensor.value, count), (e, e))
+
+
+def _guard_of_all(s: Session, tensor: Tensor, e: ast.Expression) -> int | None:
+    """Under what condition a reduction is made: none of which each learner has its own.
+
+    What only some learners compute cannot be reduced; variables have their values all the same.
+    """
+    guard = s.builder.context.guard
+    if guard is None or not s.builder.value(guard).node.mapped:
+        return guard
+    if tensor.value.node.guard is not None and tensor.value.node.op != "assign":
+        raise s.report(
+            "E0606", "only the learners whose condition holds have this value", [e],
+            help="bind the reduction to a name before the `when`",
+        )  # fmt: skip
+    return None
 
 
 def axes_of(s: Session, tensor: Tensor, over: Any_, e: ast.Expression) -> tuple[int, ...]:

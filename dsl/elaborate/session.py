@@ -67,9 +67,29 @@ class Origin:
 
 
 @dataclass(slots=True, eq=False)
+class Push:
+    """A turn of each learner: the variables that it is about, and those that it has come to.
+
+    An optimizer's slots belong to the turn of what it updates. `before` has the values before it.
+    """
+
+    number: int
+    targets: frozenset[str]
+    before: dict[str, Value] = field(default_factory=dict[str, Value])
+    assigned: set[str] = field(default_factory=set[str])
+
+    def begins_with(self, place: Place) -> bool:
+        """Whether a variable is to be read anew for the turn."""
+        variable = place.variable
+        is_about = variable.name in self.targets or variable.role is Role.SLOT
+        return is_about and not variable.mapped and variable.name not in self.before
+
+
+@dataclass(slots=True, eq=False)
 class Region:
     """One graph under construction.
 
+    `joins` are the nodes across learners that a loss depends on, by the number of the loss.
     `memory` is what `previous` remembers once the graph has run, by variable, where it assigns
     nothing; `due` is how often a log of the step does so. None: nothing is remembered there.
     """
@@ -87,10 +107,12 @@ class Region:
     read_only: bool = True
     due: Duration | None = None
     memory: dict[str, Value] | None = None
+    push: Push | None = None
     fed: dict[tuple[str, str], Tensor] = field(default_factory=dict[tuple[str, str], Tensor])
     current: dict[str, Value] = field(default_factory=dict[str, Value])
     versions: dict[str, list[int]] = field(default_factory=dict[str, list[int]])
     origins: dict[int, Origin] = field(default_factory=dict[int, Origin])
+    joins: dict[int, list[int]] = field(default_factory=dict[int, list[int]])
     again: "dict[Bound, Any_]" = field(default_factory=dict["Bound", "Any_"])
     draws: dict[str, int] = field(default_factory=dict[str, int])
     shared: dict[str, Value] = field(default_factory=dict[str, Value])
@@ -100,10 +122,10 @@ class Region:
     sources: dict[str, Tensor] = field(default_factory=dict[str, Tensor])
     variables: dict[str, Variable] = field(default_factory=dict[str, Variable])
 
-    def once(self, key: str, make: Callable[[], Value]) -> Value:
+    def once(self, key: str, make: Callable[[], Value], *, mapped: bool = False) -> Value:
         """Return the node of this key, made outside any scope or guard when first asked for."""
         if key not in self.shared:
-            context = replace(self.builder.context, guard=None, scope="", mapped=False)
+            context = replace(self.builder.context, guard=None, scope="", mapped=mapped)
             with self.builder.under(replace(context, phase=Phase.DATA)):
                 self.shared[key] = make()
         return self.shared[key]
@@ -143,6 +165,7 @@ class PlanState:
     doubtful: set[str] = field(default_factory=set[str])
     states: set[str] = field(default_factory=set[str])
     delays: int = 0
+    pushes: int = 0
     learners: "Scope | None" = None
 
 
@@ -232,10 +255,16 @@ class Session:
 
     def read(self, place: Place) -> Tensor:
         """Return a variable's value at this point of the text."""
-        region = self.region
-        if place.name not in region.current:
-            region.current[place.name] = self.at_start(place).value
-        return Tensor(region.current[place.name])
+        region, name = self.region, place.name
+        if name not in region.current:
+            region.current[name] = self.at_start(place).value
+        if region.push is not None and region.push.begins_with(place):
+            region.push.before[name] = old = region.current[name]
+            with self.marked(mapped=True, guard=None, scope=name.rpartition(".")[0]):
+                turn = old.call("learners_turn", name=name, push=region.push.number)
+            region.versions.setdefault(name, []).append(turn.id)
+            region.current[name] = turn
+        return Tensor(region.current[name])
 
     def at_start(self, place: Place) -> Tensor:
         """Return a variable's value when the graph at hand starts."""

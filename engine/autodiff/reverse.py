@@ -1,6 +1,7 @@
 """Reverse-mode differentiation inside a graph under construction: one sweep from a scalar."""
 
 from collections.abc import Sequence, Set
+from dataclasses import replace
 
 from fml.engine.ir.graph import GraphBuilder, Node, Phase
 from fml.engine.ops.build import Builder, Context, Value
@@ -16,11 +17,19 @@ def reverse_sweep(
     Visits only what lies between a target and `y`, through floating-point values. Targets that
     `y` does not depend on are absent from the result. The new nodes have the scope and the place
     in the text of the node they are the gradient of, and the guard given.
+
+    Where each learner has its own `y`, each has its own gradients, also for what all share.
+
+    Raises:
+        TypeError: between a target and a `y` of each learner lies an operation across learners.
     """
     nodes = builder.nodes
     path = _between(nodes, y, targets)
     if y not in path:
         return {}
+    is_own = nodes[y].mapped
+    if is_own and any(OPS[nodes[number].op].across_learners for number in path - targets):
+        raise TypeError("a learner's own scalar depends on other learners'")
     with builder.under(_context(nodes[y], guard), nodes[y].span):
         gradients = {y: builder.constant(1.0, nodes[y].type)}
     for number in sorted(path, reverse=True):
@@ -31,8 +40,12 @@ def reverse_sweep(
             for source, part in zip(node.inputs, _parts(builder, node, gradients), strict=True):
                 if part is None or source not in path:
                     continue
-                own = _for_axis(part, nodes[source])
-                gradients[source] = gradients[source] + own if source in gradients else own
+                own = part if is_own else _for_axis(part, nodes[source])
+                if source in gradients:
+                    # The sum has the axis of what it is the gradient of, not of this node.
+                    with builder.under(replace(builder.context, mapped=nodes[source].mapped)):
+                        own = gradients[source] + own
+                gradients[source] = own
     return {target: gradients[target] for target in targets if target in gradients}
 
 

@@ -5,6 +5,7 @@ axis, and returns one array (`learners_reduce`) or a stack.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from fml.engine.ir.graph import Attributes
@@ -12,9 +13,9 @@ from fml.engine.ir.training import LEARNERS
 from fml.engine.ir.types import Element, TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.adjoint import chosen, size_of
-from fml.engine.ops.later import nests, np
+from fml.engine.ops.later import expr, nests, np
 from fml.engine.ops.record import Array, Call, Generator, Op, Sample
-from fml.engine.ops.samples import draw
+from fml.engine.ops.samples import draw, sample
 
 if TYPE_CHECKING:
     from fml.engine.ops.build import Value
@@ -96,6 +97,20 @@ def _infer_each(inputs: Sequence[TensorType], attributes: Attributes) -> TensorT
     return x.with_shape(x.shape[1:])
 
 
+def _turn_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    (x,) = nests.inputs_of(inputs)
+    return nests.pull(inputs, result, lambda at: x(*at))
+
+
+def _pushed_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    (x,), last = nests.inputs_of(inputs), expr.index(inputs[0].sizes[0] - 1)
+    return nests.pull(inputs, result, lambda at: x(last, *at))
+
+
 def _stacked(rng: Generator, attributes: Attributes) -> Sequence[Sample]:
     """Arrays of three learners; the type is one learner's."""
     made: list[Sample] = []
@@ -172,4 +187,39 @@ EACH_LEARNER = Op(
     view=True,
 )
 
-OPS = (ALL_LEARNERS, EACH_LEARNER, LEARNERS_REDUCE, LEARNERS_ROLL, LEARNERS_INDEX)
+LEARNERS_TURN = Op(
+    name="learners_turn",
+    doc="The variable `name`, which all share, when it is a learner's turn to assign to it: as the "
+    "one before has left it. A turn lasts from the first of a `push` to its last `assign`.",
+    signature="(x: any[...], name, push) -> any[...]",
+    infer=lambda inputs, attributes: inputs[0],
+    compute=lambda inputs, attributes, result: inputs[0],
+    nest=_turn_nest,
+    samples=lambda rng: [
+        sample([draw(rng, sizes)], {"name": "net.W", "push": 0}, smooth=False)
+        for sizes in ((), (3, 5), (0, 3))
+    ],
+    gradient=lambda g, call: (None,),
+)
+LEARNERS_PUSHED = Op(
+    name="learners_pushed",
+    doc="A variable that all share, once every learner has assigned to it: what the last has left.",
+    signature="(x: any[...]) -> any[...]",
+    infer=lambda inputs, attributes: inputs[0],
+    compute=lambda inputs, attributes, result: inputs[0][-1],
+    nest=_pushed_nest,
+    samples=lambda rng: [replace(s, differentiable=()) for s in _stacked(rng, {})],
+    gradient=lambda g, call: (None,),
+    across_learners=True,
+    reduces_learners=True,
+)
+
+OPS = (
+    ALL_LEARNERS,
+    EACH_LEARNER,
+    LEARNERS_REDUCE,
+    LEARNERS_ROLL,
+    LEARNERS_INDEX,
+    LEARNERS_TURN,
+    LEARNERS_PUSHED,
+)

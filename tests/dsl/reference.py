@@ -76,7 +76,9 @@ class Reference:
 
     def _keep(self, graph: Graph, values: Mapping[int, Array]) -> None:
         for node in graph.of_op("assign"):
-            self.variables[str(node.attributes["name"])] = values[node.id]
+            name, value = str(node.attributes["name"]), values[node.id]
+            is_push = node.mapped and not self.training.variables[name].mapped
+            self.variables[name] = value[-1] if is_push else value
 
     # --- what the run provides -------------------------------------------------------------------
 

@@ -248,6 +248,15 @@ def test_learners_gradients_for_what_they_share_add_up() -> None:
     np.testing.assert_allclose(got, each.mean(0), rtol=1e-5)
 
 
+def test_a_penalty_of_what_learners_share_is_added_once() -> None:
+    builder = Builder("penalised")
+    w, x = argument(builder, "w"), argument(builder, "x", mapped=True)
+    loss = (w * x).call("learners_reduce", kind="mean") + w * w
+    got = run(builder, {"g": loss.call("gradient", w)}, w=3.0, x=np.arange(3.0), learners=K)["g"]
+    assert got.shape == ()
+    np.testing.assert_allclose(got, 1 + 6)
+
+
 def test_each_learner_has_the_gradient_of_its_own_loss() -> None:
     builder = Builder("own")
     w = argument(builder, "w", 2, mapped=True)
@@ -269,9 +278,26 @@ def test_a_shared_value_counts_once_for_every_learner() -> None:
     np.testing.assert_array_equal(got["w"], [-1, -1, -1])
 
 
+def test_each_learner_has_its_own_gradient_for_what_they_share() -> None:
+    """Its own loss knows nothing of the others; what joins them is the mean of the losses."""
+    builder = Builder("own slopes")
+    w, x = argument(builder, "w"), argument(builder, "x", mapped=True)
+    loss = (w * w) * x
+    got = run(builder, {"g": loss.call("gradient", w)}, w=2.0, x=np.arange(3.0), learners=K)
+    np.testing.assert_array_equal(got["g"], [0, 4, 8])
+
+
+def test_a_learners_own_gradient_does_not_reach_through_the_others() -> None:
+    builder = Builder("joined")
+    w = argument(builder, "w", mapped=True)
+    loss = w - w.call("learners_reduce", kind="mean")
+    with pytest.raises(TypeError, match="other learners"):
+        run(builder, {"g": loss.call("gradient", w)}, w=np.arange(3.0), learners=K)
+
+
 def test_a_learners_loss_that_reads_only_shared_values_counts_for_each() -> None:
     builder = Builder("shared loss")
     w = argument(builder, "w")
     with builder.under(Context(mapped=True)):
-        loss = w * 3.0
+        loss = (w * 3.0).call("learners_reduce", kind="sum")
     assert float(run(builder, {"g": loss.call("gradient", w)}, w=1.0, learners=K)["g"]) == 3 * K

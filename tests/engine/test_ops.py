@@ -64,7 +64,7 @@ def missing(op: Op) -> list[str]:
 
 
 # A gradient that is nothing, by definition, where differences would find one.
-WITHOUT_DIFFERENCES = {"stop_gradient", "assign"}
+WITHOUT_DIFFERENCES = {"stop_gradient", "assign", "learners_turn", "learners_pushed"}
 # The key of draws has three entries.
 NEVER_EMPTY = {"random_uniform"}
 
