@@ -79,13 +79,28 @@ def require_of_closures(
         given = scope.names[parameter.name]
         if parameter.allowed is None or not isinstance(given, Closure):
             continue
-        if any(isinstance(node, ast.Name | ast.Call) for node in walk(given.expression)):
+        if not _is_static(given.expression, given.scope):
             continue
         with attempts:
             allowed = evaluated(s, parameter.allowed, scope)
             value = expressions.evaluate(s, given.expression, given.scope)
             _require(s, parameter, allowed, value, given.expression, name)
     attempts.settle()
+
+
+def _is_static(e: ast.Expression, scope: Scope) -> bool:
+    """Whether an argument is made of numbers, constants and options alone: no statement's."""
+    for node in walk(e):
+        if isinstance(node, ast.Call):
+            return False
+        if isinstance(node, ast.Name):
+            found = scope.find(node.name)
+            entry = found[1] if found else scope.module.names.get(node.name)
+            if isinstance(entry, Closure) and _is_static(entry.expression, entry.scope):
+                continue
+            if not isinstance(entry, (*STATIC, ast.Option, ast.Constant)):
+                return False
+    return True
 
 
 def require_of_defaults(

@@ -58,6 +58,28 @@ def block(
     s.plan.learners = inner
     with s.marked(mapped=True):
         statements(s, work, written.body or (), inner)
+    if staleness != 0:
+        _require_pulled(s, written)
+
+
+def _require_pulled(s: Session, written: ast.Learners) -> None:
+    """Refuse a derivative for what others push to meanwhile, forward one value, backward another.
+
+    Where the learners are in step with each other, all read what was there before any push.
+    """
+    nodes = s.builder.nodes.nodes
+    pushed = {n.attributes["name"] for n in nodes if n.op == "learners_turn"}
+    for node in nodes:
+        if node.op != "gradient" or not nodes[node.inputs[0]].mapped:
+            continue
+        by = nodes[node.inputs[1]]
+        if by.op == "variable" and not by.mapped and by.attributes["name"] in pushed:
+            raise s.report(
+                "E0612", f"others push to `{by.attributes['name']}` while a learner takes its "
+                "derivative", [node.span or written.span, written.settings[0]],
+                help="let the learner apply a replica, and pull it behind its push: "
+                "`w = replica(z)`, then `w <- z`",
+            )  # fmt: skip
 
 
 def _count(s: Session, written: ast.Learners, scope: Scope) -> int | None:

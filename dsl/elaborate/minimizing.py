@@ -7,6 +7,7 @@ from fml.dsl import ast
 from fml.dsl.elaborate import expressions, gradients, layers, names, optimizers
 from fml.dsl.elaborate.arithmetic import as_tensor, no_parameters, read
 from fml.dsl.elaborate.session import Attempts, Failed, Session
+from fml.dsl.elaborate.syntax import walk
 from fml.dsl.scope import Bound, Scope
 from fml.dsl.values import (
     Any_,
@@ -44,7 +45,8 @@ class Minimized:
 def minimize(s: Session, work: "PlanWork", written: ast.Minimize, scope: Scope) -> None:
     """Take `minimize NAME = e over net.head`."""
     value = expressions.evaluate(s, written.value, scope)
-    made = Minimized(written, written.name or "loss", None, Closure(written.value, scope), [])
+    name = written.name or _argument_of(written.value, scope) or "loss"
+    made = Minimized(written, name, None, Closure(written.value, scope), [])
     try:
         _name(s, work, made, value, scope)
         wanted = expressions.evaluate(s, written.over, scope) if written.over else None
@@ -62,6 +64,17 @@ def minimize(s: Session, work: "PlanWork", written: ast.Minimize, scope: Scope) 
     except Failed:
         made.used = True  # an error was reported: its `using` is not to blame
     work.minimized.append(made)
+
+
+def _argument_of(value: ast.Expression, scope: Scope) -> str:
+    """What a strategy's loss is called where the strategy is used, if it is an argument."""
+    for name in (n.name for n in walk(value) if isinstance(n, ast.Name)):
+        found = scope.find(name)
+        entry = found[1] if found else None
+        given = entry.expression if isinstance(entry, Closure) else None
+        if isinstance(given, ast.Name | ast.Attribute):
+            return given.name
+    return ""
 
 
 def _name(s: Session, work: "PlanWork", made: Minimized, value: Any_, scope: Scope) -> None:

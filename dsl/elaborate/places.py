@@ -256,14 +256,14 @@ def store_in(s: Session, place: Place, value: Tensor, at: ast.Syntax) -> None:
 
 def _require_one(s: Session, place: Place, value: Value, at: ast.Syntax) -> None:
     """Refuse what each learner has of its own for a place that all share (E0606)."""
-    if value.node.mapped:
-        raise s.report(
-            "E0606", f"there is one `{place.name}` for all learners, and each has its own value",
-            [at], help="reduce it: `mean(..., over = learners)`",
-        )  # fmt: skip
     guard = s.builder.context.guard
     if guard is not None and s.builder.value(guard).node.mapped:
         raise s.report(
             "E0606", f"there is one `{place.name}` for all learners, each with its own condition",
             [at], help="reduce the condition: `max(..., over = learners)`",
+        )  # fmt: skip
+    if value.node.mapped:
+        raise s.report(
+            "E0606", f"there is one `{place.name}` for all learners, and each has its own value",
+            [at], help="reduce it: `mean(..., over = learners)`",
         )  # fmt: skip

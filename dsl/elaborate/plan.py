@@ -89,8 +89,8 @@ def run(s: Session, plan: ast.Train, module: Module) -> PlanWork:
     step = s.new_region("step", training=True, in_plan=True, read_only=False)
     scope = Scope(module, s.plan.root)
     work = PlanWork(scope, step)
-    body = one_line.expanded(s, plan)
     with s.within(step):
+        body = one_line.expanded(s, plan, scope)
         statements(s, work, body, scope)
         s.advance()
         work.in_step = False

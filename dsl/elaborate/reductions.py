@@ -97,6 +97,7 @@ def _joined(s: Session, op: str, tree: Tree, e: ast.Expression) -> Tensor:
 def _over_learners(s: Session, op: str, value: Any_, e: ast.Expression) -> Any_:
     if op not in LEARNERS_KINDS:
         raise s.report("E0305", f"the learners are reduced by {', '.join(LEARNERS_KINDS)}", [e])
+    require_outside(s, e)
     if isinstance(value, Tree):
         leaves = {k: _over_learners(s, op, t, e) for k, t in value.items.items()}
         return Tree(cast("dict[str, Tensor]", leaves))
@@ -110,6 +111,15 @@ def _over_learners(s: Session, op: str, value: Any_, e: ast.Expression) -> Any_:
         )  # fmt: skip
     with s.marked(mapped=False, guard=_guard_of_all(s, tensor, e)):
         return s.op("learners_reduce", (tensor.value,), (e,), kind=op)
+
+
+def require_outside(s: Session, e: ast.Expression) -> None:
+    """Refuse to look at other learners inside the block, where none waits for another (E0606)."""
+    if s.builder.context.mapped and not s.region.after_step:
+        raise s.report(
+            "E0606", "inside the block, a learner knows nothing of the others", [e],
+            help="do this below the block, in `every 1 step { ... }`, with `learners.NAME`",
+        )  # fmt: skip
 
 
 def _of_alike(s: Session, op: str, tensor: Tensor, e: ast.Expression) -> Tensor:

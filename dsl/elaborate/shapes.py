@@ -237,6 +237,7 @@ def roll(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> A
     if not isinstance(_given(bound, "over"), LearnersValue):
         tensor = as_tensor(s, value, e)
         return s.op("roll", (tensor.value,), (e,), axis=_axis(s, tensor, bound, e), shift=by)
+    reductions.require_outside(s, e)
     if isinstance(value, Tree):
         return Tree({k: _round_learners(s, t, by, e) for k, t in value.items.items()})
     return _round_learners(s, as_tensor(s, value, e), by, e)

@@ -197,3 +197,149 @@ def test_gossip_is_algorithm_1_on_a_ring(k: int) -> None:
         if (t + 1) % 10 == 0:
             mean = x.mean(0)
     agree(run, mean, list(x))
+
+
+# --- strategies of the loss ----------------------------------------------------------------------
+
+LONG = {
+    "sync_sgd": (
+        "loss = mse(z(x), y)",
+        "use sync_sgd(learners.loss, momentum(rate, beta = 0.8))",
+    ),
+    "parameter_server": (
+        """w = replica(z)
+    minimize loss = mse(w(x), y)
+    use parameter_server(loss, w, z, momentum(rate, beta = 0.8))""",
+        "",
+    ),
+}
+
+
+def long_form(strategy: str, batch: int = N) -> str:
+    inside, behind = LONG[strategy]
+    return f"""{HEAD}
+train {{
+  z = line()
+  rate = 0.05 |> drop(to = 50%, at = [7 steps])
+  learners 2 per device {{
+    feed x, y from points.train |> batch({batch})
+    {inside}
+  }}
+  {behind}
+  measure mse(z(x), y) on points.train
+  stop after 30 steps
+}}
+"""
+
+
+def one_line(by: str, batch: int = N, body: str = "mse(predicted, y)") -> str:
+    return f"""{HEAD}
+train {{
+  z = line()
+  rate = 0.05 |> drop(to = 50%, at = [7 steps])
+  {by}
+  feed x, y from points.train |> batch({batch})
+  predicted = z(x)
+  minimize J = {body}
+  using momentum(rate, beta = 0.8)
+  measure mse(predicted, y) on points.train
+  keep lowest train.J
+  stop after 30 steps
+}}
+"""
+
+
+def rate(step: int) -> float:
+    return RATE if step < 7 else RATE / 2
+
+
+@pytest.mark.parametrize("k", LEARNERS)
+def test_sync_sgd_is_one_large_batch(k: int) -> None:
+    """Goyal et al. 2017, equation 2: k learners of n samples are one of k n, schedules included."""
+    data = {"points": DATA}
+    run = trained(long_form("sync_sgd"), data, k, STEPS)
+    z, m = START, np.zeros(4)
+    for t in range(STEPS):
+        m = 0.8 * m + rate(t) * sum(gradient(z, t, i, k) for i in range(k)) / k
+        z = z - m
+    agree(run, z)
+    agree(trained(one_line("", batch=k * N), data, 1, STEPS), z)
+    short = trained(one_line("learners 4 per device by sync_sgd()"), data, k, STEPS)
+    agree(short, z)
+    assert [s.name for s in short.training.train_series] == ["train.J"]
+    assert short.measured("train.mse") == pytest.approx(run.measured("train.mse"), rel=1e-9)
+
+
+@pytest.mark.parametrize("k", LEARNERS)
+def test_a_synchronous_parameter_server_takes_a_step_for_each_push(k: int) -> None:
+    """Dean et al. 2012: the server's optimizer takes the gradients one after the other."""
+    data = {"points": DATA}
+    run = trained(long_form("parameter_server"), data, k, STEPS)
+    z, w, m = START, [START] * k, np.zeros(4)
+    for t in range(STEPS):
+        for i in range(k):
+            m = 0.8 * m + rate(t) * gradient(w[i], t, i, k) / k
+            z = z - m
+        w = [z] * k
+    agree(run, z, w)
+    agree(trained(one_line("learners 4 per device by parameter_server()"), data, k, STEPS), z)
+
+
+@pytest.mark.parametrize("k", LEARNERS)
+def test_a_synchronous_parameter_server_of_sgd_is_synchronous_sgd(k: int) -> None:
+    data = {"points": DATA}
+    text = one_line("learners 4 per device by parameter_server()")
+    other = one_line("learners 4 per device by sync_sgd()")
+    using = ("momentum(rate, beta = 0.8)", "sgd(rate)")
+    server = trained(text.replace(*using), data, k, STEPS).variables
+    together = trained(other.replace(*using), data, k, STEPS).variables
+    np.testing.assert_allclose(vector(server, "z"), vector(together, "z"), rtol=1e-10)
+
+
+# --- identities ----------------------------------------------------------------------------------
+
+
+def test_one_learner_without_corrections_has_the_bits_of_the_plain_plan() -> None:
+    data = {"points": DATA}
+    plain = trained(one_line(""), data, 1, STEPS).variables
+    alone = trained(one_line("learners 1 per device by sma(alpha = 0, mu = 0)"), data, 1, STEPS)
+    for name in ("w", "b"):
+        np.testing.assert_array_equal(alone.variables[f"learners.z.{name}"][0], plain[f"z.{name}"])
+        slot = f"momentum.learners.z.{name}.m"
+        np.testing.assert_array_equal(alone.variables[slot][0], plain[f"momentum.z.{name}.m"])
+
+
+@pytest.mark.parametrize("k", LEARNERS)
+def test_learners_without_corrections_are_independent(k: int) -> None:
+    run = replicas("sgd(0.05)", "sma(learners.w, z, alpha = 0, mu = 0)", k)
+    w = [START] * k
+    for t in range(STEPS):
+        w = [w[i] - RATE * gradient(w[i], t, i, k) for i in range(k)]
+    agree(run, START, w)
+
+
+@pytest.mark.parametrize(
+    "by",
+    [
+        "sma(tau = 2 steps)",
+        "easgd()",
+        "local_sgd(tau = 4 steps)",
+        "post_local_sgd(first = 1 epoch)",
+        "diloco(tau = 5 steps)",
+        "gossip(share = 0.25)",
+    ],
+)
+def test_the_one_line_form_is_the_block_with_replicas(by: str) -> None:
+    data = {"points": DATA}
+    short = trained(one_line(f"learners 4 per device by {by}"), data, 3, STEPS)
+    name, _, arguments = by.partition("(")
+    rest = f", {arguments}" if arguments != ")" else ")"
+    text = one_line("").replace("feed x", "learners 4 per device {\n  w = replica(z)\n  feed x")
+    text = text.replace("predicted = z(x)", "predicted = w(x)").replace(
+        "beta = 0.8)", f"beta = 0.8)\n  }}\n  use {name}(learners.w, z{rest}"
+    )
+    long = trained(text.replace("mse(predicted, y) on", "mse(z(x), y) on"), data, 3, STEPS)
+    for leaf in ("w", "b"):
+        for mine, theirs in ((f"z.{leaf}", f"z.{leaf}"), (f"learners.z.{leaf}", f"w.{leaf}")):
+            np.testing.assert_array_equal(short.variables[mine], long.variables[theirs])
+    assert short.measured("train.mse") == long.measured("train.mse")
