@@ -4,6 +4,7 @@ It knows nothing of plans, streams and memory. Learner l of k has, in the t-th s
 of n of the t-th group of k n samples, so the data must not be shuffled.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
@@ -136,5 +137,7 @@ class Reference:
 def trained(
     text: str, data: Mapping[str, Fields], learners: int, steps: int, plan: str | None = None
 ) -> Reference:
-    """Take steps of a text's plan."""
+    """Take so many steps of a text's plan with so many learners, whatever the text says."""
+    text = re.sub(r"learners \d+ per device", f"learners {learners} per device", text)
+    text = re.sub(r"stop after .*", f"stop after {steps} steps", text)
     return Reference(lowered(text, plan), data, learners).run(steps)

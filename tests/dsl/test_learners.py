@@ -3,6 +3,8 @@
 import numpy as np
 import pytest
 
+from tests.backends import on_each_backend
+from tests.dsl.programs import trained as train
 from tests.dsl.reference import Reference, trained
 from tests.dsl.test_strategies import DATA, HEAD, RATE, START, N, agree, gradient, vector
 
@@ -77,6 +79,33 @@ strategy trail(of, share) {
     agree(found, z, list(w))
     for name, expected in {"learners.v": v, "trail.v": of_z, "trail_1.v": of_w}.items():
         np.testing.assert_allclose(vector(found.variables, name), expected, err_msg=name)
+
+
+@on_each_backend
+def test_states_like_a_layer_value_and_replicas_train() -> None:
+    """The heavy ball and a moving average of the parameters, in a plan without learners."""
+    plan = """
+  z = line()
+  slow = replica(z)
+  feed x, y from points.train |> batch(4)
+  minimize loss = mse(z(x), y)
+  state m: z ~ zeros
+  m <- 0.9 * m + 0.05 * grad(loss, z)
+  z <- z - m
+  every 1 step { slow <- 0.8 * slow + 0.2 * z }
+  measure mse(slow(x), y) as "slow" on points.train
+  stop after 6 steps
+"""
+    found = train(f"{HEAD}\ntrain {{\n{plan}\n}}\n", {"points": DATA})
+    z, m, slow = START, np.zeros(4), START
+    for t in range(6):
+        m = 0.9 * m + RATE * gradient(z, t, 0, 1)
+        z = z - m
+        slow = 0.8 * slow + 0.2 * z
+    for name, expected in {"z": z, "m": m, "slow": slow}.items():
+        np.testing.assert_allclose(vector(found.variables, name), expected, rtol=1e-9)
+    mse = np.mean((DATA["x"] @ slow[:3] + slow[3] - DATA["y"]) ** 2)
+    np.testing.assert_allclose(found.figures["train.slow"], mse)
 
 
 # --- derivatives through the axis ----------------------------------------------------------------
