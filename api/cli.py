@@ -23,6 +23,7 @@ COMMANDS = {
     "predict": "Apply the model of a finished run to new rows.",
     "visualize": "Draw the graph of a plan.",
     "summary": "Show a plan's layers, shapes, parameters and costs.",
+    "plan": "Show what a plan will do, before it runs.",
     "profile": "Show where the time of a training step goes.",
     "explain": "Explain an error code, with an example.",
 }

@@ -31,6 +31,7 @@ from fml.engine.ir.training import Training
 from fml.named import Named
 
 if TYPE_CHECKING:
+    from fml.engine.profile.outlook import Outlook
     from fml.engine.profile.profile import Profile
     from fml.engine.runtime.dry_run import DryRun
     from fml.engine.runtime.watch import Listener
@@ -271,6 +272,28 @@ class Program:
         read, missing = read_what_is_there(self, training, as_data(data))
         bound, splits = bind(training, read)
         return dry_run(bound, splits, missing, as_devices(devices))
+
+    def outlook(
+        self,
+        plan: str | None = None,
+        data: Mapping[str, object] | None = None,
+        *,
+        options: Mapping[str, object] | None = None,
+        **named_options: object,
+    ) -> "Outlook":
+        """Return what a plan will do, before it runs: tasks, streams, waits, memory, longest chain.
+
+        `print(program.outlook())` writes tables; `text()` of what is returned is a line a task.
+        Nothing is computed, and times are estimates at typical rates. The arguments are those of
+        `dry_run`.
+
+        Raises:
+            FmlError: as `dry_run` raises.
+        """
+        from fml.engine.profile.outlook import outlook
+
+        settings = as_options(options, named_options, self.options)
+        return outlook(self.dry_run(plan, data, options=settings))
 
     def profile(
         self,

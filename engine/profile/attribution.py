@@ -22,15 +22,25 @@ class Amount:
     flops: int
     nbytes: int
 
+    def least(self, machine: Machine) -> float:
+        """The seconds of its operations at a machine's peak, or of its bytes if these are more."""
+        for_flops = self.flops / machine.peak(self.element)
+        return max(for_flops, self.nbytes / machine.bandwidth(self.nbytes))
+
 
 def amounts(plan: Plan, machine: Machine) -> tuple[Amount, ...]:
     """What each task of a plan has to do, in their order; nothing if it may be left out."""
-    layers = layers_of(plan.graph)
-    every = (_amount(plan.graph, task, layers, machine) for task in plan.tasks)
+    every = whole_amounts(plan, machine)
     return tuple(
         amount if task.guard is None else _idle(amount)
         for task, amount in zip(plan.tasks, every, strict=True)
     )
+
+
+def whole_amounts(plan: Plan, machine: Machine) -> tuple[Amount, ...]:
+    """What each task has to do in a step that leaves none out; if it is mapped, for one learner."""
+    layers = layers_of(plan.graph)
+    return tuple(_amount(plan.graph, task, layers, machine) for task in plan.tasks)
 
 
 def _idle(amount: Amount) -> Amount:

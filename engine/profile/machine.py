@@ -50,6 +50,15 @@ class Machine:
         return self.flops[F64 if element is F64 else F32]
 
 
+# What a core of a server or a laptop of these years comes to in compiled loops, for estimates that
+# must not depend on the machine that makes them.
+TYPICAL = Machine(
+    {F32: 5e10, F64: 2.5e10},
+    dict(zip(COPIED, (5e10, 2.5e10, 1e10), strict=True)),
+    "typical rates",
+)
+
+
 def measured(backend: Backend) -> Machine:
     """Measure this machine, by the means of a backend, in less than a second."""
     copies = {nbytes: nbytes / _seconds(_copy(backend, nbytes), backend) for nbytes in COPIED}

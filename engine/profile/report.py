@@ -44,7 +44,7 @@ def _head(profile: Profile) -> Iterator[Text]:
     samples = f", {profile.samples / profile.seconds:,.0f} samples/s" if profile.samples else ""
     named = f" of {profile.plan}" if profile.plan else ""
     yield Text(
-        f"step{named}: {_time(profile.seconds)}{samples}, "
+        f"step{named}: {duration(profile.seconds)}{samples}, "
         f"{quantity(round(cost.flops), 1000, 'flop')} at {quantity(round(rate), 1000, 'flop/s')}"
     )
     copies = ", ".join(
@@ -57,29 +57,28 @@ def _head(profile: Profile) -> Iterator[Text]:
     )
     yield Text(
         f"measured on {profile.device}: {profile.steps:,} steps, {profile.at_once:,} in a native "
-        f"call; {_time(profile.preparing)} before the first to compile and plan"
+        f"call; {duration(profile.preparing)} before the first to compile and plan"
     )
 
 
-def _table(*headings: str, caption: str = "") -> Table:
-    table = Table(
-        box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption or None
-    )
-    table.caption_justify = "left"
+def table(*headings: str, caption: str = "") -> Table:
+    """Return an empty table whose first column is names and whose others are numbers."""
+    made = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0), caption=caption or None)
+    made.caption_justify = "left"
     for number, heading in enumerate(headings):
         is_name = number == 0
-        table.add_column(
+        made.add_column(
             heading,
             justify="left" if is_name else "right",
             no_wrap=not is_name,
             overflow="fold" if is_name else "ellipsis",
         )
-    return table
+    return made
 
 
 def _where(profile: Profile) -> Table:
     """What a step consists of, to 100 %."""
-    table = _table("a step", "time", "share")
+    made = table("a step", "time", "share")
     whole = profile.seconds
     rows = [(f"tasks, {phase.value}", cost.seconds) for phase, cost in profile.phases.items()]
     rows += [(f"give {given.name}", given.seconds) for given in profile.given]
@@ -87,8 +86,8 @@ def _where(profile: Profile) -> Table:
     rows.append(("the way between, and noise", profile.between))
     rows.append(("Python, to choose samples", profile.python))
     for name, seconds in rows:
-        table.add_row(name, _time(seconds), _share(seconds, whole))
-    return table
+        made.add_row(name, duration(seconds), share(seconds, whole))
+    return made
 
 
 def _costs(
@@ -96,21 +95,21 @@ def _costs(
 ) -> Table:
     """Rows that add up to the tasks; `more` of them are left out."""
     phases = list(profile.phases) if width >= _WIDE else []
-    table = _table(
+    made = table(
         heading, "time", "share", "GFLOP/s", "GB/s", "of peak",
         *(phase.value for phase in phases),
         caption=f"and {more} more" if more > 0 else "",
     )  # fmt: skip
     for name, cost in rows:
         spent = [cost.phases.get(phase, 0.0) for phase in phases]
-        table.add_row(name, *_rates(cost, profile), *(_time(s) if s else "" for s in spent))
-    return table
+        made.add_row(name, *_rates(cost, profile), *(duration(s) if s else "" for s in spent))
+    return made
 
 
 def _tasks(profile: Profile, width: int, top: int) -> Table:
     is_wide = width >= _WIDE
     more = len(profile.tasks) - top
-    table = _table(
+    made = table(
         "task", "time", "share", "GFLOP/s", "GB/s", "of peak", *(("alone",) if is_wide else ()),
         caption=f"and {more} more; `--top {len(profile.tasks)}` shows all" if more > 0 else "",
     )  # fmt: skip
@@ -119,8 +118,8 @@ def _tasks(profile: Profile, width: int, top: int) -> Table:
         rates = _rates(cost, profile)
         if task.is_conditional:
             rates = [*rates[:2], "", "", "not always"]
-        table.add_row(_name(task, profile), *rates, *((_time(task.alone),) if is_wide else ()))
-    return table
+        made.add_row(_name(task, profile), *rates, *((duration(task.alone),) if is_wide else ()))
+    return made
 
 
 def _name(task: TaskCost, profile: Profile) -> str:
@@ -136,27 +135,29 @@ def _rates(cost: Cost, profile: Profile) -> list[str]:
     nbytes = _three_digits(cost.nbytes / seconds / 1e9) if seconds and cost.nbytes else ""
     peak = "arithmetic" if cost.is_compute_bound else "memory"
     of_peak = f"{cost.of_peak:.0%} {peak}" if seconds and cost.least else ""
-    return [_time(seconds), _share(seconds, profile.seconds), flops, nbytes, of_peak]
+    return [duration(seconds), share(seconds, profile.seconds), flops, nbytes, of_peak]
 
 
 def _measures(profile: Profile) -> Table:
-    table = _table("measure", "samples", "time", "of all", "time")
+    made = table("measure", "samples", "time", "of all", "time")
     for measure in profile.measures:
-        table.add_row(
+        made.add_row(
             f"{', '.join(measure.series)} on {measure.name}",
             f"{measure.samples:,}",
-            _time(measure.seconds),
+            duration(measure.seconds),
             f"{measure.of:,}",
-            f"about {_time(measure.whole)}" if measure.of > measure.samples else "",
+            f"about {duration(measure.whole)}" if measure.of > measure.samples else "",
         )
-    return table
+    return made
 
 
-def _share(seconds: float, whole: float) -> str:
+def share(seconds: float, whole: float) -> str:
+    """Write a part of a whole in percent."""
     return f"{seconds / whole:.1%}" if whole else ""
 
 
-def _time(seconds: float) -> str:
+def duration(seconds: float) -> str:
+    """Write a time with three digits and the unit that suits it."""
     for unit, size in (("s", 1.0), ("ms", 1e-3), ("µs", 1e-6)):
         if seconds >= 0.9995 * size:
             return f"{_three_digits(seconds / size)} {unit}"

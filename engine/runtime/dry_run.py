@@ -9,6 +9,7 @@ from fml.engine.backends.null import NullBackend
 from fml.engine.backends.processor import processor
 from fml.engine.ir.training import Dataset, Duration, StopAfter, Training, Unit
 from fml.engine.ops.record import Array
+from fml.engine.plan.task import Plan
 from fml.engine.runtime.feeding import Data, Samples
 from fml.engine.runtime.footprint import Footprint, footprint
 from fml.engine.runtime.learners import learners_of, with_learners
@@ -44,15 +45,21 @@ class Unread:
 class DryRun:
     """What a plan comes to: tasks of a step and of all other graphs, and the memory they take.
 
-    The memory is that of a run that is kept in a folder, of all `learners` if there are any: of one
-    a device where the file says `auto`.
+    `name` is the plan's, `step` how a step is carried out. The memory is that of a run that is kept
+    in a folder, of all `learners` if there are any: of one a device where the file says `auto`.
     """
 
-    step_tasks: int
+    name: str
+    step: Plan
     other_tasks: int
     footprint: Footprint
     learners: int | None
     unread: tuple[Unread, ...] = ()
+
+    @property
+    def step_tasks(self) -> int:
+        """How many tasks a step has."""
+        return len(self.step.tasks)
 
     def __str__(self) -> str:
         """Say it in two lines, and one more for each data set that was not read."""
@@ -96,12 +103,13 @@ def dry_run(training: Training, data: Data, missing: Mapping[str, str], devices:
     trainer = Trainer(watched, nothing, NullBackend(processor()), 0, devices)
     trainer.run()
     sections = trainer.sections()
-    step = len(trainer.step.executable.plan.tasks)
+    step = trainer.step.executable.plan
     tasks = sum(len(section.executable.plan.tasks) for section in sections)
     memory = footprint(
         training, trainer.store, sections, trainer.measurements, writes_checkpoints=True
     )
-    return DryRun(step, tasks - step, memory, learners_of(training, devices), tuple(unread))
+    other, learners = tasks - len(step.tasks), learners_of(training, devices)
+    return DryRun(training.name, step, other, memory, learners, tuple(unread))
 
 
 def used_splits(training: Training, dataset: Dataset) -> dict[str, None]:
