@@ -8,7 +8,7 @@ from rich.console import Console, Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from fml.engine.plan.task import Plan, Space, Wait
+from fml.engine.plan.task import Plan, Space, Task, Wait
 from fml.engine.plan.text import staleness_of, stream_of
 from fml.engine.profile.machine import TYPICAL
 from fml.engine.profile.outlook import Expected, Outlook, Room
@@ -19,8 +19,8 @@ from fml.engine.summary import quantity
 # More tasks than this are put together by layer, ever shorter, until so few rows are left.
 _MOST_ROWS = 60
 _MOST_OF_PATH = 20
-# So many waits are written out; of more, how many there are.
-_WAITS = 3
+# So many waits are written out; of more, the first, and how many there are besides.
+_WAITS = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,7 +112,7 @@ def _tasks(outlook: Outlook, *, every: bool) -> Table:
     if has_streams:
         made.columns[2].justify = made.columns[3].justify = "left"
     for row in rows:
-        cells = [row.stream, _waits(row)] if has_streams else []
+        cells = [row.stream.removeprefix("each "), _waits(outlook.plan, row)] if has_streams else []
         nbytes = quantity(sum(task.nbytes for task in row.tasks), 1024, "B")
         star = "*" if not on_path.isdisjoint(row.places) else ""
         made.add_row(row.numbers, row.name, *cells, nbytes, duration(row.seconds), star)
@@ -169,22 +169,28 @@ def _one(expected: Expected) -> str:
 
 
 def _several(layer: str, tasks: Sequence[Expected]) -> str:
-    words = f"{tasks[0].phase}, {len(tasks)} tasks"
+    words = f"{tasks[0].phase} ({len(tasks)})"
     return words if layer == OUTSIDE else f"{layer}: {words}"
 
 
-def _waits(row: _Row) -> str:
+def _waits(plan: Plan, row: _Row) -> str:
     inside = set(row.places)
-    waits = dict.fromkeys(w for t in row.tasks for w in t.task.waits if w.task not in inside)
-    if len(waits) <= _WAITS:
-        return ", ".join(map(_wait, waits))
-    return ", ".join(map(_wait, list(waits)[:_WAITS])) + f", {len(waits) - _WAITS} more"
-
-
-def _wait(wait: Wait) -> str:
-    return f"{wait.task}{' all' if wait.all_learners else ''}" + (
-        f" -{wait.before}" if wait.before else ""
+    waits = dict.fromkeys(
+        _wait(plan, expected.task, wait)
+        for expected in row.tasks
+        for wait in expected.task.waits
+        if wait.before or wait.task not in inside
     )
+    if len(waits) <= _WAITS:
+        return ", ".join(waits)
+    return f"{next(iter(waits))}, +{len(waits) - 1}"
+
+
+def _wait(plan: Plan, task: Task, wait: Wait) -> str:
+    """`12`, `12 all`, `12 all -1`: a central task waits for those of all learners."""
+    is_of_all = plan.tasks[wait.task].mapped and (wait.all_learners or not task.mapped)
+    before = f" -{wait.before}" if wait.before else ""
+    return f"{wait.task}{' all' if is_of_all else ''}{before}"
 
 
 def _path(outlook: Outlook, *, every: bool) -> Table:

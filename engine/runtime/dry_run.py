@@ -83,6 +83,8 @@ def dry_run(training: Training, data: Data, missing: Mapping[str, str], devices:
     the reasons given, have as many samples as their splits ask for, and otherwise as many as a
     batch.
 
+    Where `auto` would find their number, there is one learner.
+
     Raises:
         FmlError: sizes that do not fit (E03xx), splits without samples (E0520, E0521).
     """
