@@ -1,7 +1,8 @@
 """What is tried: the two sides, their batches, and three learning rates for each of these.
 
-A setting is tuned by the same rule on both sides: its first rate, twice that, and then half or four
-times the first rate, whichever lies on the better side of the two.
+A setting is tuned by the same rule on both sides: its first rate, twice that, and then half or
+four times the first rate, whichever lies on the better side of the two. Of equals, the smaller rate
+is better.
 """
 
 import json
@@ -93,9 +94,10 @@ class Run:
         return look.epoch if look else float("inf")
 
     @property
-    def rank(self) -> tuple[float, float]:
-        """Smaller is better: epochs to the target, then how near the run came to it."""
-        return self.epochs, -max((look.valid for look in self.looks), default=0.0)
+    def rank(self) -> tuple[float, float, float]:
+        """Smaller is better: epochs to the target, how far it was missed by, and the rate."""
+        nearest = max((look.valid for look in self.looks), default=0.0)
+        return self.epochs, max(TARGETS[-1] - nearest, 0.0), self.rate
 
 
 def path_of(phase: str, setting: Setting, rate: float, seed: int) -> Path:
@@ -130,7 +132,7 @@ def next_rate(setting: Setting, runs: Sequence[Run]) -> float | None:
     for rate in (first, second):
         if rate not in by_rate:
             return rate
-    third = first / 2 if by_rate[first].rank <= by_rate[second].rank else 2 * second
+    third = first / 2 if by_rate[first].rank < by_rate[second].rank else 2 * second
     return None if third in by_rate else third
 
 
