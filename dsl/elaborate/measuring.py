@@ -23,11 +23,16 @@ EVERY_EPOCH = Duration(1, Unit.EPOCHS)
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """An expression to be measured under a name."""
+    """An expression to be measured under a name.
+
+    What `minimize` minimises is measured without being asked for: where each learner has its own,
+    as their mean.
+    """
 
     name: str
     value: ast.Expression
     scope: Scope
+    is_minimized: bool = False
 
     @property
     def key(self) -> tuple[str, int, int]:
@@ -146,6 +151,8 @@ def _figures(
         outputs: dict[str, Tensor] = {}
         for one in wanted:
             value = read(s, expressions.evaluate(s, one.value, one.scope))
+            if one.is_minimized and isinstance(value, Tensor) and value.value.node.mapped:
+                value = Tensor(value.value.call("learners_reduce", kind="mean"))
             try:
                 outputs[one.name] = _figure(s, value, one.value)
             except Failed:
@@ -209,7 +216,7 @@ def _losses(work: "PlanWork", dataset: Dataset, watched: list[Watched]) -> list[
         return []
     names = {w.name for w in watched}
     return [
-        Watched(m.name, m.closure.expression, m.closure.scope)
+        Watched(m.name, m.closure.expression, m.closure.scope, is_minimized=True)
         for m in work.minimized
         if m.trained and m.name not in names
     ]

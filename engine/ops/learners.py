@@ -200,6 +200,7 @@ LEARNERS_TURN = Op(
         for sizes in ((), (3, 5), (0, 3))
     ],
     gradient=lambda g, call: (None,),
+    view=True,
 )
 LEARNERS_PUSHED = Op(
     name="learners_pushed",
@@ -212,6 +213,7 @@ LEARNERS_PUSHED = Op(
     gradient=lambda g, call: (None,),
     across_learners=True,
     reduces_learners=True,
+    view=True,
 )
 
 OPS = (

@@ -21,6 +21,7 @@ from fml.engine.ops import rules
 from fml.engine.ops.table import OPS
 from fml.engine.plan.cluster import Alike, Cluster, fusion_of
 from fml.engine.plan.order import late_reads
+from fml.engine.plan.turns import turns_of
 from fml.engine.plan.where import Where, where
 
 # More nodes than this make one kernel's registers run out.
@@ -44,6 +45,7 @@ class _Open:
     operands: tuple[int, ...] = ()
     guard: int | None = None
     where: Where = field(default_factory=Where)
+    turn: int | None = None
     is_closed: bool = False
 
     def has_room_for(self, nest: Nest, rows: int) -> bool:
@@ -84,6 +86,7 @@ class _Clustering:
             for value in node.needs:
                 self._readers[value][node.id] = None
         self._outputs = frozenset(graph.outputs.values())
+        self._learners_turns = turns_of(graph)
         self._aside = frozenset(value for _, value in late_reads(graph).aside)
         self._turns: dict[int, int] = {}  # node -> when it was taken
         self._known_epilogues: dict[str, bool] = {}
@@ -182,7 +185,7 @@ class _Clustering:
             return False
         if cluster.guard != node.guard or cluster.where != where(self.graph, node):
             return False
-        if not self._may_write(node, place):
+        if cluster.turn != self._learners_turns.get(node.id) or not self._may_write(node, place):
             return False
         pulled = self._pulled(node.id)
         if not all(self._alike.count(v) in {cluster.count, cluster.outer} for v in pulled):
@@ -256,7 +259,8 @@ class _Clustering:
                 self._begin(value)
         pulled = self._pulled(number)
         node = self.graph[number]
-        self._open.append(_Open(guard=node.guard, where=where(self.graph, node)))
+        turn = self._learners_turns.get(number)
+        self._open.append(_Open(guard=node.guard, where=where(self.graph, node), turn=turn))
         for value in (*pulled, number):
             self._put(value, len(self._open) - 1)
 
@@ -287,7 +291,7 @@ class _Clustering:
             _Open(
                 [node.id], count,
                 block=block, operands=tuple(operands), guard=node.guard,
-                where=where(self.graph, node),
+                where=where(self.graph, node), turn=self._learners_turns.get(node.id),
             )
         )  # fmt: skip
         self._place[node.id] = len(self._open) - 1

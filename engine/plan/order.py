@@ -119,5 +119,5 @@ def _overwritten(graph: Graph) -> dict[int, int]:
     """The node that overwrites each value that is overwritten."""
     found: dict[int, int] = {}
     for node in graph.of_op("assign"):
-        found.setdefault(node.inputs[0], node.id)
+        found.setdefault(base_of(graph, node.inputs[0]), node.id)
     return found

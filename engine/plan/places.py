@@ -91,6 +91,8 @@ class Places:
 
     def _viewed(self, view: int, region: Region) -> Region:
         node = self.graph[view]
+        if node.op in {"learners_turn", "learners_pushed"}:
+            return region  # the same memory, at another time
         if node.op == "each_learner":
             return replace(region, nbytes=node.type.nbytes, stride=node.type.nbytes)
         first = rules.as_int(node.attributes["first"])

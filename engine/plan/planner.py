@@ -8,12 +8,20 @@ from fml.engine.ir.training import Variable
 from fml.engine.ops.table import OPS
 from fml.engine.plan.buffers import buffers_of, scratch, where_of
 from fml.engine.plan.memory import aligned
-from fml.engine.plan.order import PutAside, Sequence, Step, node_by_node, sequence
+from fml.engine.plan.order import (
+    PutAside,
+    Sequence,
+    Step,
+    node_by_node,
+    sequence,
+    variable_of,
+)
 from fml.engine.plan.places import Places, arena_of, constants_of
 from fml.engine.plan.races import require_no_race
 from fml.engine.plan.task import Kind, Layout, Plan, Region, Space, Streams, Task, Work
+from fml.engine.plan.turns import in_turns, shared_by_learners, turns_of
 from fml.engine.plan.waits import with_waits
-from fml.engine.plan.where import Where, where
+from fml.engine.plan.where import Where, base_of, where
 
 _ONE = Streams()
 
@@ -48,13 +56,14 @@ def make_plan(
     Raises:
         RaceError: the plan is wrong: a bug in fml, found before it can do harm.
     """
-    order = sequence(graph, node_by_node(graph) if works is None else works)
+    order = sequence(graph, in_turns(graph, node_by_node(graph) if works is None else works))
     has_learners = any(node.mapped for node in graph)
     streams = streams if has_learners else _ONE
     buffers = buffers_of(graph, order)
     arena = arena_of(buffers, streams.learners)
     constants = constants_of(graph)
-    tasks = _Tasks(graph, order, Places(graph, layout, arena, buffers, constants))
+    shared = shared_by_learners(graph, turns_of(graph)) if staleness != 0 else frozenset[str]()
+    tasks = _Tasks(graph, order, Places(graph, layout, arena, buffers, constants), shared)
     if has_learners:
         listed = with_waits((*tasks.given(), *tasks.steps(), *tasks.taken()), streams, staleness)
     else:
@@ -86,6 +95,7 @@ class _Tasks:
     graph: Graph
     order: Sequence
     places: Places
+    at_any_time: frozenset[str]
 
     def given(self) -> Iterator[Task]:
         """What the runtime provides."""
@@ -124,7 +134,16 @@ class _Tasks:
             work=step,
             mapped=here.mapped,
             device=here.device,
+            in_turn=bool(step.parts) and not self.at_any_time,
+            is_critical=self._is_critical(step, here),
         )
+
+    def _is_critical(self, step: Work, here: Where) -> bool:
+        """Whether a learner's work touches what others assign to when they get there."""
+        if not (here.mapped and self.at_any_time):
+            return False
+        touched = (self.graph[base_of(self.graph, v)] for v in (*step.inputs, *step.results))
+        return any(variable_of(node) in self.at_any_time for node in touched)
 
     def _found(self, at: int, value: int) -> Region:
         return self.places.of(value, is_aside=(at, value) in self.order.aside)

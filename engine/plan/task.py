@@ -53,6 +53,7 @@ class Work:
         guard: the bool without which nothing is done.
         scratch: bytes of each piece of memory that is needed meanwhile.
         shared: pairs of places, of an input and a result, whose memory may be one.
+        parts: of a turn, the works that it consists of, one behind the other.
     """
 
     nodes: tuple[int, ...]
@@ -61,6 +62,7 @@ class Work:
     guard: int | None = None
     scratch: tuple[int, ...] = ()
     shared: tuple[tuple[int, int], ...] = ()
+    parts: "tuple[Work, ...]" = ()
 
 
 class Kind(Enum):

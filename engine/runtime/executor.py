@@ -1,7 +1,9 @@
 """Runs plans: views and kernels are made once, a step is a walk over a list of calls."""
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
 from functools import cached_property
+from itertools import accumulate
 
 import numpy as np
 
@@ -24,7 +26,7 @@ from fml.engine.ops.record import Array
 from fml.engine.ops.rules import as_dim
 from fml.engine.passes.constants import array_of
 from fml.engine.plan.planner import lay_out, make_plan
-from fml.engine.plan.task import Kind, Plan, Region, Space, Streams, Task
+from fml.engine.plan.task import Kind, Plan, Region, Space, Streams, Task, Work
 
 
 class Workspace:
@@ -173,11 +175,16 @@ class Executable:
     @cached_property
     def calls(self) -> list[Launch]:
         """What is done, instance by instance; but not what is given and taken."""
-        return [self._call(task, learner) for task, learner in self._instances_that_compute]
+        return [call for calls in self._launches for call in calls]
 
     @cached_property
-    def _instances_that_compute(self) -> list[tuple[Task, int]]:
+    def _launches(self) -> list[list[Launch]]:
+        """What each instance that computes does."""
         self._write_constants()
+        return [self._calls(task, learner) for task, learner in self._computing]
+
+    @cached_property
+    def _computing(self) -> list[tuple[Task, int]]:
         return [one for one in self.instances if one[0].kind in {Kind.WORK, Kind.COPY}]
 
     def issues(
@@ -189,14 +196,14 @@ class Executable:
 
         `given` are by node and learner (0 for a central node), `taken` by output's node likewise.
         """
-        computing = iter(self.calls)
-        things: list[Launch | Given | Gathered | Taken] = []
+        computing = iter(self._launches)
+        things: list[Sequence[Launch | Given | Gathered | Taken]] = []
         for task, learner in self.instances:
             match task.kind:
                 case Kind.GIVE:
-                    things.append(given[task.value, learner])
+                    things.append([given[task.value, learner]])
                 case Kind.TAKE:
-                    things.append(taken[task.value, learner])
+                    things.append([taken[task.value, learner]])
                 case _:
                     things.append(next(computing))
         return list(issued(self.plan, things))
@@ -226,13 +233,17 @@ class Executable:
         pairs = zip(regions, values, strict=True)
         return [self._view(region.of(learner), graph[value].type) for region, value in pairs]
 
-    def _call(self, task: Task, learner: int) -> Launch:
-        work = task.work
-        if work is None:
+    def _calls(self, task: Task, learner: int) -> list[Launch]:
+        if task.work is None:
             (source,), (target,) = (
                 self._views(r, (task.value,), learner) for r in (task.reads, task.writes)
             )
-            return self._backend.copy(source, target)
+            return [self._backend.copy(source, target)]
+        if not task.work.parts:
+            return [self._call(task, task.work, learner)]
+        return [self._call(part, work, learner) for part, work in parts_of(task, task.work)]
+
+    def _call(self, task: Task, work: Work, learner: int) -> Launch:
         own = [region.of(learner) for region in task.scratch]
         scratch = [self._backend.part(self._memories[r.space], r.offset, r.nbytes) for r in own]
         inputs, results = (
@@ -271,8 +282,9 @@ class Executable:
         Variables are changed on the way: the caller must put them back.
         """
         with np.errstate(all="ignore"):
-            for (task, learner), call in zip(self._instances_that_compute, self.calls, strict=True):
-                call()
+            for (task, learner), calls in zip(self._computing, self._launches, strict=True):
+                for call in calls:
+                    call()
                 if task.work is not None and self._ran(task, learner):
                     found = self._not_finite(task.work.results, task.writes, learner)
                     if found is not None:
@@ -296,28 +308,43 @@ class Executable:
         return bool(self._backend.download(self._guard(task.guard, learner)))
 
 
-def issued(plan: Plan, things: Iterable[Launch | Given | Gathered | Taken]) -> Iterator[Issue]:
-    """Put things, one for each instance of a task, on their streams, behind what they wait for."""
-    first: list[int] = []  # place of the first instance of each task
-    place = 0
-    for task in plan.tasks:
-        first.append(place)
-        place += len(plan.instances(task.mapped))
-    given = iter(things)
-    for number, task in enumerate(plan.tasks):
-        for learner in plan.instances(task.mapped):
-            waits = [
-                (first[wait.task] + other, wait.before)
-                for wait in task.waits
-                for other in plan.awaited(task, learner, wait)
-            ]
-            if task.in_turn:
-                last = len(plan.instances(task.mapped)) - 1
-                waits.append(
-                    (first[number] + learner - 1, 0) if learner else (first[number] + last, 1)
-                )
-            stream = plan.streams.number(task, learner)
-            yield Issue(next(given), stream, tuple(waits), task.is_critical)
+def parts_of(task: Task, turn: Work) -> Iterator[tuple[Task, Work]]:
+    """The works of a turn, each with what it touches."""
+    regions = dict(zip((*turn.inputs, *turn.results), (*task.reads, *task.writes), strict=True))
+    scratch = iter(task.scratch)
+    for work in turn.parts:
+        own = replace(
+            task,
+            reads=tuple(regions[value] for value in work.inputs),
+            writes=tuple(regions[value] for value in work.results),
+            guard=None if work.guard is None else regions[work.guard],
+            scratch=tuple(next(scratch) for _ in work.scratch),
+            work=work,
+        )
+        yield own, work
+
+
+def issued(
+    plan: Plan, things: Sequence[Sequence[Launch | Given | Gathered | Taken]]
+) -> Iterator[Issue]:
+    """Put the things of each instance of a task on its stream, behind what it waits for."""
+    keys = [(n, one) for n, task in enumerate(plan.tasks) for one in plan.instances(task.mapped)]
+    ends = accumulate(len(some) for some in things)
+    last = {key: end - 1 for key, end in zip(keys, ends, strict=True)}
+    for (number, learner), some in zip(keys, things, strict=True):
+        task = plan.tasks[number]
+        waits = [
+            (last[wait.task, other], wait.before)
+            for wait in task.waits
+            for other in plan.awaited(task, learner, wait)
+        ]
+        if task.in_turn:
+            others = plan.instances(task.mapped)
+            before = (last[number, learner - 1], 0) if learner else (last[number, others[-1]], 1)
+            waits.append(before)
+        stream = plan.streams.number(task, learner)
+        for place, thing in enumerate(some):
+            yield Issue(thing, stream, () if place else tuple(waits), task.is_critical)
 
 
 def _end(regions: Iterable[Region]) -> int:
