@@ -9,7 +9,7 @@ before b, is b, or is behind b. Two learners show all three cases; three have on
 first nor last.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 
 from fml.engine.plan.task import Streams, Task, Wait
@@ -43,11 +43,16 @@ class Clocks:
         """Let the first task of another iteration be the next."""
         self._ended.append({})
 
-    def begin(self, number: int) -> int:
-        """Begin a task's instances behind what is before them on their streams; return the time."""
+    def begin(self, number: int, waits: Iterable[Wait] = ()) -> int:
+        """Begin a task's instances, behind what is before them and what they wait for.
+
+        Returns the time. Raises as `wait` does.
+        """
         for stream in self._on[number]:
             self._now[stream][stream] += 1
         self._take_turns(number)
+        for wait in waits:
+            self.wait(number, wait)
         return self._now[self._on[number][0]][self._on[number][0]]
 
     def wait(self, number: int, wait: Wait) -> None:
@@ -76,6 +81,10 @@ class Clocks:
     def stream(self, number: int) -> int:
         """Return the stream of a task: the first learner's stands for those of all."""
         return self._on[number][0]
+
+    def now(self, number: int) -> dict[int, Clock]:
+        """Return, by stream, what is before each instance of the task that was begun."""
+        return {stream: list(self._now[stream]) for stream in self._on[number]}
 
     def known(self, number: int, other: int, all_learners: bool) -> int:
         """Return up to which time the other's stream is before the task that was begun.

@@ -111,9 +111,7 @@ class _Check:
     def step(self, number: int, iteration: int) -> None:
         """Check the next task against all before it."""
         task = self._tasks[number]
-        time = self.clocks.begin(number)
-        for wait in task.waits:
-            self.clocks.wait(number, wait)
+        time = self.clocks.begin(number, task.waits)
         self._check_siblings(number, iteration)
         known: dict[tuple[int, bool], int] = {}
         access = _Access(time, iteration, number)
@@ -209,7 +207,7 @@ def _regions(task: Task, learner: int | None) -> tuple[list[Region], list[Region
 
 
 def require_no_race(plan: Plan) -> None:
-    """Raise `RaceError` if a plan has a race."""
+    """Raise `RaceError` if a plan has a race, and as `find_races` does."""
     races = find_races(plan)
     if races:
         raise RaceError(races)

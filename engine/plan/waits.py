@@ -49,6 +49,9 @@ def with_waits(
     return tuple(timed)
 
 
+_FAR = 3
+
+
 class _Access(NamedTuple):
     iteration: int
     task: int
@@ -130,31 +133,27 @@ def _bounded(tasks: list[Task], streams: Streams, staleness: int) -> tuple[Task,
     What conflicts order already, at most `_FAR` iterations apart, needs no wait; nothing that these
     waits order, `staleness` + 1 > 1 iterations apart, makes another one needless.
     """
-    first: dict[int, int] = {}
-    last: dict[int, int] = {}
-    for number, task in enumerate(tasks):
-        if task.mapped:
-            first.setdefault(task.stream, number)
-            last[task.stream] = number
+    mapped = [(number, task.stream) for number, task in enumerate(tasks) if task.mapped]
+    first = {stream: number for number, stream in reversed(mapped)}.values()
+    last = sorted({stream: number for number, stream in mapped}.values(), reverse=True)
     clocks = Clocks(tasks, streams, min(streams.learners, ENOUGH_LEARNERS))
-    times: dict[int, int] = {}
-    bounded = list(tasks)
+    times: list[list[int]] = []
     far = min(staleness + 1, _FAR)
-    for iteration in range(far + 1):
+    for _ in range(far):
         clocks.begin_iteration()
+        times.append([])
         for number, task in enumerate(tasks):
-            time = clocks.begin(number)
-            times.setdefault(number, time)
-            for wait in task.waits:
-                clocks.wait(number, wait)
-            if iteration == far and first.get(task.stream) == number and task.mapped:
-                for other in sorted(last.values(), reverse=True):
-                    if clocks.known(number, other, all_learners=True) < times[other]:
-                        clocks.wait(number, Wait(other, far, all_learners=True))
-                        wait = Wait(other, staleness + 1, all_learners=True)
-                        bounded[number] = replace(task, waits=(*bounded[number].waits, wait))
+            times[-1].append(clocks.begin(number, task.waits))
             clocks.end(number)
+    clocks.begin_iteration()
+    bounded: list[Task] = []
+    for number, task in enumerate(tasks):
+        clocks.begin(number, task.waits)
+        bounds: list[Wait] = []
+        for other in last if number in first else ():
+            if clocks.known(number, other, all_learners=True) < times[0][other]:
+                bounds.append(Wait(other, staleness + 1, all_learners=True))
+                clocks.wait(number, Wait(other, far, all_learners=True))
+        clocks.end(number)
+        bounded.append(replace(task, waits=(*task.waits, *bounds)))
     return tuple(bounded)
-
-
-_FAR = 3
