@@ -7,7 +7,6 @@ import pytest
 
 from fml.engine.plan.cells import ClashError
 from fml.engine.plan.races import Instance, RaceError, find_races, require_no_race
-from fml.engine.plan.sections import StallError, require_no_stall
 from fml.engine.plan.task import Plan, Region, Space, Streams, Task, Wait
 from fml.engine.plan.waits import with_waits
 from tests.plan.schedules import (
@@ -160,66 +159,6 @@ def test_two_streams_of_a_learner() -> None:
     ]
     streams = Streams(learners=4, per_learner=2)
     assert waits_of(tasks, streams) == [[], [Wait(0)], [Wait(1)]]
-
-
-# Critical sections.
-
-
-def with_a_central_task(*, is_apart: bool) -> Plan:
-    """Learners read z and push to it; between, a central task reads z.
-
-    The push waits for it, and it waits for all pushes of the iteration before. If reading and
-    pushing are one section, a learner that is ahead holds up the push that it waits for.
-    """
-    own, _ = stack(0, 4)
-    other, _ = stack(1, 4)
-    z = central(0)
-    between = [Task(1, 0, (own,), (other,), mapped=True)] if is_apart else []
-    tasks = [
-        Task(0, 0, (z,), (own,), mapped=True, is_critical=True),
-        *between,
-        Task(2, 0, (z,), (central(1),)),
-        Task(3, 0, (own,), (z,), mapped=True, is_critical=True),
-    ]
-    streams = Streams(learners=4)
-    return as_plan(with_waits(tasks, streams, 2), streams, 2)
-
-
-def test_a_section_that_waits_for_another_is_found_before_it_stalls() -> None:
-    plan = with_a_central_task(is_apart=False)
-    require_no_race(plan)
-    with pytest.raises(StallError, match="task 2 waits, inside a critical section"):
-        require_no_stall(plan)
-
-    def stalls(seed: int) -> bool:
-        try:
-            Run(plan, 4, random.Random(seed)).to_the_end()
-        except AssertionError:
-            return True
-        return False
-
-    assert any(map(stalls, range(20)))
-
-
-def test_sections_that_wait_for_nobody_inside_run_to_the_end() -> None:
-    plan = with_a_central_task(is_apart=True)
-    require_no_stall(plan)
-    for seed in range(20):
-        Run(plan, 4, random.Random(seed)).to_the_end()
-
-
-def test_random_plans_that_pass_never_stall() -> None:
-    passed = 0
-    for seed in range(150):
-        plan = random_plan(seed)
-        try:
-            require_no_stall(plan)
-        except StallError:
-            continue
-        passed += any(task.is_critical for task in plan.tasks)
-        for again in range(3):
-            Run(plan, 4, random.Random(again)).to_the_end()
-    assert passed > 20
 
 
 # Bugs of a planner.
