@@ -129,20 +129,28 @@ def as_listener(value: object) -> "Listener | None":
     if value is not None and (absent := [e for e in _EVENTS if not hasattr(value, e)]):
         wanted = "an object with the methods " + ", ".join(_EVENTS)
         raise not_of_kind("on_event", wanted, value, f"it has no {', '.join(absent)}")
-    if value is not None and not hasattr(value, "noted"):
-        return WithoutNotes(cast("Listener", value))
-    return cast("Listener | None", value)
+    if value is None or all(hasattr(value, name) for name in ("noted", "interrupted")):
+        return cast("Listener | None", value)
+    return Listening(cast("Listener", value))
 
 
-class WithoutNotes:
-    """A listener who need not hear what is `noted`, and has no method for it."""
+class Listening:
+    """A listener who need not hear what is `noted`, or that a run is `interrupted`."""
 
     def __init__(self, listener: "Listener") -> None:
         self.started, self.stepped = listener.started, listener.stepped
         self.measured, self.stopped = listener.measured, listener.stopped
+        self._listener = listener
 
     def noted(self, words: str) -> None:
-        """Nothing."""
+        """Pass it on to who listens."""
+        if hasattr(self._listener, "noted"):
+            self._listener.noted(words)
+
+    def interrupted(self) -> None:
+        """Pass it on to who listens."""
+        if hasattr(self._listener, "interrupted"):
+            self._listener.interrupted()
 
 
 def as_data(value: object) -> Mapping[str, object]:

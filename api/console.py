@@ -43,6 +43,19 @@ def _console(stream: TextIO) -> "Console":
     )
 
 
+def write_at_once(file: TextIO, line: str) -> None:
+    """Write a line past the stream's buffers, as a signal's handler must.
+
+    What it has interrupted may be a write to the same stream, and Python refuses another one there.
+    """
+    try:
+        number = file.fileno()
+    except (OSError, ValueError):  # no file
+        print(line, file=file)
+    else:
+        os.write(number, f"{line}\n".encode(file.encoding or "utf-8", "replace"))
+
+
 def is_coloured(console: "Console") -> bool:
     """Say whether colours may be used: a terminal, and no NO_COLOR."""
     return console.color_system is not None

@@ -60,6 +60,10 @@ class Recorder:
         """Pass it on."""
         self.next.noted(words)
 
+    def interrupted(self) -> None:
+        """Pass it on."""
+        self.next.interrupted()
+
     def stopped(self, progress: Progress, why: str) -> None:
         """Pass it on."""
         self.next.stopped(progress, why)

@@ -3,6 +3,7 @@
 import time
 from collections.abc import Mapping, Sequence
 from datetime import timedelta
+from typing import TextIO, cast
 
 from rich.cells import cell_len
 from rich.console import Console, RenderableType
@@ -11,12 +12,15 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
+from fml.console import write_at_once
 from fml.engine.ir.training import StopAfter, StopPatience, Training, Unit
 from fml.engine.runtime.footprint import Footprint
 from fml.engine.runtime.watch import Best, Listener, Point, Progress, Start
 from fml.engine.summary import quantity
 
 _SECONDS_BETWEEN_LINES = 2.0
+# What Ctrl-C is answered.
+_STOPPING = "stopping: the final figures are taken; Ctrl-C again stops without them"
 # Of the moving line, in columns.
 _GAP, _SHORTEST_BAR, _LONGEST_BAR = 2, 8, 24
 
@@ -127,6 +131,10 @@ class PlainLines:
         """Write it."""
         print(words, file=self._console.file, flush=True)
 
+    def interrupted(self) -> None:
+        """Say what happens now."""
+        write_at_once(cast("TextIO", self._console.file), _STOPPING)
+
     def stopped(self, progress: Progress, why: str) -> None:
         """Write the last line, unless it has been written."""
         if self._pending is not None:
@@ -146,6 +154,7 @@ class LiveLine:
         """Draw on a terminal."""
         self._report, self._console = _Report(training), console
         self._progress, self._noted = Progress(0, 0.0, 0, 0.0, {}), time.monotonic()
+        self._is_stopping = self._is_over = False
         self._live = Live(
             console=console, transient=True, refresh_per_second=10, get_renderable=self._line
         )
@@ -169,12 +178,24 @@ class LiveLine:
         """Write it above the line."""
         self._live.console.print(words, highlight=False, markup=False)
 
+    def interrupted(self) -> None:
+        """Say what happens now: in the line, which is drawn anew a few times a second."""
+        self._is_stopping = True
+        if self._is_over:
+            write_at_once(cast("TextIO", self._console.file), _STOPPING)
+
     def stopped(self, progress: Progress, why: str) -> None:
         """Take the line away: the closing table takes its place."""
         self._live.stop()
+        self._is_over = True
+        if self._is_stopping:
+            self._console.print(_STOPPING, soft_wrap=True)
 
     def _line(self) -> RenderableType:
         report, progress = self._report, self._progress
+        if self._is_stopping:
+            words = [report.place(progress), _STOPPING]
+            return Text("  ".join(words)[: self._console.width - 1])
         seconds = int(progress.seconds + time.monotonic() - self._noted)
         first, *figures = [*report.by_importance(progress.latest), ""]
         bar = "" if report.epochs is None else "-" * _SHORTEST_BAR

@@ -2,7 +2,8 @@
 
 import signal
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
 from types import FrameType, TracebackType
 
 # Ctrl-C; what `kill`, job schedulers and containers send; the closing of a terminal.
@@ -12,12 +13,18 @@ _SIGNALS = tuple(
 
 
 class Interrupt:
-    """Takes the first signal as a request; the second one is a `KeyboardInterrupt`."""
+    """Takes the first signal as a request; every further one is a `KeyboardInterrupt`.
+
+    Attributes:
+        requested: a signal came, or somebody else asked.
+        is_urgent: another one came.
+    """
 
     def __init__(self, told: Callable[[], None] = lambda: None) -> None:
         """`told` is called at the first signal, wherever the main thread stands."""
-        self.requested = False
+        self.requested = self.is_urgent = False
         self._told = told
+        self._waits = False
         self._before: dict[int, object] = {}
 
     def __enter__(self) -> "Interrupt":
@@ -30,10 +37,22 @@ class Interrupt:
         return self
 
     def _take(self, number: int, frame: FrameType | None) -> None:
-        if self.requested:
+        if not self.requested:
+            self.requested = True
+            self._told()
+            return
+        self.is_urgent = True
+        if not self._waits:
             raise KeyboardInterrupt
-        self.requested = True
-        self._told()
+
+    @contextmanager
+    def waiting(self) -> Generator[None]:
+        """Let what is done inside the `with` come to its end: a further signal is only noted."""
+        self._waits = True
+        try:
+            yield
+        finally:
+            self._waits = False
 
     def __exit__(
         self,

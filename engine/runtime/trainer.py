@@ -1,6 +1,8 @@
 """The loop: step, then what comes after a step, until a rule says stop (language, section 5)."""
 
 import time
+from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal, TypeAlias
@@ -157,7 +159,7 @@ class Trainer:
             self._save()  # a kill at any moment leaves something to go on from
         epoch, best = self.moment.steps_per_epoch, self.record.best_so_far()
         start = Start(self.progress(), epoch, self.footprint(), best)
-        with Interrupt(self.steps.end) as interrupt:
+        with Interrupt(self._asked_to_stop) as interrupt:
             self.listener.started(start)
             why = "it could not go on"
             try:
@@ -169,7 +171,12 @@ class Trainer:
                 interrupt.requested, why = True, "interrupted"
             finally:
                 self.listener.stopped(self.progress(), why)
-            return self._finish(why, interrupt.requested)
+            return self._finish(why, interrupt)
+
+    def _asked_to_stop(self) -> None:
+        """Called by a signal's handler, at any moment."""
+        self.steps.end()
+        self.listener.interrupted()
 
     def _step_until(self, interrupt: Interrupt) -> str:
         if self.moment.step:
@@ -349,26 +356,33 @@ class Trainer:
 
     # --- the end, and going on ---------------------------------------------------------------
 
-    def _finish(self, why: str, interrupted: bool) -> Outcome:
-        self._save()
-        self.central.settle(self.moment)
-        self.store.restore(self.record.kept)
-        variables = self.store.snapshot()
-        # The figures are of these parameters alone, as whoever measures them again finds them.
-        delays = {n for n, v in self.training.variables.items() if v.role is Role.DELAY}
-        self.store.restore({name: np.zeros_like(variables[name]) for name in delays})
+    def _finish(self, why: str, interrupt: Interrupt) -> Outcome:
+        with interrupt.waiting():
+            self._save()
+            self.central.settle(self.moment)
+            self.store.restore(self.record.kept)
+            variables = self.store.snapshot()
         figures: dict[str, float] = {}
-        for measurement in self.measurements:
-            figures |= measurement.take(self.moment)
+        with suppress(KeyboardInterrupt):  # whoever is in a hurry measures later
+            figures = {} if interrupt.is_urgent else self._final_figures(variables)
         return Outcome(
             variables,
             tuple(self.record.history),
             figures,
             why,
             self.progress(),
-            interrupted,
+            why == "interrupted" or interrupt.is_urgent,
             self.failure,
         )
+
+    def _final_figures(self, variables: Mapping[str, Array]) -> dict[str, float]:
+        """The figures of these variables alone, as whoever measures them again finds them."""
+        delays = {n for n, v in self.training.variables.items() if v.role is Role.DELAY}
+        self.store.restore({name: np.zeros_like(variables[name]) for name in delays})
+        figures: dict[str, float] = {}
+        for measurement in self.measurements:
+            figures |= measurement.take(self.moment)
+        return figures
 
     def _save(self) -> None:
         state = {

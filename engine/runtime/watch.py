@@ -71,8 +71,16 @@ class Listener(Protocol):
         """Something was decided or mended: how many learners there are, a learner restarted."""
         ...
 
+    def interrupted(self) -> None:
+        """A person or the system asks the run to stop.
+
+        A signal's handler calls this on the main thread, which may stand anywhere: even in another
+        of these methods, or in a write to a stream.
+        """
+        ...
+
     def stopped(self, progress: Progress, why: str) -> None:
-        """The last step is over."""
+        """The last step is over; the final figures are taken next."""
         ...
 
 
@@ -89,6 +97,9 @@ class Silent:
         """Nothing."""
 
     def noted(self, words: str) -> None:
+        """Nothing."""
+
+    def interrupted(self) -> None:
         """Nothing."""
 
     def stopped(self, progress: Progress, why: str) -> None:

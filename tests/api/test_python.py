@@ -1,5 +1,6 @@
 """The Python API: what `train` takes and what a run gives back."""
 
+import signal
 from pathlib import Path
 from typing import Any
 
@@ -309,12 +310,18 @@ def test_events_reach_a_listener() -> None:
         def measured(self, points: Any) -> None:
             events.append("measured " + " ".join(sorted(p.series for p in points)))
 
+            if "interrupted" not in events:
+                signal.raise_signal(signal.SIGINT)
+
+        def interrupted(self) -> None:
+            events.append("interrupted")
+
         def stopped(self, progress: Any, why: str) -> None:
             events.append(f"stopped {why}")
 
     fml.loads(CLASSIFIER).train(data={"points": points(16)}, rounds="1 epoch", on_event=Listener())
     assert events == [
-        "started 2", "step 1", "step 2", "measured train.loss",
+        "started 2", "step 1", "step 2", "measured train.loss", "interrupted",
         "stopped after 1 epoch",
     ]  # fmt: skip
 

@@ -10,8 +10,10 @@ import signal
 import subprocess
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from tests.api.programs import LINE, line_csv
@@ -265,8 +267,14 @@ def test_scores_are_said_to_be_no_probabilities(
     assert "did you mean `line.csv`?" in fml(capfd, "predict", "l", "lin.csv").err
 
 
-def on_terminal(*arguments: str, **environment: str) -> tuple[int, str]:
-    """Run the command on a terminal of its own and return its status and all that it drew."""
+def on_terminal(
+    *arguments: str, interrupts: Sequence[str] = (), **environment: str
+) -> tuple[int, str]:
+    """Run the command on a terminal of its own and return its status and all that it drew.
+
+    Ctrl-C is pressed as soon as each of `interrupts` has been drawn, one after the other.
+    """
+    waited = list(interrupts)
     master, slave = pty.openpty()
     env = {**os.environ, "TERM": "xterm-256color", "COLUMNS": "100", **environment}
     child = subprocess.Popen(
@@ -282,6 +290,9 @@ def on_terminal(*arguments: str, **environment: str) -> tuple[int, str]:
         if not part:
             break
         drawn += part
+        if waited and waited[0].encode() in drawn:
+            waited.pop(0)
+            child.send_signal(signal.SIGINT)
     os.close(master)
     return child.wait(timeout=60), drawn.decode()
 
@@ -304,6 +315,38 @@ def test_colours_only_where_they_are_wanted(
     status, drawn = on_terminal("check", "broken.fml", **environment)
     assert status == 2
     assert ("\x1b[" in drawn) is coloured
+
+
+SLOW = """\
+data d = npz("d.npz") { x: f32[8] = x; y: label[3] = y }
+model net(x: f32[N, D]) -> f32[N, 3] = x |> repeat(20, dense(512)) |> dense(3)
+train {
+  net = net()
+  feed x, y from d.train |> batch(SIZE)
+  minimize loss = cross_entropy(net(x), y)
+  using sgd(0.001)
+  measure cross_entropy(net(x), y) on d.train
+  stop after 100000 steps
+}
+"""
+
+
+@pytest.mark.parametrize("size", [16, 60_000])
+def test_ctrl_c_is_answered_while_a_step_or_the_figures_take_long(size: int, project: Path) -> None:
+    """Steps or figures of 60,000 samples take so long that a second Ctrl-C meets them."""
+    numbers = np.random.default_rng(0)
+    x, y = numbers.normal(size=(60_000, 8)).astype(np.float32), numbers.integers(0, 3, 60_000)
+    np.savez("d.npz", x=x, y=y)
+    Path("slow.fml").write_text(SLOW.replace("SIZE", str(size)))
+    moments = ["epoch 0", "stopping: the final figures are taken"]
+    status, drawn = on_terminal("train", "slow.fml", "--run", "s", interrupts=moments)
+    assert status == 130
+    assert "Traceback" not in drawn
+    assert "stopped: interrupted" in drawn
+    assert "go on:" in drawn
+    assert "cross_entropy" not in drawn  # no table of figures
+    assert Path("runs/s/checkpoints/last.safetensors").is_file()
+    assert json.loads(Path("runs/s/figures.json").read_text())["figures"] == {}
 
 
 def on_screen(drawn: str) -> list[str]:
@@ -345,6 +388,7 @@ def test_ctrl_c_leaves_a_run_that_can_be_used(
     out, err = child.communicate()
     guard.cancel()
     assert child.returncode == 130
+    assert err.count("stopping: the final figures are taken") == 1
     assert "stopped: interrupted" in out
     assert "Traceback" not in err
     ran = fml(capfd, "eval", "runs/long")

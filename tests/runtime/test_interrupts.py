@@ -7,10 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from fml.engine.runtime.checkpoint import read_checkpoint
+from fml.engine.runtime.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
 from fml.engine.runtime.interrupt import Interrupt
+from fml.engine.runtime.measuring import Measurement
 from fml.engine.runtime.outcome import Outcome
-from fml.engine.runtime.trainer import train
+from fml.engine.runtime.section import Moment
+from fml.engine.runtime.trainer import Trainer, train
 from fml.engine.runtime.watch import Point, Progress, Silent
 from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import lowered
@@ -60,6 +62,65 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
     earlier = [(p.series, p.step, p.value) for p in begun.history if checkpoint.covers(p)]
     assert earlier + series(resumed) == series(whole)
     assert (resumed.figures, resumed.stopped_by) == (whole.figures, whole.stopped_by)
+
+
+class AtTheEnd(Silent):
+    """Presses Ctrl-C when the last step is over, before the final figures are taken."""
+
+    def __init__(self) -> None:
+        self.told = 0
+
+    def interrupted(self) -> None:
+        self.told += 1
+
+    def stopped(self, progress: Progress, why: str) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+
+def pressing_again(measurement: Measurement, listener: AtTheEnd) -> None:
+    """Press Ctrl-C once more while a final figure is taken."""
+    take = measurement.take
+
+    def pressing(moment: Moment) -> dict[str, float]:
+        if listener.told:
+            os.kill(os.getpid(), signal.SIGINT)
+        return take(moment)
+
+    measurement.take = pressing
+
+
+@on_each_backend
+@pytest.mark.parametrize("times", [1, 2])
+def test_only_impatience_cuts_the_final_figures_short(tmp_path: Path, times: int) -> None:
+    path, whole, listener = tmp_path / "last.safetensors", run(14), AtTheEnd()
+    training = lowered(text(14))
+    trainer = Trainer(training, data(), current_backend(), seed=3)
+    trainer.listener, trainer.saver.path = listener, path
+    if times == 2:
+        pressing_again(trainer.measurements[-1], listener)
+    ended = trainer.run()
+    assert listener.told == 1
+    assert ended.interrupted is (times == 2)
+    assert ended.figures == ({} if times == 2 else whole.figures)
+    resumed = run(14, resume=read_checkpoint(path))
+    assert (resumed.figures, resumed.stopped_by) == (whole.figures, whole.stopped_by)
+
+
+def test_a_checkpoint_is_written_whoever_is_in_a_hurry(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "last.safetensors"
+
+    def pressing(path: Path, checkpoint: Checkpoint) -> None:
+        for _ in range(2 if checkpoint.progress.step else 0):
+            os.kill(os.getpid(), signal.SIGINT)
+        write_checkpoint(path, checkpoint)
+
+    monkeypatch.setattr("fml.engine.runtime.saving.write_checkpoint", pressing)
+    monkeypatch.setattr("fml.engine.runtime.saving.LEAST_SECONDS_BETWEEN_CHECKPOINTS", 1e9)
+    ended = run(14, checkpoint=path)
+    assert (ended.interrupted, ended.figures) == (True, {})
+    assert read_checkpoint(path).progress.step == ended.progress.step == run(14).progress.step
 
 
 @on_each_backend
