@@ -68,7 +68,8 @@ def to_dot(
     a scope (`net.block_0`) is a cluster inside that of `net`. Constants are written into the
     operations that read them.
     """
-    captions = Captions.of(graph, learners, learner_of)
+    captions = Captions.of(_without_turns(graph), learners, learner_of)
+    graph = captions.graph
     drawn = [node for node in graph if captions.is_drawn(node)]
     folding = fold(captions, drawn, depth)
     shown = [node for node in drawn if folding.is_drawn(node)]
@@ -78,6 +79,21 @@ def to_dot(
     lines.extend(_edge_lines(folding, drawn))
     lines.extend(_stacking(folding, drawn))
     return "\n".join([*lines, "}", ""])
+
+
+def _without_turns(graph: Graph) -> Graph:
+    """The graph in which a turn reads the variable itself, and the push is what others read."""
+    stands_for: dict[int, int] = {}
+    nodes: list[Node] = []
+    for node in graph:
+        inputs = tuple(stands_for.get(value, value) for value in node.inputs)
+        if node.op in {"learners_turn", "learners_pushed"}:
+            (stands_for[node.id],) = inputs
+            continue
+        guard = None if node.guard is None else stands_for.get(node.guard, node.guard)
+        nodes.append(node.placed(node.id, inputs, guard))
+    outputs = {name: stands_for.get(value, value) for name, value in graph.outputs.items()}
+    return Graph(graph.name, nodes, outputs)
 
 
 def _clusters(captions: Captions, shown: list[Node]) -> _Cluster:

@@ -13,7 +13,7 @@ from fml.engine.ir.training import LEARNERS
 from fml.engine.ir.types import Element, TensorType
 from fml.engine.ops import rules
 from fml.engine.ops.adjoint import chosen, size_of
-from fml.engine.ops.later import expr, nests, np
+from fml.engine.ops.later import nests, np
 from fml.engine.ops.record import Array, Call, Generator, Op, Sample
 from fml.engine.ops.samples import draw, sample
 
@@ -95,20 +95,6 @@ def _infer_each(inputs: Sequence[TensorType], attributes: Attributes) -> TensorT
     if not x.rank:
         raise TypeError("`each_learner` takes the values of all learners on a first axis")
     return x.with_shape(x.shape[1:])
-
-
-def _turn_nest(
-    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
-) -> "nests.Nest":
-    (x,) = nests.inputs_of(inputs)
-    return nests.pull(inputs, result, lambda at: x(*at))
-
-
-def _pushed_nest(
-    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
-) -> "nests.Nest":
-    (x,), last = nests.inputs_of(inputs), expr.index(inputs[0].sizes[0] - 1)
-    return nests.pull(inputs, result, lambda at: x(last, *at))
 
 
 def _stacked(rng: Generator, attributes: Attributes) -> Sequence[Sample]:
@@ -194,7 +180,6 @@ LEARNERS_TURN = Op(
     signature="(x: any[...], name, push) -> any[...]",
     infer=lambda inputs, attributes: inputs[0],
     compute=lambda inputs, attributes, result: inputs[0],
-    nest=_turn_nest,
     samples=lambda rng: [
         sample([draw(rng, sizes)], {"name": "net.W", "push": 0}, smooth=False)
         for sizes in ((), (3, 5), (0, 3))
@@ -208,7 +193,6 @@ LEARNERS_PUSHED = Op(
     signature="(x: any[...]) -> any[...]",
     infer=lambda inputs, attributes: inputs[0],
     compute=lambda inputs, attributes, result: inputs[0][-1],
-    nest=_pushed_nest,
     samples=lambda rng: [replace(s, differentiable=()) for s in _stacked(rng, {})],
     gradient=lambda g, call: (None,),
     across_learners=True,

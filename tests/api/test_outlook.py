@@ -99,7 +99,7 @@ def test_learners_are_told_apart_from_what_is_central() -> None:
     )  # fmt: skip
     graph = Graph("step", nodes, {"z": 2})
     plan = Plan(graph, tasks, {}, {}, {"z": mean}, 256, 256, Streams(learners=3), staleness=1)
-    dry = DryRun("averaged", plan, 0, Footprint(192, 0, 256, 0, 0, 0))
+    dry = DryRun("averaged", plan, 0, Footprint(192, 0, 256, 0, 0, 0), 2)
     found = outlook(dry)
     assert [link.task for link in found.path.links] == [0, 1]
     room = found.room(Space.ARENA)

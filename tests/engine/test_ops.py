@@ -168,7 +168,12 @@ def test_nan_goes_where_a_change_goes_and_nowhere_else(op: Op, sample: Sample) -
         assert bad[changed].all()
 
 
-@pytest.mark.parametrize(("op", "sample"), cases([op for op in TYPED if op.gradient is None]))
+@pytest.mark.parametrize(
+    ("op", "sample"),
+    cases(
+        [op for op in TYPED if op.gradient is None and not op.view]  # made behind differentiation
+    ),
+)
 def test_only_what_makes_no_floats_of_floats_has_no_gradient(op: Op, sample: Sample) -> None:
     result = op.infer(sample.types, sample.attributes)
     assert not (result.is_float and any(t.is_float for t in sample.types))

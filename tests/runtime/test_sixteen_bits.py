@@ -16,6 +16,7 @@ UPDATES = {
     "sgd": "sgd(0.05)",
     "momentum": "momentum(0.02)",
     "nesterov": "nesterov(0.02)",
+    "nesterov_of": "nesterov_of(0.02)",
     "adagrad": "adagrad(0.05)",
     "rmsprop": "rmsprop(0.003)",
     "adam": "adam(0.003)",

@@ -116,7 +116,7 @@ def test_replicas_begin_as_their_central_model() -> None:
 
 @on_each_backend
 def test_what_is_drawn_is_another_for_each_learner_whatever_their_number() -> None:
-    two, five = begun(2)["n"], begun(5)["n"]
+    two, five = begun(2)["learners.n"], begun(5)["learners.n"]
     assert five.shape == (5, 4)
     assert len(np.unique(five)) == 20
     np.testing.assert_array_equal(two, five[:2])
@@ -126,11 +126,11 @@ def test_what_is_drawn_is_another_for_each_learner_whatever_their_number() -> No
 @on_each_backend
 def test_a_first_value_may_depend_on_the_number_of_the_learner() -> None:
     index = "cast(learners.index, f32)"
-    own = begun(4, f"uniform({index}, {index} + 0.5)", size=100)["n"]
+    own = begun(4, f"uniform({index}, {index} + 0.5)", size=100)["learners.n"]
     for learner in range(4):
         assert np.all((own[learner] >= learner) & (own[learner] <= learner + 0.5))
 
 
 @on_each_backend
 def test_what_is_not_drawn_is_computed_once_for_all() -> None:
-    np.testing.assert_array_equal(begun(3, "ones")["n"], np.ones((3, 4)))
+    np.testing.assert_array_equal(begun(3, "ones")["learners.n"], np.ones((3, 4)))
