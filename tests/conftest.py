@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-pytest_plugins = ("tests.backends",)
+pytest_plugins = ("tests.backends", "tests.dsl.trainers")
 
 # The same examples in every run, so that the gate says the same of the same code, and no clock: a
 # busy machine is no fault. HYPOTHESIS_PROFILE=default looks for new ones.
