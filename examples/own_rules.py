@@ -2,7 +2,7 @@
 
     python examples/own_rules.py
 
-The plan `alone` has one learner; `together` waits until learners can be run.
+The plan `alone` has one learner; `plan="together"` trains two, averaged by a strategy of its own.
 """
 
 from pathlib import Path
