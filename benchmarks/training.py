@@ -89,7 +89,8 @@ def contestants(model: str, batch: int, cores: tuple[int, ...]) -> list[Spec]:
     learners = len(cores)
     common = Spec("", "", model, batch * learners, cores)
     # On two cores, one learner whose kernels the cores share: two halves of 2b.
-    made = [replace(common, name="fml", kind="fml")]
+    ours = replace(common, kind="fml")
+    made = [replace(ours, name="fml")]
     for threads in range(1, learners + 1):
         torch = replace(common, kind="torch", threads=threads)
         jax = replace(common, kind="jax", threads=threads)
@@ -110,6 +111,12 @@ def contestants(model: str, batch: int, cores: tuple[int, ...]) -> list[Spec]:
             replace(common, name="ddp", kind="torch", variant="processes", learners=learners),
             replace(common, name="jax devices", kind="jax", learners=learners),
             replace(common, name="scan devices", kind="jax", variant="scan", learners=learners),
+        ]
+        # One learner on each core: replicas that are averaged after every step, and two halves.
+        each = replace(ours, learners=learners)
+        made += [
+            replace(each, name="fml averaged", variant="local_sgd(tau = 1 step)"),
+            replace(each, name="fml halves", variant="sync_sgd()"),
         ]
     return made
 

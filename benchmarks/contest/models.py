@@ -91,8 +91,8 @@ train {{
 """
 
 
-def text_of(model: Model, batch: int, learners: int = 1) -> str:
-    """The plan in fml; several learners have batches of their own and average every step."""
+def text_of(model: Model, batch: int, learners: int = 1, strategy: str = "") -> str:
+    """The plan in fml; several learners have batches of their own, and meet after every step."""
     return _TEXT.format(
         sizes=", ".join(map(str, model.sizes)),
         classes=CLASSES,
@@ -101,7 +101,7 @@ def text_of(model: Model, batch: int, learners: int = 1) -> str:
         decay=DECAY,
         rate=RATE,
         momentum=MOMENTUM,
-        learners=f"learners {learners} per device by sma()" if learners > 1 else "",
+        learners=f"learners {learners} per device by {strategy}" if learners > 1 else "",
     )
 
 

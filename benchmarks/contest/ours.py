@@ -21,7 +21,8 @@ def run(spec: Spec, model: Model, folder: Path, report: Report) -> None:
     """Train as `Program.train` does, until the parent closes the pipe."""
     start = Start.read(folder)
     backend = processor()  # what the compiler brings along counts as imported
-    program = fml.loads(text_of(model, spec.batch // spec.learners, spec.learners))
+    each = spec.batch // spec.learners
+    program = fml.loads(text_of(model, each, spec.learners, spec.variant))
     training = program.lower()
     given = {"d": {"train": {"x": start.x, "y": start.y}}}
     training, data = bind(training, read_data(program, training, given))
