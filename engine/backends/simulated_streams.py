@@ -91,10 +91,10 @@ class Node:
     """A kernel that comes after others, and how far it is."""
 
     kernel: Kernel
-    after: tuple["Node", ...]
+    after: tuple["Node", ...] = field(repr=False)
     haste: float = 1.0
     left: int = 0  # how many of those before it are not done
-    then: list["Node"] = field(default_factory=list["Node"])
+    then: list["Node"] = field(default_factory=list["Node"], repr=False)
     end: Launch | None = None  # what it still has to write, once it has started
     is_done: bool = False
 
