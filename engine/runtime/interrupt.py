@@ -45,14 +45,18 @@ class Interrupt:
         if not self._waits:
             raise KeyboardInterrupt
 
-    @contextmanager
-    def waiting(self) -> Generator[None]:
-        """Let what is done inside the `with` come to its end: a further signal is only noted."""
+    def hold(self) -> None:
+        """Let what is done from here on come to its end: a further signal is only noted."""
         self._waits = True
+
+    @contextmanager
+    def released(self) -> Generator[None]:
+        """Let a further signal cut short what is done inside the `with`."""
+        self._waits = False
         try:
             yield
         finally:
-            self._waits = False
+            self._waits = True
 
     def __exit__(
         self,

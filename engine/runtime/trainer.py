@@ -170,6 +170,7 @@ class Trainer:
                     self.trail.undo()
                 interrupt.requested, why = True, "interrupted"
             finally:
+                interrupt.hold()
                 self.listener.stopped(self.progress(), why)
             return self._finish(why, interrupt)
 
@@ -357,13 +358,13 @@ class Trainer:
     # --- the end, and going on ---------------------------------------------------------------
 
     def _finish(self, why: str, interrupt: Interrupt) -> Outcome:
-        with interrupt.waiting():
-            self._save()
-            self.central.settle(self.moment)
-            self.store.restore(self.record.kept)
-            variables = self.store.snapshot()
+        self._save()
+        self.central.settle(self.moment)
+        self.store.restore(self.record.kept)
+        variables = self.store.snapshot()
         figures: dict[str, float] = {}
-        with suppress(KeyboardInterrupt):  # whoever is in a hurry measures later
+        with suppress(KeyboardInterrupt), interrupt.released():
+            # Whoever is in a hurry measures later.
             figures = {} if interrupt.is_urgent else self._final_figures(variables)
         return Outcome(
             variables,
