@@ -1,4 +1,4 @@
-"""What is due after every step, or never happens, needs no guard."""
+"""What is due after every step needs no guard."""
 
 from dataclasses import dataclass, replace
 
@@ -9,13 +9,13 @@ from fml.engine.passes.constants import is_true
 
 @dataclass(frozen=True, slots=True)
 class DecidedGuards:
-    """Drop guards that are always true, and assignments whose guard is never true.
+    """Drop guards that are always true; `every 1 step` is always due.
 
-    `every 1 step` is always due. What else is never carried out is dead once nothing assigns it.
+    `Simplify` drops assignments whose guard is never true.
     """
 
     def run(self, graph: Graph) -> Graph:
-        """Return the graph with the guards that depend on something."""
+        """Return the graph without guards that are always true."""
         return graph.rewrite(_decide)
 
 
@@ -25,10 +25,8 @@ def _decide(node: Node, builder: GraphBuilder) -> int:
             "constant", node.type, (), {"value": True},
             scope=node.scope, phase=node.phase, mapped=node.mapped, span=node.span,
         )  # fmt: skip
-    guard = None if node.guard is None else is_true(builder[node.guard])
-    if guard is False and node.op == "assign":
-        return node.inputs[0]
-    return builder.keep(replace(node, guard=None) if guard else node)
+    is_always = node.guard is not None and is_true(builder[node.guard])
+    return builder.keep(replace(node, guard=None) if is_always else node)
 
 
 def _is_always_due(node: Node) -> bool:

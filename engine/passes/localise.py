@@ -35,11 +35,7 @@ class _Localising:
 
     def change(self, node: Node, builder: GraphBuilder) -> int:
         if node.mapped:
-            node = node.placed(
-                node.id,
-                tuple(self._own(number, builder) for number in node.inputs),
-                None if node.guard is None else self._own(node.guard, builder),
-            )
+            node = self._reading_own(node, builder)
         number = builder.keep(node)
         if not node.mapped and self._is_counted(node):
             self.counted.add(number)
@@ -59,10 +55,12 @@ class _Localising:
         if number not in self.counted or node.op == "constant":
             return number
         if number not in self.copies:
-            moved = node.placed(
-                number,
-                tuple(self._own(value, builder) for value in node.inputs),
-                None if node.guard is None else self._own(node.guard, builder),
-            )
-            self.copies[number] = builder.keep(replace(moved, mapped=True))
+            own = self._reading_own(node, builder)
+            self.copies[number] = builder.keep(replace(own, mapped=True))
         return self.copies[number]
+
+    def _reading_own(self, node: Node, builder: GraphBuilder) -> Node:
+        """The node as it reads each learner's own."""
+        inputs = tuple(self._own(value, builder) for value in node.inputs)
+        guard = None if node.guard is None else self._own(node.guard, builder)
+        return node.placed(node.id, inputs, guard)

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from fml.engine.ir.graph import Graph, GraphBuilder, Node
-from fml.engine.passes.constants import is_filled_with
+from fml.engine.passes.constants import is_filled_with, is_true
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +50,7 @@ def _simplify(node: Node, builder: GraphBuilder) -> int:
 def _never_assigns(node: Node, builder: GraphBuilder) -> bool:
     if node.op != "assign" or node.guard is None:
         return False
-    guard = builder[node.guard]
-    is_never = guard.op == "constant" and guard.attributes["value"] is False
+    is_never = is_true(builder[node.guard]) is False
     return is_never and _is_alike(builder[node.inputs[0]], node)
 
 

@@ -4,9 +4,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fml.engine.ir.graph import Graph
-from fml.engine.ops.table import OPS
 from fml.engine.plan.memory import Buffer
-from fml.engine.plan.order import PutAside, Sequence, Step, needs, variable_of
+from fml.engine.plan.order import PutAside, Sequence, Step, needs, provided, variable_of
 from fml.engine.plan.task import Work
 from fml.engine.plan.where import Where, base_of, where
 
@@ -95,9 +94,8 @@ class _Uses:
         self.nbytes: dict[Key, int] = {}
         self.places: dict[Key, set[Where]] = {}
         self.mapped: set[Key] = set()
-        for node in graph:
-            if OPS[node.op].runtime and node.op != "variable":
-                self._begin(of_value(node.id), -1, where(graph, node))
+        for node in provided(graph):
+            self._begin(of_value(node), -1, where(graph, graph[node]))
         for at, step in enumerate(order.steps):
             self._take(at, step, where_of(graph, step))
         for name, value in graph.outputs.items():

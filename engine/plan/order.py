@@ -110,6 +110,11 @@ def node_by_node(graph: Graph) -> tuple[Work, ...]:
     )
 
 
+def provided(graph: Graph) -> list[int]:
+    """The nodes whose values the runtime provides."""
+    return [n.id for n in graph if OPS[n.op].runtime and n.op != "variable"]
+
+
 def variable_of(node: Node) -> str | None:
     """The variable whose place holds a node's value, or None."""
     return str(node.attributes["name"]) if node.op in {"variable", "assign"} else None

@@ -5,7 +5,6 @@ from dataclasses import dataclass
 
 from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import Variable
-from fml.engine.ops.table import OPS
 from fml.engine.plan.buffers import buffers_of, scratch, where_of
 from fml.engine.plan.memory import aligned
 from fml.engine.plan.order import (
@@ -13,13 +12,14 @@ from fml.engine.plan.order import (
     Sequence,
     Step,
     node_by_node,
+    provided,
     sequence,
     variable_of,
 )
 from fml.engine.plan.places import Places, arena_of, constants_of
 from fml.engine.plan.races import require_no_race
 from fml.engine.plan.task import Kind, Layout, Plan, Region, Space, Streams, Task, Work
-from fml.engine.plan.turns import in_turns, shared_by_learners, turns_of
+from fml.engine.plan.turns import in_turns, shared_by_learners
 from fml.engine.plan.waits import with_waits
 from fml.engine.plan.where import Where, base_of, where
 
@@ -62,7 +62,7 @@ def make_plan(
     buffers = buffers_of(graph, order)
     arena = arena_of(buffers, streams.learners)
     constants = constants_of(graph)
-    shared = shared_by_learners(graph, turns_of(graph)) if staleness != 0 else frozenset[str]()
+    shared = shared_by_learners(graph) if staleness != 0 else frozenset[str]()
     tasks = _Tasks(graph, order, Places(graph, layout, arena, buffers, constants), shared)
     if has_learners:
         listed = with_waits((*tasks.given(), *tasks.steps(), *tasks.taken()), streams, staleness)
@@ -81,11 +81,6 @@ def make_plan(
     )
     require_no_race(plan)
     return plan
-
-
-def provided(graph: Graph) -> list[int]:
-    """The nodes whose values the runtime provides."""
-    return [n.id for n in graph if OPS[n.op].runtime and n.op != "variable"]
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,14 +1,17 @@
 """Turns: what learners assign to a variable that they share, one whole learner after another."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 
 from fml.engine.ir.graph import Graph
+from fml.engine.plan.order import needs
 from fml.engine.plan.task import Work
 from fml.engine.plan.where import base_of
 
 
 def turns_of(graph: Graph) -> dict[int, int]:
     """Return which turn each node belongs to that lies between the variable and its assignment."""
+    if not graph.of_op("learners_turn"):
+        return {}
     begun: dict[int, set[int]] = {}  # node -> the turns whose variables it depends on
     for node in graph:
         if node.op == "learners_turn":
@@ -61,7 +64,7 @@ def _behind(graph: Graph, members: set[int]) -> set[int]:
 def _joined(graph: Graph, parts: list[Work]) -> Work:
     """Works that are done one behind the other, whatever guards they have."""
     made = [value for part in parts for value in part.results]
-    read = (v for part in parts for v in _needs(part) if base_of(graph, v) not in made)
+    read = (v for part in parts for v in needs(part) if base_of(graph, v) not in made)
     return Work(
         tuple(node for part in parts for node in part.nodes),
         tuple(dict.fromkeys(read)),
@@ -71,11 +74,7 @@ def _joined(graph: Graph, parts: list[Work]) -> Work:
     )
 
 
-def _needs(work: Work) -> tuple[int, ...]:
-    return work.inputs if work.guard is None else (*work.inputs, work.guard)
-
-
-def shared_by_learners(graph: Graph, turns: Mapping[int, int]) -> frozenset[str]:
+def shared_by_learners(graph: Graph) -> frozenset[str]:
     """Return the names of the variables that learners assign to in turns."""
-    assigned = (graph[number] for number in turns if graph[number].op == "assign")
+    assigned = (graph[number] for number in turns_of(graph) if graph[number].op == "assign")
     return frozenset(str(node.attributes["name"]) for node in assigned)
