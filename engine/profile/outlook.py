@@ -103,7 +103,6 @@ def outlook(dry: DryRun) -> Outlook:
 def _expected(graph: Graph, task: Task, amount: Amount, takers: Mapping[int, str]) -> Expected:
     node = graph[task.value]
     layer, phase = amount.parts[-1].layer, amount.parts[-1].phase.value
-    name = amount.name.removeprefix(f"{layer}: ")
     match task.kind:
         case Kind.COPY:
             name = f"put aside {node.attributes.get('name', node.op)}"

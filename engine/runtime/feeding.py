@@ -88,9 +88,8 @@ class Batches:
             done += here
         return made
 
-    def rows_of(self, learner: int, step: int, count: int) -> Array:
-        """Return which samples a learner's batches of `count` steps have: i64[count, size]."""
-        rows = self.rows(step, count)
+    def own(self, rows: Array, learner: int) -> Array:
+        """Return which of the samples that `rows` has are a learner's: i64[count, size]."""
         return rows[:, learner] if self.is_of_learners else rows
 
     def _order_of(self, epoch: int) -> Array:

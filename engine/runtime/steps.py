@@ -193,6 +193,7 @@ class _Rows:
 
     def __init__(self, section: Section, feeds: Sequence[Batches], most: int) -> None:
         self.given: dict[tuple[int, int], Given | Gathered] = {}
+        self._feeds = feeds
         # A feed, the learner, its rows, the table.
         self._orders: list[tuple[Batches, int, Array | None, Array]] = []
         self._late: list[tuple[Batches, int, Samples, _Table]] = []
@@ -224,12 +225,13 @@ class _Rows:
         return table
 
     def fill(self, step: int, count: int) -> None:
-        """Choose the samples of `count` steps."""
+        """Choose the samples of `count` steps: once for all learners and fields of a feed."""
+        every = {batches: batches.rows(step, count) for batches in self._feeds}
         for batches, learner, chosen, table in self._orders:
-            rows = batches.rows_of(learner, step, count)
+            rows = batches.own(every[batches], learner)
             table[:count] = rows if chosen is None else chosen[rows]
         for batches, learner, samples, late in self._late:
-            rows = batches.rows_of(learner, step, count)
+            rows = batches.own(every[batches], learner)
             late.fill(np.asarray(samples[rows.reshape(-1)]), count)
 
 
