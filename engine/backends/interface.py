@@ -231,10 +231,6 @@ class Backend(Protocol):
         """Return a copy on the host."""
         ...
 
-    def stream(self) -> Stream:
-        """Make a stream."""
-        ...
-
     def at_work(self) -> AbstractContextManager[object]:
         """Return what has to hold while kernels run, and no longer."""
         ...

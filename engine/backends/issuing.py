@@ -8,8 +8,6 @@ from dataclasses import replace
 from itertools import pairwise
 from typing import Protocol
 
-import networkx as nx
-
 from fml.engine.backends.interface import Event, Issue, Launch, Stream
 
 Events = Mapping[int, Event]
@@ -47,12 +45,12 @@ def issue(
     What lies further back needs no waiting: it is before the first iteration, or in an earlier
     replay of a captured graph.
     """
-    awaited = {place for one in issues for place, _ in _waits(one, issues)}
+    awaited = {place for one in issues for place, _ in foreign_waits(one, issues)}
     events: dict[int, Event] = {}
     epochs = (events, *past)
     for place, one in enumerate(issues):
         stream = streams[one.stream]
-        for other, before in _waits(one, issues):
+        for other, before in foreign_waits(one, issues):
             if before < len(epochs):
                 stream.wait(epochs[before][other])
         assert callable(one.thing), "what is given and taken is copied by launches"
@@ -62,8 +60,8 @@ def issue(
     return events
 
 
-def _waits(one: Issue, issues: Sequence[Issue]) -> list[tuple[int, int]]:
-    """Those for other streams: a stream keeps its own order."""
+def foreign_waits(one: Issue, issues: Sequence[Issue]) -> list[tuple[int, int]]:
+    """What a thing waits for on other streams: a stream keeps its own order."""
     return [wait for wait in one.waits if issues[wait[0]].stream != one.stream]
 
 
@@ -135,6 +133,8 @@ def one_after_another(issues: Sequence[Issue]) -> list[Issue]:
 
 def _order(issues: Sequence[Issue], waits: Sequence[Sequence[tuple[int, int]]]) -> list[int]:
     """Places in an order in which nothing waits for what comes later, near the one given."""
+    import networkx as nx  # a fifth of a second, which the CPU need not wait for
+
     order: nx.DiGraph[int] = nx.DiGraph()
     order.add_nodes_from(range(len(issues)))
     latest: dict[int, int] = {}

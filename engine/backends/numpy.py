@@ -13,13 +13,11 @@ from fml.engine.backends.interface import (
     Backend,
     Clock,
     Code,
-    Event,
     Gathered,
     Given,
     Issue,
     Launch,
     Loop,
-    Stream,
     Taken,
     Trace,
 )
@@ -31,31 +29,6 @@ from fml.engine.ops.scalar import Apply, Argument, Scalar, functions
 from fml.engine.ops.table import OPS
 from fml.engine.plan.order import node_by_node
 from fml.engine.plan.task import Work
-
-
-class Reached:
-    """An event of a stream whose work is over as soon as it is added."""
-
-    def synchronize(self) -> None:
-        """Return at once."""
-
-
-class ImmediateStream:
-    """Runs work when it is added."""
-
-    def enqueue(self, launch: Launch) -> None:
-        """Run it."""
-        launch()
-
-    def record(self) -> Event:
-        """Return an event that is reached."""
-        return Reached()
-
-    def wait(self, event: Event) -> None:
-        """Nothing to wait for."""
-
-    def synchronize(self) -> None:
-        """Nothing to wait for."""
 
 
 class NodeByNode:
@@ -222,10 +195,6 @@ class NumpyBackend:
     def download(self, source: Array) -> Array:
         """Return a copy of a view."""
         return source.copy()
-
-    def stream(self) -> Stream:
-        """Make a stream."""
-        return ImmediateStream()
 
     def at_work(self) -> AbstractContextManager[object]:
         """Keep matrix products on one thread.

@@ -5,11 +5,11 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
-from itertools import groupby
 
 import numpy as np
 
 from fml.engine.backends.interface import Issue, Trace
+from fml.engine.backends.issuing import foreign_waits, sections
 from fml.engine.backends.table import Entry, words_of
 from fml.engine.backends.workers import workers
 from fml.engine.kernels.llvm.board import BOARD_WORDS, LINE, STEP_WORDS, Board, Step, Stream
@@ -44,8 +44,8 @@ class Captured:
         self._count = count
         self._kept = tuple(entries), trace
         self._events, events = _events(issues, streams)
-        sections = [one for own in streams.values() for one in _sections(issues, own)]
-        self._steps, self._waits = _steps(entries, sections, events, trace)
+        laid_out = tuple(_sections(issues, streams))
+        self._steps, self._waits = _steps(entries, laid_out, events, trace)
         self._streams = _lines(len(streams), LINE)
         ends = np.cumsum([0, *map(len, streams.values())]) * self._steps.strides[0]
         self._streams[:, Stream.FIRST] = self._steps.ctypes.data + ends[:-1]
@@ -105,13 +105,6 @@ def _in_streams(issues: Sequence[Issue]) -> dict[int, list[int]]:
     return dict(found)
 
 
-def _foreign(issues: Sequence[Issue], place: int) -> Iterator[tuple[int, int]]:
-    """What a thing waits for on other streams; its own is in order anyway."""
-    for other, before in issues[place].waits:
-        if issues[other].stream != issues[place].stream:
-            yield other, before
-
-
 def _events(
     issues: Sequence[Issue], streams: Mapping[int, Sequence[int]]
 ) -> tuple[Array, dict[int, int]]:
@@ -119,7 +112,7 @@ def _events(
 
     Those of one stream lie side by side, and on a cache line with no other's.
     """
-    awaited = {other for place in range(len(issues)) for other, _ in _foreign(issues, place)}
+    awaited = {other for one in issues for other, _ in foreign_waits(one, issues)}
     words: dict[int, int] = {}
     end = 0
     for own in streams.values():
@@ -146,29 +139,35 @@ class _Section:
     is_critical: bool
 
 
-def _sections(issues: Sequence[Issue], own: Sequence[int]) -> Iterator[_Section]:
-    """A stream's critical sections, and each other thing for itself."""
-    for is_critical, group in groupby(own, key=lambda place: issues[place].is_critical):
-        places = tuple(group)
-        for some in [places] if is_critical else [(place,) for place in places]:
-            latest: dict[int, int] = {}
-            for other, before in (wait for place in some for wait in _foreign(issues, place)):
-                latest[other] = min(before, latest.get(other, before))
-            yield _Section(some, tuple(latest.items()), is_critical)
+def _sections(issues: Sequence[Issue], streams: Mapping[int, Sequence[int]]) -> Iterator[_Section]:
+    """Critical sections, and each other thing for itself, stream by stream."""
+    begun = {places[0]: tuple(places) for places in sections(issues)}
+    for place in (place for own in streams.values() for place in own):
+        if not issues[place].is_critical:
+            yield _section(issues, (place,))
+        elif place in begun:
+            yield _section(issues, begun[place])
+
+
+def _section(issues: Sequence[Issue], places: tuple[int, ...]) -> _Section:
+    latest: dict[int, int] = {}
+    for other, before in (w for p in places for w in foreign_waits(issues[p], issues)):
+        latest[other] = min(before, latest.get(other, before))
+    return _Section(places, tuple(latest.items()), issues[places[0]].is_critical)
 
 
 def _steps(
     entries: Sequence[Entry],
-    sections: Sequence[_Section],
+    laid_out: Sequence[_Section],
     events: Mapping[int, int],
     trace: Trace | None,
 ) -> tuple[Array, Array]:
     """The steps of all sections one behind the other, and what they wait for."""
-    pairs = [(events[other], before) for one in sections for other, before in one.waits]
+    pairs = [(events[other], before) for one in laid_out for other, before in one.waits]
     waits = np.array(pairs, np.int64).reshape(len(pairs), 2)
     steps = _lines(len(entries), STEP_WORDS)
     row = wait = 0
-    for section in sections:
+    for section in laid_out:
         first = steps[row]
         first[Step.WAITS] = waits.ctypes.data + wait * waits.strides[0]
         first[Step.WAIT_COUNT] = len(section.waits)
