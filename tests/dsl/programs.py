@@ -49,6 +49,18 @@ def first_values(text: str) -> dict[str, Array]:
     return new_store(training, current_backend(), training.seed, sizes).snapshot()
 
 
+# Data and a model of three weights, to be followed by a plan; `str.format` takes what is in it.
+LINE = """
+data d = given {{
+  x: f32[3]
+  y: f32
+}}
+model line(x: f32[N, D]) -> f32[N] {{
+  param w: f32[D] ~ normal(0, 1)
+  x @ w
+}}"""
+
+
 def points(samples: int = 40, seed: int = 0) -> dict[str, NDArray[np.float32]]:
     """Samples of a noisy line in three dimensions."""
     random = np.random.default_rng(seed)

@@ -20,7 +20,7 @@ from fml.engine.runtime.watch import Silent
 from fml.engine.sources.bind import bind
 from fml.engine.sources.load import load
 from tests.backends import current_backend, on_each_backend
-from tests.dsl.programs import EXAMPLES, lowered, points
+from tests.dsl.programs import EXAMPLES, LINE, lowered, points
 
 TEXT = """
 data d = given {{
@@ -29,7 +29,7 @@ data d = given {{
 }}
 model line(x: f32[N, D]) -> f32[N] {{
   param w: f32[D] ~ normal(0, 1)
-  x |> batch_norm |> dropout(0.1) @ w
+  (x |> batch_norm |> dropout(0.1)) @ w
 }}
 train {{
   z = line()
@@ -43,7 +43,6 @@ train {{
   measure mse(z(x), y) as "fit" on d.train every 1 epoch
   {stop}
 }}"""
-TEXT = TEXT.replace("x |> batch_norm |> dropout(0.1) @ w", "(x |> batch_norm |> dropout(0.1)) @ w")
 STRATEGIES = [
     "sma(learners.w, z, tau = 2 steps)",
     "easgd(learners.w, z)",
@@ -115,15 +114,9 @@ def test_more_learners_than_cores(cores: int) -> None:
 
 @on_each_backend
 def test_one_learner_with_alpha_0_is_plain_descent() -> None:
-    alone = """
-data d = given {{
-  x: f32[3]
-  y: f32
-}}
-model line(x: f32[N, D]) -> f32[N] {{
-  param w: f32[D] ~ normal(0, 1)
-  x @ w
-}}
+    alone = (
+        LINE
+        + """
 train {{
   z = line()
   {learners}
@@ -131,6 +124,7 @@ train {{
   using momentum(0.02)
   {stop}
 }}"""
+    )
     feed = "feed x, y from d.train |> shuffle |> batch(4)"
     plain = run(plan(feed, text=alone))
     text = TEXT.replace("(x |> batch_norm |> dropout(0.1)) @ w", "x @ w")
@@ -194,15 +188,9 @@ def test_auto_finds_a_number_and_says_why_and_a_resumed_run_keeps_it(tmp_path: P
 
 # --- faults --------------------------------------------------------------------------------------
 
-FAULTY = """
-data d = given {{
-  x: f32[3]
-  y: f32
-}}
-model line(x: f32[N, D]) -> f32[N] {{
-  param w: f32[D] ~ normal(0, 1)
-  x @ w
-}}
+FAULTY = (
+    LINE
+    + """
 train {{
   z = line()
   learners {learners} {{
@@ -217,6 +205,7 @@ train {{
   use {strategy}
   {stop}
 }}"""
+)
 
 
 def faulty(spoilt: str) -> Training:

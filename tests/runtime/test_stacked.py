@@ -11,7 +11,7 @@ from fml.engine.plan.planner import lay_out
 from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.first_values import new_store
 from tests.backends import current_backend, on_each_backend
-from tests.dsl.programs import lowered
+from tests.dsl.programs import LINE, lowered
 
 CENTRAL = Variable("z.W", tensor(Element.F32, 2, 3), Role.PARAM, trained=True)
 REPLICA = Variable("w.W", tensor(Element.F32, 2, 3), Role.PARAM, True, True, "z.W")
@@ -76,15 +76,9 @@ def test_a_learner_s_value_that_is_not_finite_is_found() -> None:
 
 # --- first values --------------------------------------------------------------------------------
 
-LINE = """
-data d = given {{
-  x: f32[3]
-  y: f32
-}}
-model line(x: f32[N, D]) -> f32[N] {{
-  param w: f32[D] ~ normal(0, 1)
-  x @ w
-}}
+TEXT = (
+    LINE
+    + """
 train {{
   z = line()
   learners 2 per device {{
@@ -98,10 +92,11 @@ train {{
   use sma(learners.w, z)
   stop after 2 epochs
 }}"""
+)
 
 
 def begun(learners: int, first: str = "normal(0, 1)", size: int = 4) -> VariableStore:
-    training = lowered(LINE.format(first=first, size=size))
+    training = lowered(TEXT.format(first=first, size=size))
     sizes = {str(STEPS_PER_EPOCH): 7, str(LEARNERS): learners}
     return new_store(training, current_backend(), 3, sizes)
 
