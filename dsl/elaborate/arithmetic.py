@@ -223,7 +223,7 @@ def selected(s: Session, selection: Selection) -> Tree:
 
 def no_parameters(s: Session, at: ast.Syntax) -> Failed:
     """Say that a layer value has no parameters; silent where an error elsewhere is the reason."""
-    if s.broken:
+    if s.broken or s.plan.misapplied:
         return Failed()
     return s.report(
         "E0402", "there are no parameters here yet", [at],

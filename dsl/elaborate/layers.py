@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, cast
 
 from fml.dsl import ast
 from fml.dsl.elaborate import calls, declarations, expressions, places, signatures, written_types
-from fml.dsl.elaborate.session import Attempts, Session
+from fml.dsl.elaborate.session import Attempts, Failed, Session
 from fml.dsl.elaborate.syntax import walk
 from fml.dsl.scope import Entry, ParamEntry, Scope
 from fml.dsl.values import POISON, Any_, Instance, LayerFactory, Place, Poison, Stack
@@ -146,10 +146,17 @@ def apply(s: Session, layer: Instance | Stack, given: "Sequence[Given]", e: ast.
     nothing = Scope(module, None)
     bound = calls.bind(s, declaration.parameters, given, declaration.name, e, nothing)
     if any(isinstance(g.value, Poison) for g in bound.values()):
+        s.plan.misapplied = True
         return POISON
     with calls.followed(s, declaration.name, module, e), s.marked(scope=layer.path):
         entries = cast("dict[str, Entry]", dict(layer.attributes))
-        matched = signatures.match(s, declaration.parameters, bound, declaration.name, e, entries)
+        try:
+            matched = signatures.match(
+                s, declaration.parameters, bound, declaration.name, e, entries
+            )
+        except Failed:
+            s.plan.misapplied = True
+            raise
         if id(declaration) in s.broken:
             return POISON
         scope = Scope(module, layer, None, dict(matched.names))

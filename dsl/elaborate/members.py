@@ -138,7 +138,7 @@ def _of_instance(s: Session, e: ast.Attribute, value: Instance) -> Any_:
         if child.name == e.name:
             return child
     known = [*value.places, *(c.name for c in value.children.values())]
-    if not known and s.broken:
+    if not known and (s.broken or s.plan.misapplied):
         raise Failed
     if not known:
         raise s.report(

@@ -149,7 +149,8 @@ class PlanState:
     """What a plan has made so far: its layer values, variables and their first values.
 
     `doubtful` are the fields of its data whose type is not known: a fault of theirs was reported.
-    `states` are the paths of its own states.
+    `states` are the paths of its own states. `misapplied`: a layer value has not come to its
+    parameters because of a fault in what it is applied to.
     """
 
     written: ast.Train | None = None
@@ -164,6 +165,7 @@ class PlanState:
     )
     doubtful: set[str] = field(default_factory=set[str])
     states: set[str] = field(default_factory=set[str])
+    misapplied: bool = False
     delays: int = 0
     pushes: int = 0
     learners: "Scope | None" = None
