@@ -252,17 +252,23 @@ class RunFolder:
     def find(path: Path) -> "RunFolder":
         """Return the folder of a run, wherever the run stands.
 
-        `a` is `runs/a`, unless there is something else called `a`.
+        `a` is `runs/a`, unless there is a run at `a` itself.
 
         Raises:
             FmlError: E0706, there is none at that path.
         """
-        if len(path.parts) == 1 and not path.exists() and (ROOT / path).exists():
-            path = ROOT / path
         folder = RunFolder(path)
-        if not folder.is_begun and not any((path / n).is_file() for n in (_LOCK, "source.fml")):
-            raise _no_run(path)
+        named = RunFolder(ROOT / path)
+        if len(path.parts) == 1 and not folder.is_of_run and named.path.exists():
+            folder = named
+        if not folder.is_of_run:
+            raise _no_run(folder.path)
         return folder
+
+    @property
+    def is_of_run(self) -> bool:
+        """Whether a run was ever begun here."""
+        return self.is_begun or any((self.path / n).is_file() for n in (_LOCK, "source.fml"))
 
     def require_begun(self) -> None:
         """Refuse a run of which it is not known what it was made of.

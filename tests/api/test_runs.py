@@ -245,8 +245,16 @@ def test_a_figure_that_is_only_measured_may_be_not_finite(
 def test_a_run_is_found_by_its_name(trained: Ran, capfd: pytest.CaptureFixture[str]) -> None:
     assert table_of(fml(capfd, "eval", "r").out) == table_of(trained.out)
     assert fml(capfd, "predict", "r", "flowers.csv", "-o", "p.csv").status == 0
-    Path("r").mkdir()  # what is there by that name goes first
-    assert "is not the folder of a run" in fml(capfd, "eval", "r").err
+    Path("r").mkdir()  # a folder of that name that is no run is not meant
+    assert table_of(fml(capfd, "eval", "r").out) == table_of(trained.out)
+    assert "is not the folder of a run" in fml(capfd, "eval", "./r/../runs").err
+    Path("here").mkdir()
+    assert "is not the folder of a run" in fml(capfd, "eval", "here").err
+    assert fml(capfd, "train", "line.fml", "-q", "--run", "s").status == 0
+    Path("runs/s").rename("s")
+    Path("runs/r").rename("runs/s")  # a run at the path itself goes first
+    assert "J" in table_of(fml(capfd, "eval", "s").out)
+    Path("runs/s").rename("runs/r")
     assert "did you mean `r`?" in fml(capfd, "eval", "rr").err
     assert "`runs/r`" in fml(capfd, "eval", "absent").err
 
