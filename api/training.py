@@ -14,6 +14,7 @@ from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, did_you_mean, 
 from fml.engine.ir.foreign import as_mapping
 from fml.engine.ir.training import Dataset, Training
 from fml.engine.runtime import trainer
+from fml.engine.runtime.checkpoint import GO_ON
 from fml.engine.runtime.run_folder import RunFolder
 from fml.engine.runtime.watch import Listener, Silent
 from fml.engine.sources.bind import bind
@@ -87,11 +88,20 @@ def train(program: "Program", request: Request) -> Run:
                 on_fault=request.on_fault,
             )
             keeping.finish(folder, training, outcome)
-    except (FmlError, MemoryError, KeyboardInterrupt):
-        if not folder.checkpoint.exists():
-            folder.discard()  # it could not begin
-        raise
+    except (FmlError, MemoryError, KeyboardInterrupt) as fault:
+        if folder.checkpoint.exists():
+            raise
+        folder.discard()  # it could not begin
+        raise _not_begun(fault) from None
     return Run(program, training, data, outcome, folder.path)
+
+
+def _not_begun(fault: BaseException) -> BaseException:
+    """What kept a run from beginning, without the advice to go on with it."""
+    if not isinstance(fault, FmlError):
+        return fault
+    anew = "once it can be written, train again: the run had not begun, and its folder is removed"
+    return FmlError(replace(d, help=anew) if d.help == GO_ON else d for d in fault.diagnostics)
 
 
 def resume(

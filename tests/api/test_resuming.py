@@ -423,6 +423,27 @@ def test_python_goes_on_with_its_own_arrays() -> None:
         fml.resume("runs/b")
 
 
+@pytest.mark.parametrize("written", range(8))
+def test_a_disk_that_is_full_at_the_start_leaves_nothing_to_go_on_with(
+    written: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    real, left = os.fsync, [written]
+
+    def full(file: int) -> None:
+        left[0] -= 1
+        if left[0] < 0:
+            raise OSError(28, "No space left on device")
+        real(file)
+
+    monkeypatch.setattr(os, "fsync", full)
+    assert main(["train", "line.fml", "--quiet", "--run", "a"]) == 2
+    said = capsys.readouterr().err
+    assert "E0732" in said
+    assert "No space left on device" in said
+    # What is advised is what can be done.
+    assert ("--resume" in said) is Path("runs/a").exists() is (written > 5)
+
+
 def test_a_full_disk_keeps_what_was_written(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
