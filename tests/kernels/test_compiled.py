@@ -146,6 +146,17 @@ def test_the_cache_is_the_users(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert kept.is_file()
 
 
+def test_a_chosen_folder_that_takes_nothing_is_told_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").touch()
+    monkeypatch.setenv("FML_CACHE", str(tmp_path / "file"))
+    with pytest.warns(RuntimeWarning, match="cannot be kept in FML_CACHE=") as told:
+        compiled([Multiplied(2.0).recipe, Multiplied(3.0).recipe])
+    assert len(told) == 1
+    compiled([Multiplied(4.0).recipe])  # a warning would be an error here
+
+
 def test_its_size_is_bounded(cache: Cache) -> None:
     small = Cache(cache.folder, limit=6000)
     for factor in range(20):

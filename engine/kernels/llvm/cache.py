@@ -1,7 +1,7 @@
 """A folder of what is made once and read by later processes.
 
 Nothing that happens to the folder stops a run: what cannot be read, or is not what was written,
-is not there; what cannot be written is left out.
+is not there; what cannot be written is left out, with a warning where the user chose the folder.
 """
 
 import contextlib
@@ -21,14 +21,20 @@ _ABANDONED = 3600  # seconds after which nobody still writes a file
 _PREFIX = "."  # of files that are being written
 
 
+def chosen_folder() -> Path | None:
+    """The folder that the user has chosen with `$FML_CACHE`."""
+    own = os.environ.get("FML_CACHE")
+    return Path(own) if own else None
+
+
 def user_folder() -> Path | None:
     """Where fml keeps what it can make again; None where the user has no home.
 
     `$FML_CACHE`, else `fml` in the folder that the system has for it.
     """
-    own = os.environ.get("FML_CACHE")
-    if own:
-        return Path(own)
+    own = chosen_folder()
+    if own is not None:
+        return own
     with contextlib.suppress(RuntimeError):  # no home
         if sys.platform == "win32":
             given = os.environ.get("LOCALAPPDATA")
@@ -73,12 +79,12 @@ class Cache:
             os.utime(path)  # used last now
         return value
 
-    def put(self, key: str, value: bytes) -> None:
-        """Keep a value, in place of an earlier one."""
+    def put(self, key: str, value: bytes) -> bool:
+        """Keep a value, in place of an earlier one; return whether that could be done."""
         with contextlib.suppress(OSError):
             self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             if not _is_own(self.folder.stat()):
-                return
+                return False
             number, name = tempfile.mkstemp(prefix=_PREFIX, dir=self.folder)
             try:
                 with os.fdopen(number, "wb") as file:
@@ -86,6 +92,9 @@ class Cache:
                 os.replace(name, self._path(key))
             except OSError:
                 os.unlink(name)
+            else:
+                return True
+        return False
 
     def trim(self) -> None:
         """Remove what is above the limit, and what was never written to its end."""

@@ -2,16 +2,19 @@
 through the user's cache on this machine.
 """
 
+import functools
 import hashlib
 import json
 import threading
+import warnings
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from fml.engine.ir.types import Element
 from fml.engine.kernels.expr import Buffer
-from fml.engine.kernels.llvm.cache import Cache, user_folder
+from fml.engine.kernels.llvm.cache import Cache, chosen_folder, user_folder
 from fml.engine.kernels.llvm.compiler import object_code
 from fml.engine.kernels.llvm.emit import emit
 from fml.engine.kernels.llvm.fingerprint import fingerprint
@@ -78,18 +81,33 @@ _lock = threading.Lock()
 
 
 def _load(recipes: dict[str, Recipe], host: Host, cache: Cache | None) -> None:
-    has_kept = False
+    has_kept, has_room = False, True
     for name, recipe in recipes.items():
         found = None if cache is None else _found(name, cache)
         if found is None:
             signature, image = _made(name, recipe, host)
             found = _linked(name, signature, image)
             if cache is not None:
-                cache.put(name, _packed(signature, image))
-                has_kept = True
+                has_room = cache.put(name, _packed(signature, image))
+                has_kept = has_kept or has_room
         _loaded[name] = found
     if cache is not None and has_kept:
         cache.trim()
+    if cache is not None and not has_room:
+        _warn_of(cache.folder)
+
+
+@functools.cache
+def _warn_of(folder: Path) -> None:
+    """Say that a folder is of no use, where the user has chosen it; once."""
+    chosen = chosen_folder()
+    if chosen is not None and folder.is_relative_to(chosen):
+        warnings.warn(
+            f"compiled kernels cannot be kept in FML_CACHE={chosen}, and are compiled anew by "
+            "every process: it must be a folder that its user alone may write to",
+            RuntimeWarning,
+            stacklevel=2,
+        )
 
 
 def _kept(cache: Cache | None) -> Cache | None:
