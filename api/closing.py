@@ -11,6 +11,7 @@ from rich import box
 from rich.console import Console
 from rich.table import Table
 
+from fml.engine.ir.diagnostics import FmlError, error
 from fml.engine.ir.training import Role
 from fml.predictions import example_data
 
@@ -88,6 +89,20 @@ def has_diverged(run: "Run", figures: Mapping[str, float]) -> bool:
     variables = run.training.variables
     trained = (v for n, v in run.variables.items() if variables[n].role is Role.PARAM)
     return not all(np.isfinite(value).all() for value in trained)
+
+
+def of_no_use(run: "Run", path: Path, figures: Mapping[str, float]) -> FmlError:
+    """Say that a run has diverged, by its figures or its parameters: E0713."""
+    wrong = ", ".join(f"`{name}`" for name in not_finite(figures))
+    what = (
+        f"has figures that are not finite: {wrong}"
+        if wrong
+        else "has parameters that are not finite"
+    )
+    return error(
+        "E0713", f"the run `{path}` has {what}", notes=[f"it was stopped: {run.stopped_by}"],
+        help="train again with a lower rate; this run's model is of no use",
+    )  # fmt: skip
 
 
 def not_finite(figures: Mapping[str, float]) -> list[str]:

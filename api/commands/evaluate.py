@@ -18,11 +18,11 @@ def command(run: Path) -> None:
         figures_table,
         has_diverged,
         not_finite,
+        of_no_use,
         only_measured,
         print_if_killed,
     )
     from fml.console import messages, output
-    from fml.engine.ir.diagnostics import error
     from fml.run import open_run
 
     opened = open_run(run)
@@ -30,12 +30,6 @@ def command(run: Path) -> None:
     figures = opened.evaluate()
     output().print(figures_table(figures))
     if has_diverged(opened, figures):
-        wrong = ", ".join(f"`{name}`" for name in not_finite(figures)) or "its parameters"
-        raise error(
-            "E0713",
-            f"the run `{run}` has figures that are not finite: {wrong}",
-            notes=[f"it was stopped: {opened.stopped_by}"],
-            help="train again with a lower rate; this run's model is of no use",
-        )
+        raise of_no_use(opened, run, figures)
     if not_finite(figures):
         messages().print(f"note: {only_measured(figures)}", soft_wrap=True)

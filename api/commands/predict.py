@@ -30,9 +30,10 @@ def command(run: Path, data: Path, output: Path | None) -> None:
     `.npy` file with the columns that its fields are computed from; the answers may be missing. A
     classifier writes `prediction` and a column `score_CLASS` for each class with what the model
     gives, mostly logits, of which the highest decides; any other model writes `prediction`. Rows
-    from images begin with the name of their `file`.
+    from images begin with the name of their `file`. The status is 2 if the run had diverged: such
+    predictions are of no use.
     """
-    from fml.closing import print_if_killed
+    from fml.closing import has_diverged, of_no_use, print_if_killed
     from fml.console import messages
     from fml.predictions import note_on_scores, predictions, write_csv
     from fml.run import open_run
@@ -46,6 +47,8 @@ def command(run: Path, data: Path, output: Path | None) -> None:
         _write(columns, output)
     if note := note_on_scores(columns):
         messages().print(note, soft_wrap=True)
+    if has_diverged(opened, opened.figures):
+        raise of_no_use(opened, run, opened.figures)
 
 
 def _write(columns: Mapping[str, "Array"], output: Path) -> None:

@@ -218,6 +218,11 @@ def test_a_run_that_diverged_says_so_and_what_to_type_next(
     assert again.status == 2
     assert "E0713" in again.err
     assert "`train.J`" in again.err
+    applied = fml(capfd, "predict", "steep", "line.csv", "-o", "p.csv")
+    assert applied.status == 2
+    assert "E0713" in applied.err
+    assert "of no use" in applied.err
+    assert len(Path("p.csv").read_text().splitlines()) == 21
 
 
 def test_a_figure_that_is_only_measured_may_be_not_finite(
