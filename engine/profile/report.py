@@ -134,7 +134,9 @@ def _rates(cost: Cost, profile: Profile) -> list[str]:
     flops = _three_digits(cost.flops / seconds / 1e9) if seconds and cost.flops else ""
     nbytes = _three_digits(cost.nbytes / seconds / 1e9) if seconds and cost.nbytes else ""
     peak = "arithmetic" if cost.is_compute_bound else "memory"
-    of_peak = f"{cost.of_peak:.0%} {peak}" if seconds and cost.least else ""
+    # A peak is what was measured, and caches may give more: that is said, and no number for it.
+    reached = f"{cost.of_peak:.0%}" if cost.of_peak <= 1 else "100%+"
+    of_peak = f"{reached} {peak}" if seconds and cost.least else ""
     return [duration(seconds), share(seconds, profile.seconds), flops, nbytes, of_peak]
 
 

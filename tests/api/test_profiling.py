@@ -1,6 +1,8 @@
 """What `fml profile` says: sums that add up, layers, formulae, a timeline, and nothing changed."""
 
 import json
+import re
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -181,6 +183,13 @@ def test_lines_fit_the_terminal(width: int) -> None:
     for said in ("net.block_1.conv", "conv_weight_gradient", "GFLOP/s", "GB/s", "images.valid"):
         assert said in text
     assert f"and {len(lenet('cpu').tasks) - 8} more" in text
+
+
+def test_what_beats_a_peak_is_not_said_to_be_more_than_all_of_it() -> None:
+    slow = replace(lenet("cpu").machine, flops={F32: 1e6, Element.F64: 1e6})
+    text = replace(lenet("cpu"), machine=slow).text(120)
+    assert "100%+ arithmetic" in text
+    assert not re.search(r"[1-9]\d\d+% ", text.replace("100% ", ""))
 
 
 def test_printing_it_is_the_text_of_80_letters() -> None:
