@@ -75,6 +75,8 @@ class Table:
         self._words = np.array(rows, np.int64).reshape(len(rows), WORDS)
         self._trial = _Trial(self._entries, cores)
         self._control = np.zeros(CONTROL_WORDS, np.int64)
+        # Asked for once: numpy takes a microsecond for an address.
+        self._places = self._words.ctypes.data, self._control.ctypes.data
 
     def run(self, iterations: int) -> int:
         """Carry out iterations without Python; return how many.
@@ -91,8 +93,7 @@ class Table:
 
     def walk(self, iterations: int, count: int) -> int:
         """Carry out iterations with so many workers; return how many."""
-        table, length, walk = self._words.ctypes.data, len(self._entries), _walk()
-        place = self._control.ctypes.data
+        (table, place), length, walk = self._places, len(self._entries), _walk()
 
         def abandon() -> None:
             self._control[0] = ABANDON

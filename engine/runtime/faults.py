@@ -32,9 +32,10 @@ def first_fault(
     faults: list[Fault] = []
     for series in all_series:
         values = figures[series.output][:count]
-        wrong = ~np.isfinite(values.reshape(count, -1))
-        if not wrong.any():
+        finite = np.isfinite(values)
+        if finite.all():
             continue
+        wrong = ~finite.reshape(count, -1)
         row = int(np.argmax(wrong.any(axis=1)))
         (places,) = np.nonzero(wrong[row])
         learners = tuple(places.tolist()) if values.ndim > 1 else ()

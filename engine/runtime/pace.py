@@ -28,17 +28,38 @@ class Pace:
         self.steps = max(1, min(fitting, GROWTH * self.steps))
 
 
-def steps_to_look(training: Training, record: Record, moment: Moment, most: int) -> int:
-    """After how many steps something is due; `most` at once if nothing is."""
-    if training.reads_every_step:
-        return 1
-    steps = moment.step + 1 + np.arange(most)
-    due = steps % moment.steps_per_epoch == 0
-    for duration in training.durations:
-        if duration.unit is not Unit.SECONDS:
-            due |= np.asarray(is_due(duration, moment, steps))
-    for rule, best in record.patience:
-        if best.value is not None and rule.within.unit is not Unit.SECONDS:
-            waited = moment.count(rule.within.unit.value, steps) - best.at
-            due |= np.asarray(waited >= rule.within.amount - TOLERANCE)
-    return int(np.argmax(due)) + 1 if due.any() else most
+class Ahead:
+    """How far it is to where something is due.
+
+    That is looked for once and holds until it is reached, or until there are new figures, on which
+    it depends: to look takes half as long as all else that Python does between two stretches.
+    """
+
+    def __init__(self, training: Training, record: Record, most: int) -> None:
+        """`most` steps are looked ahead."""
+        self._training, self._record, self._most = training, record, most
+        self._seen, self._known = 0, 0  # from here to there, nothing is due but at the end
+        self._figures = 0  # how many there were then
+
+    def at_most(self, count: int, moment: Moment) -> int:
+        """Of `count` steps from a moment on, how many there are up to where something is due."""
+        if self._training.reads_every_step:
+            return 1
+        figures = len(self._record.history)
+        if figures != self._figures or not self._seen <= moment.step <= self._known - count:
+            self._seen, self._figures = moment.step, figures
+            self._known = moment.step + self._steps_to_look(moment)
+        return min(count, self._known - moment.step)
+
+    def _steps_to_look(self, moment: Moment) -> int:
+        """After how many steps something is due; as many as are looked ahead if nothing is."""
+        steps = moment.step + 1 + np.arange(self._most)
+        due = steps % moment.steps_per_epoch == 0
+        for duration in self._training.durations:
+            if duration.unit is not Unit.SECONDS:
+                due |= np.asarray(is_due(duration, moment, steps))
+        for rule, best in self._record.patience:
+            if best.value is not None and rule.within.unit is not Unit.SECONDS:
+                waited = moment.count(rule.within.unit.value, steps) - best.at
+                due |= np.asarray(waited >= rule.within.amount - TOLERANCE)
+        return int(np.argmax(due)) + 1 if due.any() else self._most

@@ -34,7 +34,7 @@ from fml.engine.runtime.interrupt import Interrupt
 from fml.engine.runtime.learners import decided, learners_of
 from fml.engine.runtime.measuring import measurements
 from fml.engine.runtime.outcome import Outcome
-from fml.engine.runtime.pace import Pace, steps_to_look
+from fml.engine.runtime.pace import Ahead, Pace
 from fml.engine.runtime.saving import Saver
 from fml.engine.runtime.section import Moment, Section, is_due
 from fml.engine.runtime.steps import Steps
@@ -145,6 +145,7 @@ class Trainer:
         self._backend = backend
         self._restarted: dict[int, int] = {}  # the learners that were, and the latest step of each
         self._pace = Pace()
+        self._ahead = Ahead(training, self.record, self.steps.most)
         self._stepping = False
         self._looked = True
         self._remembered: dict[str, Array] = {}
@@ -198,11 +199,7 @@ class Trainer:
     def _some_steps(self) -> None:
         """Take steps up to where something is due, or as many as fit into a short time."""
         self.moment = replace(self.moment, seconds=self._seconds())
-        count = min(
-            self.steps.most,
-            self._pace.steps,
-            steps_to_look(self.training, self.record, self.moment, self.steps.most),
-        )
+        count = self._ahead.at_most(min(self.steps.most, self._pace.steps), self.moment)
         means = {name: replace(mean) for name, mean in self.record.means.items()}
         self.trail.begin(Stretch(self.moment, self._seconds_before, count, means))
         self._stepping = True

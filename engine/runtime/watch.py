@@ -145,8 +145,10 @@ def add_figures(
 ) -> None:
     """Take the figures of `count` steps, by output; where each learner has its own, their mean."""
     for series in all_series:
-        values = figures[series.output][:count].reshape(count, -1)
-        means[series.name].add(values.mean(axis=1, dtype=np.float64))
+        values = figures[series.output][:count]
+        if values.ndim > 1:
+            values = values.reshape(count, -1).mean(axis=1, dtype=np.float64)
+        means[series.name].add(values)
 
 
 class Record:
