@@ -13,6 +13,9 @@ from fml.dsl.values import Any_, Poison, SplitValue, Tensor, describe
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Graph, Node, Phase
 from fml.engine.ir.training import Dataset, Duration, Field, Measure, Series, Unit
+from fml.engine.ir.types import Element
+from fml.engine.ops.build import Value
+from fml.engine.ops.precision import NARROW
 
 if TYPE_CHECKING:
     from fml.dsl.elaborate.plan import PlanWork
@@ -141,6 +144,10 @@ def _lower(
     return Measure(dataset.name, split, graph, series, every, optional=optional, remembers=kept)
 
 
+# What figures are put together with.
+_ARITHMETIC = frozenset({"add", "subtract", "multiply", "divide", "negate"})
+
+
 def _figures(
     s: Session, work: "PlanWork", dataset: Dataset, split: str, wanted: tuple[Watched, ...]
 ) -> tuple[Graph, Mapping[str, str]]:
@@ -188,7 +195,21 @@ def _figure(s: Session, value: Any_, at: ast.Expression) -> Tensor:
             notes=["a replica is measured as its central model; other layers and states are not"],
             help="reduce it with `mean(..., over = learners)`",
         )  # fmt: skip
-    return tensor
+    return Tensor(_unrounded(tensor.value)) if tensor.type.element in NARROW else tensor
+
+
+def _unrounded(scalar: Value) -> Value:
+    """A 16-bit figure as it was before it was rounded, so that 20 of 22 are 0.9091.
+
+    It is looked through the last casts, and the arithmetic that puts means and penalties together.
+    """
+    node = scalar.node
+    inputs = [scalar.builder.value(number) for number in node.inputs]
+    if node.type.element in NARROW and node.op in _ARITHMETIC:
+        return scalar.builder.call(node.op, *map(_unrounded, inputs))
+    if node.type.element in NARROW and node.op == "cast" and inputs[0].type.is_float:
+        return _unrounded(inputs[0])
+    return scalar.call("cast", element=Element.F32)
 
 
 def split_fields(s: Session, dataset: Dataset, split: str) -> Mapping[str, Tensor]:

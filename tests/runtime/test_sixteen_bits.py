@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from fml.dsl.modules import std_index
 from fml.engine.runtime.outcome import Outcome
+from fml.engine.runtime.trainer import train
 from tests.backends import BACKENDS, current_backend, on_each_backend, using
 from tests.dsl.programs import lowered, trained
 
@@ -163,3 +164,29 @@ def test_steps_too_small_for_sixteen_bits_add_up(optimizer: str) -> None:
     narrow, wide = trained(text, data), trained(text.replace("f16", "f32"), data)
     assert float(wide.variables["net.w"]) > 36
     assert abs(narrow.variables["net.w"] - wide.variables["net.w"]) <= 2 / 32
+
+
+FIGURES = """
+data d = given {{ x: {element}[1]; y: {element} }}
+model m(x: float[N, D]) -> float[N] {{ param a: float[D] ~ ones; x @ a }}
+train {{
+  net = m()
+  feed x, y from d.train
+  minimize loss = mse(net(x), y) + 0.5 * l2(net)
+  using sgd(0)
+  measure mean(y), -2 * mean(y) / 3 + 1 as "both", max(y) as "most" on d.train
+  stop after 1 epoch
+}}"""
+
+
+@on_each_backend
+@pytest.mark.parametrize("element", ["f16", "bf16"])
+def test_figures_of_whole_splits_are_not_rounded(element: str) -> None:
+    """The mean of 1, 2 and 2, which 16 bits do not have; the loss is that of x = 2, and 1/2."""
+    y = np.asarray([1, 2, 2], np.float32)
+    data = {"d": {"train": {"x": np.full((3, 1), 2, np.float32), "y": y}}}
+    figures = train(lowered(FIGURES.format(element=element)), data, current_backend()).figures
+    assert figures["train.mean"] == pytest.approx(5 / 3, rel=1e-6)
+    assert figures["train.both"] == pytest.approx(1 - 10 / 9, rel=1e-5)
+    assert figures["train.loss"] == pytest.approx(1 / 3 + 0.5, rel=1e-6)
+    assert figures["train.most"] == 2
