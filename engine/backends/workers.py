@@ -7,6 +7,9 @@ from dataclasses import dataclass, field
 from functools import cache
 from queue import SimpleQueue
 
+from fml.engine.kernels.llvm.host import Host
+from fml.engine.kernels.llvm.subnormals import flusher
+
 # Of a job, the number of the worker that does it; what it returns is handed back.
 Job = Callable[[int], int]
 
@@ -35,6 +38,8 @@ class _Call:
 class Workers:
     """Threads that wait for jobs, each on a core of its own where the system allows it.
 
+    They compute without subnormal numbers (`kernels/llvm/subnormals.py`).
+
     The caller waits in Python, so that signals reach it while native code runs. It hands its job to
     the first worker, who hands it on: a signal then finds a job begun whole or not at all.
     """
@@ -42,6 +47,7 @@ class Workers:
     def __init__(self, count: int) -> None:
         """Start `count` threads, which end with the process."""
         self.count = count
+        self._flush = flusher(Host.native())
         self._calls: SimpleQueue[_Call] = SimpleQueue()
         self._jobs = [SimpleQueue[Job]() for _ in range(count - 1)]
         self._done: SimpleQueue[BaseException | None] = SimpleQueue()
@@ -83,6 +89,7 @@ class Workers:
     def _lead(self) -> None:
         if self.count > 1:
             _pin(0)
+        self._flush()
         while True:
             call = self._calls.get()
             followers = self._jobs[: call.count - 1]
@@ -98,6 +105,7 @@ class Workers:
 
     def _follow(self, number: int) -> None:
         _pin(number)
+        self._flush()
         while True:
             job = self._jobs[number - 1].get()
             try:

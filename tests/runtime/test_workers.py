@@ -2,6 +2,7 @@
 
 import signal
 import threading
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -12,6 +13,10 @@ from fml.engine.backends import workers
 from fml.engine.backends.llvm import LlvmBackend
 from fml.engine.backends.table import Entry, Table, meetings
 from fml.engine.backends.workers import Workers
+from fml.engine.kernels.llvm.compiler import object_code
+from fml.engine.kernels.llvm.host import Host
+from fml.engine.kernels.llvm.subnormals import flusher_text
+from fml.engine.kernels.llvm.symbols import symbols
 from fml.engine.runtime.trainer import Trainer
 from tests.dsl.programs import lowered
 
@@ -162,3 +167,25 @@ def test_signals_at_any_moment_leave_nobody_waiting() -> None:
     assert interrupted
     made.run(job, 2, lambda: None)
     assert begun[0] == begun[1] == ended[0] == ended[1] > 0
+
+
+def test_workers_take_subnormal_numbers_for_zero_and_others_do_not() -> None:
+    made, least = Workers(2), np.full(2, 2e-38, np.float32)
+    halves = [np.ones(2, np.float32) for _ in range(2)]
+
+    def job(worker: int) -> int:
+        np.multiply(least, np.float32(0.5), out=halves[worker])
+        return 0
+
+    made.run(job, 2, lambda: None)
+    assert all((half == 0).all() for half in halves)
+    assert (least * np.float32(0.5) == np.float32(1e-38)).all()
+
+
+@pytest.mark.parametrize(
+    "triple", ["x86_64-linux-gnu", "aarch64-linux-gnu", "aarch64-apple-darwin"]
+)
+def test_every_kind_of_machine_is_told_to(triple: str) -> None:
+    host = replace(Host.native(), triple=triple, cpu="", features="")
+    found = symbols(object_code(flusher_text(host), host))
+    assert (found.defined, found.undefined) == ({"flush"}, set())
