@@ -408,4 +408,5 @@ def _is_same_place(read: Read, nest: Nest) -> bool:
     """Whether an entry is read at the place of the result's: no index need be taken apart."""
     if read.guard is not None or nest.inputs[read.place].sizes != nest.sizes:
         return False
-    return read.flat is None and read.indices == tuple(axis.var for axis in nest.axes)
+    indices = zip(read.indices, nest.axes, strict=True)  # an axis of 1 has one place
+    return read.flat is None and all(i == axis.var or axis.size == 1 for i, axis in indices)

@@ -4,7 +4,8 @@ Nodes are taken in their order. Each joins the cluster of the latest of those th
 loops of that cluster are its own; so a cluster can run as soon as the latest of the clusters that
 it reads has run, and none waits for itself. If not, it joins a later one of the same loops that
 reads some of the same. What reads nothing that is computed, and is read once, waits for its reader
-(`0.9 m` in an update rule).
+(`0.9 m` in an update rule). In the end, maps that nothing keeps apart from what they hand values to
+are put together with it (`merging.py`).
 """
 
 from collections.abc import Iterable, Sequence
@@ -20,6 +21,7 @@ from fml.engine.kernels.spaces import Home, reads_at_home
 from fml.engine.ops import rules
 from fml.engine.ops.table import OPS
 from fml.engine.plan.cluster import Alike, Cluster, fusion_of
+from fml.engine.plan.merging import Group, merged
 from fml.engine.plan.order import late_reads
 from fml.engine.plan.turns import turns_of
 from fml.engine.plan.where import Where, where
@@ -58,6 +60,12 @@ class _Open:
             whole = rows * prod(axis.size for axis in nest.over)
             return whole == self.count and self.outer in {None, rows}
         return rows in {self.count, self.outer}
+
+    def group(self) -> Group:
+        """What it has become."""
+        return Group(
+            tuple(self.nodes), self.block, self.operands, self.guard, self.where, self.turn
+        )
 
     def add(self, node: int, nest: Nest | None) -> None:
         self.nodes.append(node)
@@ -100,7 +108,10 @@ class _Clustering:
                 self._take(node)
         for node in list(self._waiting):
             self._begin(node)
-        return tuple(self._closed(c.nodes, c) for c in self._open)
+        groups = [c.group() for c in self._open]
+        return tuple(
+            self._closed(g.nodes, g) for g in merged(self.graph, self._alike, groups, _MOST)
+        )
 
     def _counted(self) -> set[int]:
         """Numbers that depend on the run's counters alone, as rates do: they can come first."""
@@ -362,7 +373,7 @@ class _Clustering:
 
     # --- the end --------------------------------------------------------------------------------
 
-    def _closed(self, nodes: Sequence[int], of: _Open) -> Cluster:
+    def _closed(self, nodes: Sequence[int], of: _Open | Group) -> Cluster:
         inside = set(nodes)
         readers = nodes[1:] if of.block is not None else nodes
         read = dict.fromkeys(v for n in readers for v in self.graph[n].inputs if v not in inside)
