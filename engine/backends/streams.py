@@ -12,7 +12,16 @@ from fml.engine.backends.interface import Issue, Trace
 from fml.engine.backends.issuing import foreign_waits, sections
 from fml.engine.backends.table import Entry, words_of
 from fml.engine.backends.workers import workers
-from fml.engine.kernels.llvm.board import BOARD_WORDS, LINE, STEP_WORDS, Board, Step, Stream
+from fml.engine.kernels.llvm.board import (
+    AMONG_ALL,
+    AMONG_IDLE,
+    BOARD_WORDS,
+    LINE,
+    STEP_WORDS,
+    Board,
+    Step,
+    Stream,
+)
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.llvm.streams import scheduler
 from fml.engine.kernels.llvm.walk import ABANDON, END, WORDS
@@ -45,7 +54,8 @@ class Captured:
         self._kept = tuple(entries), trace
         self._events, events = _events(issues, streams)
         laid_out = tuple(_sections(issues, streams))
-        self._steps, self._waits = _steps(entries, laid_out, events, trace)
+        sharing = _sharing(entries, issues, streams)
+        self._steps, self._waits = _steps(entries, sharing, laid_out, events, trace)
         self._streams = _lines(len(streams), LINE)
         ends = np.cumsum([0, *map(len, streams.values())]) * self._steps.strides[0]
         self._streams[:, Stream.FIRST] = self._steps.ctypes.data + ends[:-1]
@@ -124,6 +134,22 @@ def _events(
     return counters, {place: first + word * counters.itemsize for place, word in words.items()}
 
 
+def _sharing(
+    entries: Sequence[Entry], issues: Sequence[Issue], streams: Mapping[int, Sequence[int]]
+) -> list[int]:
+    """Who may share each entry.
+
+    While a stream that several others wait for goes on, their workers run out of work one by one.
+    """
+    awaiting: defaultdict[int, set[int]] = defaultdict(set)
+    for issue in issues:
+        for other, _ in foreign_waits(issue, issues):
+            awaiting[issues[other].stream].add(issue.stream)
+    hubs = {number for number in streams if len(awaiting[number]) > 1}
+    among = [AMONG_ALL if issue.stream in hubs else AMONG_IDLE for issue in issues]
+    return [who * entry.is_shared for who, entry in zip(among, entries, strict=True)]
+
+
 @dataclass(frozen=True, slots=True)
 class _Section:
     """Things that follow each other on a stream and begin together.
@@ -158,6 +184,7 @@ def _section(issues: Sequence[Issue], places: tuple[int, ...]) -> _Section:
 
 def _steps(
     entries: Sequence[Entry],
+    sharing: Sequence[int],
     laid_out: Sequence[_Section],
     events: Mapping[int, int],
     trace: Trace | None,
@@ -173,7 +200,7 @@ def _steps(
         first[Step.WAIT_COUNT] = len(section.waits)
         first[Step.OPENS] = section.is_critical
         for place in section.places:
-            steps[row, :WORDS] = words_of(entries[place], entries[place].is_shared)
+            steps[row, :WORDS] = words_of(entries[place], sharing[place])
             steps[row, Step.EVENT] = events.get(place, 0)
             if trace is not None:
                 steps[row, Step.TRACE] = trace.rows.ctypes.data + place * trace.rows.strides[1]

@@ -110,9 +110,9 @@ class Table:
         self._control[0] = END
 
 
-def words_of(entry: Entry, third: bool) -> list[int]:
+def words_of(entry: Entry, third: int) -> list[int]:
     """The words of an entry, one of which a walk has for itself (`kernels/llvm/walk.py`)."""
-    words = [entry.function, entry.guard, int(third), *entry.operands]
+    words = [entry.function, entry.guard, third, *entry.operands]
     return words + [0] * (WORDS - len(words))
 
 

@@ -8,12 +8,17 @@ from enum import IntEnum
 
 from fml.engine.kernels.llvm.walk import WORDS
 
+AMONG_IDLE, AMONG_ALL = 1, 2
 # Records that different workers write are so many words apart, a cache line.
 LINE = 8
 
 
 class Step(IntEnum):
-    """A step: behind the words of its entry, whose third says whether workers may share it."""
+    """A step: behind the words of its entry, whose third says who may share it.
+
+    0 is nobody, `AMONG_IDLE` those who have nothing to do when it begins, and `AMONG_ALL` whoever
+    has nothing to do before it is over.
+    """
 
     FUNCTION = 0
     GUARD = 1
@@ -166,17 +171,21 @@ no:
 }}
 
 ; A kernel with parts: as many shares as there are workers who can help, and one's own.
-define internal void @share_out(ptr %board, ptr %step, i64 %i, i64 %worker) {{
+define internal void @share_out(ptr %board, ptr %step, i64 %i, i64 %worker, i64 %among) {{
   %idle.place = getelementptr i64, ptr %board, i64 {board.IDLE:d}
   %idle = load atomic i64, ptr %idle.place monotonic, align 8
-  %alone = icmp eq i64 %idle, 0
+  %idle.and_own = add i64 %idle, 1
+  %workers.place = getelementptr i64, ptr %board, i64 {board.WORKERS:d}
+  %workers = load i64, ptr %workers.place
+  %is_for_all = icmp eq i64 %among, {among_all}
+  %shares = select i1 %is_for_all, i64 %workers, i64 %idle.and_own
+  %alone = icmp eq i64 %shares, 1
   br i1 %alone, label %whole, label %offer
 whole:
   %function = load ptr, ptr %step
   %ends = call i64 %function(ptr %step, i64 %i, i64 0, i64 1)
   ret void
 offer:
-  %shares = add i64 %idle, 1
   %offers.place = getelementptr i64, ptr %board, i64 {board.OFFERS:d}
   %offers = load ptr, ptr %offers.place
   %at = mul i64 %worker, {line}

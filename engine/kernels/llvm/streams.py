@@ -13,6 +13,7 @@ sections, and by the tickets for shares of a kernel. The words of their records 
 from functools import cache
 
 from fml.engine.kernels.llvm.board import (
+    AMONG_ALL,
     LINE,
     SHARES,
     STATE,
@@ -202,7 +203,7 @@ do:
   %is_shared = icmp ne i64 %shared, 0
   br i1 %is_shared, label %together, label %alone
 together:
-  call void @share_out(ptr %board, ptr %step, i64 %i, i64 %worker)
+  call void @share_out(ptr %board, ptr %step, i64 %i, i64 %worker, i64 %shared)
   br label %done
 alone:
   %function = load ptr, ptr %step
@@ -348,6 +349,7 @@ def scheduler_text(host: Host) -> str:
         step_words=STEP_WORDS,
         line=LINE,
         looks=LOOKS,
+        among_all=AMONG_ALL,
         end=END,
         abandon=ABANDON,
         **pause(host),

@@ -25,7 +25,7 @@ CONTROL_WORDS = 8
 # What Python may ask for while workers walk: to end behind the iteration, or at once.
 END, ABANDON = 1, 2
 # A worker that waits looks so many times before it lets others have its core.
-LOOKS = 2000
+LOOKS = 20000
 
 _WALK = """
 declare void @sched_yield()
