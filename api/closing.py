@@ -138,8 +138,9 @@ def _after_failure(run: "Run") -> str:
     from fml.engine.runtime.run_folder import RunFolder
 
     advice = "train again with a lower rate"
-    if not run.steps:
-        return "mend what is named above, and train again"  # no update had been made yet
+    # Before the first update the rate is not to blame, nor for what an operation raises.
+    if not run.steps or (run.failure is not None and run.failure.code != "E0703"):
+        return "mend what is named above, and train again"
     if run.folder is None:
         return advice
     origin = RunFolder(run.folder).origin()

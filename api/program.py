@@ -147,8 +147,9 @@ class Program:
             cores: how many to use at most, None for all; the bits do not depend on it.
             run: the name of the folder in `runs/` to keep the run in, None for a name made of
                 the time, False for none.
-            on_fault: what to do when a learner's loss is not finite: end the run, or `restart`
-                that learner from the central model; it ends all the same if that does not help.
+            on_fault: what to do when a learner raises or its loss is not finite: end the run, or
+                `restart` that learner from the central model; it ends all the same if that does
+                not help.
             on_event: is told of what happens, for progress.
             options: values for the file's options, as are further arguments by name.
 

@@ -142,7 +142,7 @@ class Run:
 
     @property
     def failure(self) -> Diagnostic | None:
-        """What made it end early, a loss that is not finite; None if nothing did."""
+        """What made it end early: a loss that is not finite, or an operation that raised."""
         return self._outcome.failure
 
     def evaluate(self, data: Mapping[str, object] | None = None) -> dict[str, float]:

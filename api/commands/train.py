@@ -49,7 +49,7 @@ if TYPE_CHECKING:
     "--on-fault",
     type=click.Choice(["stop", "restart"]),
     default="stop",
-    help="When a learner's loss is not finite: stop, or restart it from the central model.",
+    help="When a learner raises or its loss is not finite: stop, or restart that learner.",
 )
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of the plan's `seed`.")
 @click.option("--run", "name", metavar="NAME", help="Name of the run's folder in runs/.")

@@ -149,11 +149,28 @@ class Trace:
     rows: Array
 
 
+class LaunchError(Exception):
+    """A thing of a loop raised, which is the cause of this.
+
+    Attributes:
+        thing: which; what stands before it in the loop is done, and nothing behind it.
+        iteration: in which iteration of the call.
+    """
+
+    def __init__(self, thing: Launch | Given | Gathered | Taken, iteration: int) -> None:
+        self.thing, self.iteration = thing, iteration
+        super().__init__(f"a launch failed in iteration {iteration}")
+
+
 class Loop(Protocol):
     """Launches that are repeated, without Python wherever the backend can."""
 
     def run(self, iterations: int) -> int:
-        """Carry out so many iterations, or fewer if one ends the loop; return how many."""
+        """Carry out so many iterations, or fewer if one ends the loop; return how many.
+
+        Raises:
+            LaunchError: one of the things is done in Python, and raised.
+        """
         ...
 
     def end(self) -> None:

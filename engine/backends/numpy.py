@@ -17,6 +17,7 @@ from fml.engine.backends.interface import (
     Given,
     Issue,
     Launch,
+    LaunchError,
     Loop,
     Taken,
     Trace,
@@ -74,7 +75,11 @@ class LoopOfCalls:
         self._is_told = False
 
     def run(self, iterations: int) -> int:
-        """Carry out iterations until one gives a number that ends them."""
+        """Carry out iterations until one gives a number that ends them.
+
+        Raises:
+            LaunchError: as the interface says.
+        """
         for iteration in range(iterations):
             match self._looks:
                 case Clock(ticks):
@@ -121,14 +126,17 @@ class LoopOfCalls:
 
 def _is_done(thing: Launch | Given | Gathered | Taken, iteration: int) -> bool:
     """Do one thing of an iteration; say whether it ends the loop."""
-    match thing:
-        case Given() | Gathered():
-            np.copyto(thing.view, thing.at(iteration), casting="unsafe")
-        case Taken():
-            thing.table[iteration] = thing.view
-            return thing.ends and not np.isfinite(thing.view).all()
-        case _:
-            thing()
+    try:
+        match thing:
+            case Given() | Gathered():
+                np.copyto(thing.view, thing.at(iteration), casting="unsafe")
+            case Taken():
+                thing.table[iteration] = thing.view
+                return thing.ends and not np.isfinite(thing.view).all()
+            case _:
+                thing()
+    except Exception as cause:
+        raise LaunchError(thing, iteration) from cause
     return False
 
 

@@ -13,12 +13,14 @@ from fml.engine.backends.interface import (
     Given,
     Issue,
     Launch,
+    LaunchError,
     Loop,
     Memory,
     Taken,
     View,
 )
-from fml.engine.ir.graph import Graph
+from fml.engine.ir.diagnostics import FmlError
+from fml.engine.ir.graph import Graph, Node
 from fml.engine.ir.training import Variable
 from fml.engine.ir.types import BOOL, Element, TensorType, tensor
 from fml.engine.ops.precision import stored
@@ -27,6 +29,7 @@ from fml.engine.ops.rules import as_dim
 from fml.engine.passes.constants import array_of
 from fml.engine.plan.planner import lay_out, make_plan
 from fml.engine.plan.task import Kind, Plan, Region, Space, Streams, Task, Work
+from fml.engine.runtime.faults import raised
 
 
 class Workspace:
@@ -259,9 +262,29 @@ class Executable:
         return self._view(region.of(learner), TensorType(BOOL))
 
     def run(self) -> None:
-        """Carry out all tasks in their order; the inputs must have been uploaded."""
-        with np.errstate(all="ignore"):
-            self._all.run(1)
+        """Carry out all tasks in their order; the inputs must have been uploaded.
+
+        Raises:
+            FmlError: E0714 and E0715, one of them raised.
+        """
+        try:
+            with np.errstate(all="ignore"):
+                self._all.run(1)
+        except LaunchError as fault:
+            raise FmlError([raised(fault.__cause__, *self.computed_by(fault.thing))]) from fault
+
+    def computed_by(self, thing: object) -> tuple[Node | None, int | None]:
+        """The node that a launch computes, and for which learner if each has its own.
+
+        Of several that are computed in one go, it is the last. There is none for a copy.
+        """
+        for (task, learner), calls in zip(self._computing, self._launches, strict=True):
+            for place, call in enumerate(calls):
+                if call is thing and task.work is not None:
+                    work = task.work.parts[place] if task.work.parts else task.work
+                    node = self.plan.graph[work.nodes[-1]]
+                    return node, learner if node.mapped else None
+        return None, None
 
     def upload(self, number: int, value: Array, learner: int | None = None) -> None:
         """Set what the runtime provides for a node, to one learner or wherever it is."""

@@ -1,11 +1,11 @@
-"""Figures that are not finite: which was the first, and what is said of it."""
+"""What keeps a run from going on: figures that are not finite, and operations that raise."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
-from fml.engine.ir.diagnostics import Diagnostic, Mark
+from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark
 from fml.engine.ir.graph import Node, Phase
 from fml.engine.ir.training import Series
 from fml.engine.ops.record import Array
@@ -19,6 +19,44 @@ class Fault:
     value: float
     step: int
     learners: tuple[int, ...] = ()
+
+
+class StepRaised(FmlError):
+    """An operation raised in a step, as `raised` says.
+
+    Attributes:
+        step: in which step of the run.
+        learner: of which learner, if each has its own.
+    """
+
+    def __init__(
+        self, cause: BaseException | None, node: Node | None, learner: int | None, step: int
+    ) -> None:
+        """`node` is None for what is no node's."""
+        self.step, self.learner = step, learner
+        super().__init__([raised(cause, node, learner, step)])
+
+
+def raised(
+    cause: BaseException | None, node: Node | None, learner: int | None, step: int | None = None
+) -> Diagnostic:
+    """Say what an operation raised, and where it stands: E0714 for lack of memory, or E0715."""
+    what = "a copy" if node is None else f"`{node.op}`"
+    at = "" if step is None else f" at step {step}"
+    when = at + in_words(() if learner is None else (learner,))
+    marks = (Mark(node.span, "here"),) if node is not None and node.span else ()
+    words = str(cause).strip()
+    scope = (f"it is a part of `{node.scope}`",) if node is not None and node.scope else ()
+    notes = (*scope, *((words,) if words else ()))
+    if isinstance(cause, MemoryError):
+        return Diagnostic(
+            "E0714", f"there is not enough memory for {what}{when}", marks, notes,
+            "make the batches or the model smaller; `fml summary FILE` tells what they need",
+        )  # fmt: skip
+    return Diagnostic(
+        "E0715", f"{what} raised {type(cause).__name__}{when}", marks, notes,
+        "look at what it is given there: the data, and the values that it is computed from",
+    )  # fmt: skip
 
 
 def first_fault(

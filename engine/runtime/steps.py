@@ -5,16 +5,27 @@ draws of so many steps, made at once, and the figures that they leave.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import cached_property
 
 import numpy as np
 
-from fml.engine.backends.interface import Backend, Clock, Gathered, Given, Loop, Taken, View
+from fml.engine.backends.interface import (
+    Backend,
+    Clock,
+    Gathered,
+    Given,
+    LaunchError,
+    Loop,
+    Taken,
+    View,
+)
 from fml.engine.ir.types import Element, TensorType
 from fml.engine.ops.precision import stored
 from fml.engine.ops.record import Array
+from fml.engine.runtime.faults import StepRaised
 from fml.engine.runtime.feeding import Batches, Samples, Selection
 from fml.engine.runtime.section import Moment, Section
 
@@ -47,27 +58,38 @@ class Steps:
         self.most = 1 if section.depends_on_seconds or self._converts_late() else most
         self.figures: dict[str, Array] = {}
         self._made: Loop | None = None
+        self._first = 0  # the first step of those that the tables are filled for
 
     def like(self, section: Section, backend: Backend) -> "Steps":
         """The same steps by another backend."""
         return Steps(section, self._feeds, backend, self._series)
 
     def run(self, moment: Moment, seconds_before: float, count: int) -> int:
-        """Take `count` steps; return how many were taken: fewer if one gave no finite figure."""
+        """Take `count` steps; return how many were taken: fewer if one gave no finite figure.
+
+        Raises:
+            StepRaised: an operation did; the steps before have been taken, and a part of its own.
+        """
         self.fill(moment, seconds_before, count)
         return self.take(count)
 
     def fill(self, moment: Moment, seconds_before: float, count: int) -> None:
-        """Make the tables of `count` steps."""
+        """Make the tables of `count` steps.
+
+        Raises:
+            StepRaised: data that are read from a file now are not there.
+        """
+        self._first = moment.step
         steps = moment.step + np.arange(count)
         for (number, learner), table in self._counted.items():
             here = replace(moment, learner=learner)
             table.fill(self.section.counted(number, here, steps, seconds_before), count)
-        self._rows.fill(moment.step, count)
+        with self._faults_named():
+            self._rows.fill(moment.step, count)
 
     def take(self, count: int) -> int:
         """Take the steps that `fill` has made ready; return as `run` does."""
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), self._faults_named():
             self._made = self._loop
             return self._made.run(count)
 
@@ -79,7 +101,7 @@ class Steps:
         """
         loop, ticks = self._timed_loop
         begun = time.perf_counter()
-        with np.errstate(all="ignore"):
+        with np.errstate(all="ignore"), self._faults_named():
             taken = loop.run(count)
         seconds = time.perf_counter() - begun
         first, last = ticks[0, 0], ticks[taken - 1, -1]
@@ -103,6 +125,21 @@ class Steps:
         """Give the step what it needs, and do not take it."""
         self.fill(moment, seconds_before, 1)
         self._giving.run(1)
+
+    @contextmanager
+    def _faults_named(self) -> Generator[None]:
+        """Say of what raises in a loop of steps which step, learner and node it is."""
+        try:
+            yield
+        except LaunchError as fault:
+            step = self._first + fault.iteration
+            for (number, learner), given in self._given.items():
+                if given is fault.thing:
+                    node = self.section.graph[number]
+                    own = learner if node.mapped else None
+                    raise StepRaised(fault.__cause__, node, own, step) from fault
+            node, own = self.section.executable.computed_by(fault.thing)
+            raise StepRaised(fault.__cause__, node, own, step) from fault
 
     def _converts_late(self) -> bool:
         return any(
@@ -232,7 +269,10 @@ class _Rows:
             table[:count] = rows if chosen is None else chosen[rows]
         for batches, learner, samples, late in self._late:
             rows = batches.own(every[batches], learner)
-            late.fill(np.asarray(samples[rows.reshape(-1)]), count)
+            try:
+                late.fill(np.asarray(samples[rows.reshape(-1)]), count)
+            except Exception as cause:
+                raise LaunchError(late.given, 0) from cause
 
 
 def _is_late(samples: Samples, type: TensorType) -> bool:

@@ -9,7 +9,7 @@ from fml.engine.ir.diagnostics import Diagnostic
 from fml.engine.ir.graph import Node
 from fml.engine.ir.training import Series
 from fml.engine.runtime.executor import VariableStore
-from fml.engine.runtime.faults import Fault, diagnosed
+from fml.engine.runtime.faults import Fault, StepRaised, diagnosed
 from fml.engine.runtime.section import Moment, Section
 from fml.engine.runtime.steps import Steps
 from fml.engine.runtime.watch import Mean, add_figures
@@ -32,11 +32,15 @@ class Stretch:
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """Where a fault began: the moment that was gone back to, the epoch's means then, and E0703."""
+    """Where a fault began: the moment that was gone back to, and the epoch's means then.
+
+    `diagnostic` says what it was, `learners` whose, if it is not that of a central value.
+    """
 
     moment: Moment
     means: Mapping[str, Mean]
     diagnostic: Diagnostic
+    learners: tuple[int, ...]
 
 
 @dataclass(slots=True)
@@ -82,15 +86,46 @@ class Trail:
         for stretch in latest.since[:-1]:
             self._steps.run(stretch.moment, stretch.seconds_before, stretch.count)
 
+    def before(self, fault: StepRaised) -> Found:
+        """Go back to before the step in which an operation raised.
+
+        It may raise in an earlier step when that is taken again (there is less memory now): then
+        to before that.
+        """
+        latest = self._marks[-1]
+        while True:
+            latest.restore()
+            try:
+                return self._taken_again(latest.since, fault)
+            except StepRaised as earlier:
+                fault = earlier
+
+    def _taken_again(self, stretches: Sequence[Stretch], fault: StepRaised) -> Found:
+        """Take the steps before the one in which something raised, from a mark on."""
+        for stretch in stretches:
+            moment, means = stretch.moment, _copied(stretch.means)
+            count = min(stretch.count, fault.step - moment.step)
+            if count:
+                self._steps.run(moment, stretch.seconds_before, count)
+                add_figures(means, self._series, self._steps.figures, count)
+            if count < stretch.count:
+                learners = () if fault.learner is None else (fault.learner,)
+                moment = replace(moment, step=fault.step)
+                return Found(moment, means, fault.diagnostics[0], learners)
+        raise AssertionError(f"step {fault.step} is none of those taken since the mark")
+
     def find_fault(self, fault: Fault) -> Found:
         """Say why a figure is not finite, and go back to before it went wrong."""
         older, latest = self._marks
-        oldest = older if older.since else latest
+        if older.since:
+            # The other way round: `undo` can still go back while the later one is made use of.
+            older.since.extend(latest.since)
+            self._marks.reverse()
+            latest.since.clear()
+        before, oldest = self._marks  # before: where the variables were before a step
         oldest.restore()
-        # From here on the other mark is where the variables were before a step.
-        stretches, before = [*older.since, *latest.since], latest if oldest is older else older
-        for stretch in stretches:
-            means = {name: replace(mean) for name, mean in stretch.means.items()}
+        for stretch in oldest.since:
+            means = _copied(stretch.means)
             for step in range(stretch.moment.step, stretch.moment.step + stretch.count):
                 moment = replace(stretch.moment, step=step)
                 before.fill()
@@ -100,7 +135,8 @@ class Trail:
                     before.restore()
                     node, learner = self._first_not_finite(moment, stretch.seconds_before)
                     before.restore()
-                    return Found(moment, means, diagnosed(fault, step, node, learner))
+                    words = diagnosed(fault, step, node, learner)
+                    return Found(moment, means, words, fault.learners)
                 add_figures(means, self._series, self._steps.figures, 1)
         raise AssertionError(f"step {fault.step} is none of those taken since the marks")
 
@@ -115,13 +151,21 @@ class Trail:
     ) -> tuple[Node | None, int | None]:
         """Take a step node by node; compiled code keeps no value of most nodes.
 
-        Returns the node, and the learner whose value it is if each has its own.
+        Returns the node, and the learner whose value it is if each has its own. It stays unknown
+        where that takes more memory than there is.
         """
         oracle = self._backend.oracle()
         section = Section(self._steps.section.graph, {}, oracle, self._store)
-        self._steps.like(section, oracle).provide(moment, seconds_before)
-        found = section.executable.first_not_finite()
+        try:
+            self._steps.like(section, oracle).provide(moment, seconds_before)
+            found = section.executable.first_not_finite()
+        except MemoryError:
+            found = None
         if found is None:
             return None, None
         node = section.graph[found[0]]
         return node, found[1] if node.mapped else None
+
+
+def _copied(means: Mapping[str, Mean]) -> dict[str, Mean]:
+    return {name: replace(mean) for name, mean in means.items()}

@@ -4,13 +4,13 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Literal, TypeAlias
 
 import numpy as np
 
 from fml.engine.backends.interface import Backend
-from fml.engine.ir.diagnostics import Diagnostic
+from fml.engine.ir.diagnostics import Diagnostic, FmlError
 from fml.engine.ir.training import (
     DEVICES,
     LEARNERS,
@@ -26,19 +26,20 @@ from fml.engine.ir.training import (
 from fml.engine.ops.record import Array
 from fml.engine.runtime.central import CentralModels
 from fml.engine.runtime.checkpoint import Checkpoint
-from fml.engine.runtime.faults import Fault, first_fault, in_words
+from fml.engine.runtime.faults import StepRaised, first_fault
 from fml.engine.runtime.feeding import Data, batches_of
-from fml.engine.runtime.first_values import first_values, new_store, restart
+from fml.engine.runtime.first_values import first_values, new_store
 from fml.engine.runtime.footprint import Footprint, footprint
 from fml.engine.runtime.interrupt import Interrupt
 from fml.engine.runtime.learners import decided, learners_of
 from fml.engine.runtime.measuring import measurements
 from fml.engine.runtime.outcome import Outcome
 from fml.engine.runtime.pace import Ahead, Pace
+from fml.engine.runtime.recovery import OnFault, Recovery
 from fml.engine.runtime.saving import Saver
 from fml.engine.runtime.section import Moment, Section, is_due
 from fml.engine.runtime.steps import Steps
-from fml.engine.runtime.trail import Stretch, Trail
+from fml.engine.runtime.trail import Found, Stretch, Trail
 from fml.engine.runtime.watch import (
     TOLERANCE,
     Listener,
@@ -49,9 +50,6 @@ from fml.engine.runtime.watch import (
     Start,
     add_figures,
 )
-
-# What to do when a learner's loss is not finite: end the run, or begin again with that learner.
-OnFault: TypeAlias = Literal["stop", "restart"]
 
 
 def train(
@@ -71,8 +69,8 @@ def train(
     `seed` stands in for the plan's own; `checkpoint` is a file that is written before the first
     step, every few seconds and at the end. With `resume` a run goes on where a checkpoint was
     written, with the bits it would have had; its history begins there. The cores are so many
-    `devices`, each with the plan's learners per device. A learner whose loss is not finite ends
-    the run, or with `restart` goes on from the central model.
+    `devices`, each with the plan's learners per device. A learner that raises, or whose loss is not
+    finite, ends the run, or with `restart` goes on from the central model.
 
     Raises:
         FmlError: it cannot be begun: batches larger than their split (E0520), splits without
@@ -90,7 +88,7 @@ def train(
         trainer = begun(decided(training, begun, devices, listener, known))
         trainer.listener = listener
         trainer.saver.path = checkpoint
-        trainer.on_fault = on_fault
+        trainer.recovery.on_fault = on_fault
         if resume is not None:
             trainer.resume(resume)
         return trainer.run()
@@ -105,7 +103,6 @@ class Trainer:
         """Compile everything and set the variables to their first values."""
         self.training = training
         self.listener: Listener = Silent()
-        self.on_fault: OnFault = "stop"
         self.seed = seed % 2**63  # the words of the random generators
         learners = learners_of(training, devices)
         self.batches = batches_of(training, data, self.seed, learners)
@@ -123,6 +120,8 @@ class Trainer:
         fed = {batches.feed.dim: batches.size for batches in self.batches}
         self.step = Section(training.step, sizes | fed, backend, store)
         self.central = CentralModels(training, sizes, backend, store)
+        firsts = partial(first_values, training, backend, store, self.seed, sizes)
+        self.recovery = Recovery(training, store, self.central, firsts)
         self.measurements = measurements(training, data, sizes, backend, store)
         self.logs = {
             log.series.name: Section(log.graph, sizes, backend, store)
@@ -142,8 +141,6 @@ class Trainer:
         self.record = Record(training)
         self.saver = Saver(data, store, self.moment, devices)
         self.failure: Diagnostic | None = None
-        self._backend = backend
-        self._restarted: dict[int, int] = {}  # the learners that were, and the latest step of each
         self._pace = Pace()
         self._ahead = Ahead(training, self.record, self.steps.most)
         self._stepping = False
@@ -204,14 +201,18 @@ class Trainer:
         self.trail.begin(Stretch(self.moment, self._seconds_before, count, means))
         self._stepping = True
         begun = time.monotonic()
-        taken = self.steps.run(self.moment, self._seconds_before, count)
+        try:
+            taken = self.steps.run(self.moment, self._seconds_before, count)
+        except StepRaised as fault:
+            self._recover(self.trail.before(fault))
+            return
         self._pace.took(taken, time.monotonic() - begun)
-        self._stepping = False
         series = self.training.train_series
         fault = first_fault(series, self.steps.figures, self.moment.step, taken)
         if fault is not None:
-            self._go_back(fault)
+            self._recover(self.trail.find_fault(fault))
             return
+        self._stepping = False
         figures = self.steps.figures
         add_figures(self.record.means, series, figures, taken)
         for log in self.training.logs:
@@ -221,25 +222,15 @@ class Trainer:
         self._looked = False
         self.listener.stepped(self.progress())
 
-    def _go_back(self, fault: Fault) -> None:
-        """End the run at the last good moment, or go on from one with some learners restarted."""
-        found = self.trail.find_fault(fault)
-        at_once = any(self._restarted.get(n) == found.moment.step for n in fault.learners)
-        if self.on_fault == "stop" or not fault.learners or at_once:
-            self.moment, self.failure = found.moment, found.diagnostic
+    def _recover(self, found: Found) -> None:
+        """End the run at the last good moment, or go on from it with some learners restarted."""
+        self._stepping = False
+        self.moment, self.record.means = found.moment, dict(found.means)
+        if not self.recovery.can_mend(found):
+            self.failure = found.diagnostic
             return
         self.trail.begin_anew()
-        self.moment, self.record.means = found.moment, dict(found.means)
-        first = first_values(self.training, self._backend, self.store, self.seed, self.sizes)
-        with self.central.averaged(self.moment):
-            for learner in fault.learners:
-                restart(self.store, self.training, first, learner)
-                self._restarted[learner] = self.moment.step
-        who = in_words(fault.learners).removeprefix(" of ")
-        self.listener.noted(
-            f"{found.diagnostic.message}: {who} restarted from the central model "
-            f"at step {self.moment.step}"
-        )
+        self.listener.noted(self.recovery.restart(found))
 
     def _look(self) -> str:
         """What comes after a step; returns why to stop, if a rule says so.
@@ -360,7 +351,9 @@ class Trainer:
         self.store.restore(self.record.kept)
         variables = self.store.snapshot()
         figures: dict[str, float] = {}
-        with suppress(KeyboardInterrupt), interrupt.released():
+        # What was raised in a step may be raised here again, and has been told.
+        told = () if self.failure is None else (FmlError,)
+        with suppress(KeyboardInterrupt, *told), interrupt.released():
             # Whoever is in a hurry measures later.
             figures = {} if interrupt.is_urgent else self._final_figures(variables)
         return Outcome(

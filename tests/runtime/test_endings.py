@@ -207,6 +207,16 @@ def test_a_figure_that_is_not_finite(
     np.testing.assert_allclose(outcome.variables["net.w"], np.full(3, left), rtol=1e-6)
 
 
+@pytest.mark.parametrize("at", [4, 5])
+def test_impatience_while_a_fault_is_looked_for_leaves_the_last_moment(at: int) -> None:
+    """Three updates are those of the run; from the fourth on, steps are taken again."""
+    update = "net.w <- 1e30 * net.w"
+    outcome = run(loss="mean(net(x))", update=update, backend=Breaking(at))
+    assert (outcome.interrupted, outcome.progress.step) == (True, 2)
+    before = run(loss="mean(net(x))", update=update, steps=2)
+    np.testing.assert_array_equal(outcome.variables["net.w"], before.variables["net.w"])
+
+
 @on_each_backend
 @pytest.mark.parametrize(
     ("loss", "cause"),

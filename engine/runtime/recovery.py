@@ -1,0 +1,55 @@
+"""What follows a fault: the run ends, or goes on with the learners restarted whose it is."""
+
+from collections.abc import Callable, Mapping
+from typing import Literal, TypeAlias
+
+from fml.engine.ir.training import Training
+from fml.engine.ops.record import Array
+from fml.engine.runtime.central import CentralModels
+from fml.engine.runtime.executor import VariableStore
+from fml.engine.runtime.faults import in_words
+from fml.engine.runtime.first_values import restart
+from fml.engine.runtime.trail import Found
+
+# What to do when a learner raises or its loss is not finite: end the run, or begin again with it.
+OnFault: TypeAlias = Literal["stop", "restart"]
+
+
+class Recovery:
+    """Restarts learners from the central model, unless that has just been in vain.
+
+    Attributes:
+        on_fault: `stop` for a run that ends at its first fault.
+    """
+
+    def __init__(
+        self,
+        training: Training,
+        store: VariableStore,
+        central: CentralModels,
+        first_values: Callable[[], Mapping[str, Array]],
+    ) -> None:
+        """`first_values` computes what the variables begin with."""
+        self.on_fault: OnFault = "stop"
+        self._training, self._store, self._central = training, store, central
+        self._first_values = first_values
+        self._restarted: dict[int, int] = {}  # the learners that were, and the latest step of each
+
+    def can_mend(self, found: Found) -> bool:
+        """Whether learners may be restarted: not in the step in which they just were."""
+        step = found.moment.step
+        in_vain = any(self._restarted.get(learner) == step for learner in found.learners)
+        return self.on_fault == "restart" and bool(found.learners) and not in_vain
+
+    def restart(self, found: Found) -> str:
+        """Restart the learners of a fault, and say so; all variables stand where it was found."""
+        first = self._first_values()
+        with self._central.averaged(found.moment):
+            for learner in found.learners:
+                restart(self._store, self._training, first, learner)
+                self._restarted[learner] = found.moment.step
+        who = in_words(found.learners).removeprefix(" of ")
+        return (
+            f"{found.diagnostic.message}: {who} restarted from the central model "
+            f"at step {found.moment.step}"
+        )
