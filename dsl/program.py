@@ -19,7 +19,7 @@ from fml.dsl.scope import Scope
 from fml.dsl.values import DataValue
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, did_you_mean, error
 from fml.engine.ir.source import Source, Span
-from fml.engine.ir.training import Dataset, Feed, Measure, Model, Series, Training
+from fml.engine.ir.training import Dataset, Draws, Model, Series, Training
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,7 +37,7 @@ class CheckedProgram:
 
     `sources` are all files that were read, imports included; `base` is the folder in which its
     relative paths are looked for first; `datasets` are those that its plans use, by name, and
-    `feeds` and `measures` say what for.
+    `draws` say what each plan takes of them.
     """
 
     source: Source
@@ -47,8 +47,7 @@ class CheckedProgram:
     options: tuple[OptionInfo, ...]
     plans: tuple[PlanInfo, ...]
     datasets: Mapping[str, Dataset]
-    feeds: tuple[Feed, ...]
-    measures: tuple[Measure, ...]
+    draws: tuple[Draws, ...]
     warnings: tuple[Diagnostic, ...] = ()
 
 
@@ -89,8 +88,7 @@ def _check(source: Source, base: Path) -> CheckedProgram:
         options,
         plans=tuple(PlanInfo(t.name, t.doc, t.span) for t in module.plans),
         datasets={name: data for work in works for name, data in work.datasets.items()},
-        feeds=tuple(feed for work in works for feed in work.feeds),
-        measures=tuple(measure for work in works for measure in work.measures),
+        draws=tuple(Draws((*w.feeds,), (*w.measures,), w.learners) for w in works),
         warnings=tuple(found),
     )
 

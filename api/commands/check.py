@@ -64,8 +64,7 @@ def _check(file: Path, found: list["Diagnostic"], left_out: list[str]) -> None:
         from fml.engine.sources.look import look
 
         try:
-            checked = program.checked
-            warnings, words = look(dataset, program.base, checked.feeds, checked.measures)
+            warnings, words = look(dataset, program.base, program.checked.draws)
         except FmlError as error:
             found += error.diagnostics
         else:

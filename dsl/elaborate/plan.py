@@ -158,8 +158,11 @@ def _feed(s: Session, work: PlanWork, written: ast.FeedFrom, scope: Scope) -> No
     if not {f.name for f in dataset.fields} & set(names):
         return  # nothing of it is there to be measured either
     work.feeds.append(
-        Feed(dataset.name, source.split, names, source.batch, source.shuffle, dim, written.span)
-    )
+        Feed(
+            dataset.name, source.split, names, source.batch, source.shuffle, dim, written.span,
+            is_of_learners=s.builder.context.mapped,
+        )
+    )  # fmt: skip
 
 
 def _feed_field(

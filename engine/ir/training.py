@@ -153,7 +153,8 @@ class Dataset:
 class Feed:
     """Mini-batches: `batch` samples of a split per learner, `None` for all of it in one batch.
 
-    `dim` is the name that the graphs give to the number of samples in a batch.
+    `dim` is the name that the graphs give to the number of samples in a batch. If it
+    `is_of_learners`, each of them draws batches of its own; else all see the same one.
     """
 
     data: str
@@ -163,6 +164,7 @@ class Feed:
     shuffle: bool
     dim: str = "N"
     span: Span | None = None
+    is_of_learners: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -267,6 +269,15 @@ class Learners:
             return f"learners × {count}{on}"
         steps = "unbounded" if self.staleness is None else str(self.staleness)
         return f"learners × {count}{on}, staleness {steps}"
+
+
+@dataclass(frozen=True, slots=True)
+class Draws:
+    """What a plan draws from data sets, and for whom."""
+
+    feeds: tuple[Feed, ...]
+    measures: tuple[Measure, ...]
+    learners: Learners | None
 
 
 @dataclass(frozen=True, slots=True)

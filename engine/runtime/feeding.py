@@ -7,9 +7,8 @@ from typing import TypeAlias
 import numpy as np
 
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, did_you_mean
-from fml.engine.ir.graph import Node
 from fml.engine.ir.source import Span
-from fml.engine.ir.training import Feed, Measure, Training
+from fml.engine.ir.training import Draws, Feed, Measure, Training
 from fml.engine.ops.record import Array
 
 
@@ -104,17 +103,6 @@ class Batches:
         return self._order
 
 
-def _is_of_learners(training: Training, feed: Feed) -> bool:
-    """Whether each learner draws its own batches of a feed; else all see the same one."""
-
-    def is_of_feed(node: Node) -> bool:
-        drawn = (node.attributes["data"], node.attributes["split"])
-        return drawn == (feed.data, feed.split) and node.attributes["field"] in feed.fields
-
-    feeds = training.step.of_op("feed")
-    return training.learners is not None and all(n.mapped for n in feeds if is_of_feed(n))
-
-
 def batches_of(training: Training, data: Data, seed: int, learners: int | None) -> list[Batches]:
     """Return the batches of all feeds of a plan.
 
@@ -124,28 +112,36 @@ def batches_of(training: Training, data: Data, seed: int, learners: int | None) 
     made: list[Batches] = []
     for feed in training.feeds:
         samples = samples_in(data, feed.data, feed.split, "train on", feed.span)
-        mapped = learners if _is_of_learners(training, feed) else None
-        made.append(Batches(feed, samples, seed, mapped))
+        own = learners if feed.is_of_learners else None
+        made.append(Batches(feed, samples, seed, own))
     return made
 
 
-def require_samples(data: Data, feeds: Iterable[Feed], measures: Iterable[Measure]) -> None:
-    """See to it that there is a batch for every feed, and a sample wherever plans measure.
+def require_samples(
+    name: str, splits: Mapping[str, Mapping[str, Samples]], draws: Iterable[Draws]
+) -> None:
+    """See to it that a data set has a batch for every feed, and a sample wherever plans measure.
+
+    Learners are counted as one device has them, those of `auto` as one.
 
     Raises:
         FmlError: E0520 and E0521, all that a run of the plans would be refused for.
     """
     found: list[Diagnostic] = []
-    for use in (*feeds, *measures):
-        try:
-            if isinstance(use, Feed):
-                samples = samples_in(data, use.data, use.split, "train on", use.span)
-                shortage = _shortage(use, _count(samples), None)
-                found += [shortage] if shortage else []
-            elif not use.optional:
-                samples_in(data, use.data, use.split, "measure on", use.span)
-        except FmlError as fault:
-            found += fault.diagnostics
+    data = {name: splits}
+    for drawn in draws:
+        learners = 1 if drawn.learners is None else drawn.learners.per_device or 1
+        for use in (*drawn.feeds, *drawn.measures):
+            if use.data != name or (isinstance(use, Measure) and use.optional):
+                continue
+            purpose = "train on" if isinstance(use, Feed) else "measure on"
+            try:
+                samples = samples_in(data, name, use.split, purpose, use.span)
+                if isinstance(use, Feed):
+                    own = learners if use.is_of_learners else None
+                    found += filter(None, [_shortage(use, _count(samples), own)])
+            except FmlError as fault:
+                found += fault.diagnostics
     if found:
         raise FmlError(found)
 

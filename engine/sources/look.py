@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from fml.engine.ir.diagnostics import Diagnostic, FmlError
-from fml.engine.ir.training import Dataset, Feed, Measure
+from fml.engine.ir.training import Dataset, Draws
 from fml.engine.ir.types import Label
 from fml.engine.runtime.feeding import require_samples
 from fml.engine.sources.columns import Columns, label_fields, source_column
@@ -25,11 +25,11 @@ _FEW = 100_000
 
 
 def look(
-    dataset: Dataset, base: Path, feeds: Iterable[Feed] = (), measures: Iterable[Measure] = ()
+    dataset: Dataset, base: Path, draws: Iterable[Draws] = ()
 ) -> tuple[tuple[Diagnostic, ...], str]:
     """Read a data set if it is small, else some samples of a source that can tell them apart.
 
-    The `feeds` and `measures` that draw from a data set which is read whole are looked at, too.
+    What plans draw from a data set that is read whole is looked at, too.
     Returns warnings, and in words what was not looked at. A package for the data that is not
     installed is no fault; whether they are there at all is asked before (`presence.py`).
 
@@ -47,12 +47,7 @@ def look(
         return (), unseen(dataset, fault)
     if loaded is None:
         return (), words
-    name = dataset.name
-    require_samples(
-        {name: loaded.splits},
-        [feed for feed in feeds if feed.data == name],
-        [measure for measure in measures if measure.data == name],
-    )
+    require_samples(dataset.name, loaded.splits, draws)
     return loaded.warnings, words
 
 

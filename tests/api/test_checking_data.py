@@ -90,6 +90,13 @@ UNUSABLE = [
     ("valid 20%", "valid 0.5%", "E0521", ":6:20", "0.5% of 90 samples are none"),
     ("batch(8)", "batch(80)", "E0520", ":12:3", "it has 54 samples"),
     ("60%, valid 20%, test 20%", "7, valid 50", "E0520", ":12:3", "use `batch(7)` or less"),
+    (
+        "  logits = net(x)",
+        "  learners 8 per device by sma()\n  logits = net(x)",
+        "E0520",
+        ":12:3",
+        "8 batches of 8, one a learner, are larger than",
+    ),
     ("60%, valid 20%, test 20%", "80, valid 20", "E0506", ":3:1", "train 80, valid 20"),
 ]
 
