@@ -114,11 +114,20 @@ def _encodings(data: Mapping[str, LoadedData]) -> dict[str, Encoding]:
 
 def finish(folder: RunFolder, training: Training, outcome: Outcome) -> None:
     """Write what a run has come to."""
-    kept = {n: v for n, v in outcome.variables.items() if training.variables[n].is_of_model}
+    graphs = [measure.graph for measure in training.measures]
+    read = {str(node.attributes["name"]) for graph in graphs for node in graph.of_op("variable")}
+
+    def is_kept(name: str) -> bool:
+        """Of what learners have for themselves, only what figures are taken from."""
+        variable = training.variables[name]
+        return variable.is_of_model or (variable.mapped and name in read)
+
+    kept = {name: value for name, value in outcome.variables.items() if is_kept(name)}
     failure = outcome.failure.message if outcome.failure else ""
     ending = Ending(
-        outcome.figures, outcome.stopped_by, outcome.progress, outcome.interrupted, failure
-    )
+        outcome.figures, outcome.stopped_by, outcome.progress, outcome.interrupted, failure,
+        outcome.scale,
+    )  # fmt: skip
     folder.finish(kept, ending)
 
 
@@ -157,11 +166,14 @@ def outcome_of(folder: RunFolder) -> Outcome:
         ending = folder.ending()
         return Outcome(
             folder.parameters(), folder.points(), ending.figures, ending.stopped_by,
-            ending.progress, ending.interrupted,
+            ending.progress, ending.interrupted, scale=ending.scale,
         )  # fmt: skip
     checkpoint = read_checkpoint(folder.checkpoint)
     points = tuple(filter(checkpoint.covers, folder.points()))
-    return Outcome(checkpoint.model, points, {}, KILLED, checkpoint.progress, interrupted=True)
+    return Outcome(
+        checkpoint.model, points, {}, KILLED, checkpoint.progress, interrupted=True,
+        scale=checkpoint.scale,
+    )  # fmt: skip
 
 
 def encodings_of(kept: Kept) -> dict[str, LoadedData]:

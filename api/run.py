@@ -160,7 +160,7 @@ class Run:
         if data is not None or not all(loaded.splits for loaded in sets.values()):
             sets = read_data(self.program, self.training, as_data(data))
         training, splits = bind(self.training, sets)
-        return evaluate(training, splits, self._outcome.variables, processor())
+        return evaluate(training, splits, self._outcome, processor())
 
     def predict(self, rows: str | Path | Mapping[str, ArrayLike]) -> dict[str, Array]:
         """Return predictions for new rows, beginning with the columns of the data set's source.

@@ -8,7 +8,7 @@ what a disk has altered is found.
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,7 @@ from safetensors.numpy import load, save
 from fml.engine.files import write_atomically, writing
 from fml.engine.ir.diagnostics import error
 from fml.engine.ops.record import Array
+from fml.engine.runtime.outcome import Scale
 from fml.engine.runtime.watch import Point, Progress
 
 FORMAT = 4
@@ -45,9 +46,11 @@ class Checkpoint:
         return {**self.variables, **self.means, **self.kept}
 
     @property
-    def learners(self) -> int:
-        """How many learners there were."""
-        return int(self.state.get("learners", 1))
+    def scale(self) -> Scale:
+        """What the run's counters counted by."""
+        # Those of runs without learners were once written without a word of them.
+        names = (field.name for field in fields(Scale))
+        return Scale(**{name: self.state[name] for name in names if name in self.state})
 
     @property
     def progress(self) -> Progress:

@@ -16,25 +16,29 @@ from fml.engine.passes.pipeline import readable
 from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.feeding import Data, has_samples
 from fml.engine.runtime.measuring import Measurement, samples_at_once
+from fml.engine.runtime.outcome import Outcome
 from fml.engine.runtime.section import Moment, Section
 
 
 def evaluate(
-    training: Training, data: Data, variables: Mapping[str, Array], backend: Backend
+    training: Training, data: Data, outcome: Outcome, backend: Backend
 ) -> dict[str, float]:
     """Take every figure of a plan on its whole split, of the splits that have samples.
 
-    Figures are of the parameters alone: what `previous` remembers is left out.
+    Figures are those of the moment in which the run ended, and of the parameters alone: what
+    `previous` remembers is left out.
     """
-    store = VariableStore(training.variables, backend)
-    own = {n for n, v in training.variables.items() if v.role is not Role.DELAY and not v.mapped}
-    store.restore({name: value for name, value in variables.items() if name in own})
+    scale, progress = outcome.scale, outcome.progress
+    store = VariableStore(training.variables, backend, scale.learners, scale.devices)
+    own = {n for n, v in training.variables.items() if v.role is not Role.DELAY}
+    store.restore({name: value for name, value in outcome.variables.items() if name in own})
+    moment = scale.moment(progress.step, progress.seconds)
     figures: dict[str, float] = {}
     for measure in training.measures:
         if has_samples(data, measure.data, measure.split):
-            measurement = Measurement(measure, data, {"steps_per_epoch": 1}, backend, store)
+            measurement = Measurement(measure, data, scale.sizes, backend, store)
             with backend.at_work():
-                figures |= measurement.take(Moment(0, 1, 1))
+                figures |= measurement.take(moment)
     return figures
 
 

@@ -27,6 +27,7 @@ from fml.engine.ir.diagnostics import FmlError, did_you_mean, error
 from fml.engine.ops.record import Array
 from fml.engine.runtime import lock
 from fml.engine.runtime.checkpoint import GO_ON
+from fml.engine.runtime.outcome import Scale
 from fml.engine.runtime.surroundings import surroundings
 from fml.engine.runtime.watch import Point, Progress
 
@@ -68,13 +69,14 @@ class Encoding:
 
 @dataclass(frozen=True, slots=True)
 class Ending:
-    """How a run ended, and the figures of the parameters it was left with."""
+    """How a run ended, and the figures of the parameters it was left with, as they were taken."""
 
     figures: Mapping[str, float]
     stopped_by: str
     progress: Progress
     interrupted: bool = False
     failure: str = ""
+    scale: Scale = field(default_factory=Scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -346,7 +348,8 @@ def _ending(text: str) -> Ending:
     figures = {name: _number(value) for name, value in read.pop("figures").items()}
     place: dict[str, Any] = read.pop("progress")
     latest = {name: _number(value) for name, value in place.pop("latest").items()}
-    return Ending(figures=figures, progress=Progress(latest=latest, **place), **read)
+    scale = Scale(**read.pop("scale", {}))
+    return Ending(figures=figures, progress=Progress(latest=latest, **place), scale=scale, **read)
 
 
 def _encodings(text: str, names: Iterable[str]) -> dict[str, Encoding]:

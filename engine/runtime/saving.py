@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ from fml.engine.runtime.checkpoint import Checkpoint, write_checkpoint
 from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.feeding import Data
 from fml.engine.runtime.fingerprint import fingerprint
-from fml.engine.runtime.section import Moment
+from fml.engine.runtime.outcome import Scale
 
 # After the first checkpoint, the next one comes when writing the one before it has taken no more
 # than this share of the time, and at most one a second.
@@ -26,10 +27,9 @@ class Saver:
     `path` is None for a run that is not saved.
     """
 
-    def __init__(self, data: Data, store: VariableStore, moment: Moment, devices: int) -> None:
+    def __init__(self, data: Data, store: VariableStore, scale: Scale) -> None:
         self.path: Path | None = None
-        self._data, self._store = data, store
-        self._moment, self._devices = moment, devices
+        self._data, self._store, self._scale = data, store, scale
         self._next = 0.0
 
     @property
@@ -67,14 +67,7 @@ class Saver:
     @property
     def _run(self) -> dict[str, Any]:
         """What stays the same for the whole run."""
-        return {
-            "seed": self._moment.seed,
-            "data": self._fingerprint,
-            "steps_per_epoch": self._moment.steps_per_epoch,
-            "batch": self._moment.batch,
-            "learners": self._store.learners,
-            "devices": self._devices,
-        }
+        return {**asdict(self._scale), "data": self._fingerprint}
 
     def require_same_run(self, checkpoint: Checkpoint) -> None:
         """See to it that a checkpoint is of the same plan, data, seed, learners and devices.
@@ -84,14 +77,14 @@ class Saver:
         """
         # Those of runs without learners were once written without a word of them.
         state = {"learners": 1, "devices": 1, **checkpoint.state}
+        scale = self._scale
         mine = {name: value.shape for name, value in self._store.snapshot().items()}
         same = {
-            "the number of learners differs": self._store.learners == state["learners"],
-            "the number of devices differs": self._devices == state["devices"],
+            "the number of learners differs": scale.learners == state["learners"],
+            "the number of devices differs": scale.devices == state["devices"],
             "the variables differ": mine == {n: v.shape for n, v in checkpoint.variables.items()},
-            "the seed differs": self._moment.seed == state["seed"],
-            "the steps in an epoch differ": self._moment.steps_per_epoch
-            == state["steps_per_epoch"],
+            "the seed differs": scale.seed == state["seed"],
+            "the steps in an epoch differ": scale.steps_per_epoch == state["steps_per_epoch"],
             "the data differ": self._fingerprint == state["data"],
         }
         for what, agrees in same.items():

@@ -12,9 +12,6 @@ import numpy as np
 from fml.engine.backends.interface import Backend
 from fml.engine.ir.diagnostics import Diagnostic, FmlError
 from fml.engine.ir.training import (
-    DEVICES,
-    LEARNERS,
-    STEPS_PER_EPOCH,
     Duration,
     Log,
     Role,
@@ -33,11 +30,11 @@ from fml.engine.runtime.footprint import Footprint, footprint
 from fml.engine.runtime.interrupt import Interrupt
 from fml.engine.runtime.learners import decided, learners_of
 from fml.engine.runtime.measuring import measurements
-from fml.engine.runtime.outcome import Outcome
+from fml.engine.runtime.outcome import Outcome, Scale
 from fml.engine.runtime.pace import Ahead, Pace
 from fml.engine.runtime.recovery import OnFault, Recovery
 from fml.engine.runtime.saving import Saver
-from fml.engine.runtime.section import Moment, Section, is_due
+from fml.engine.runtime.section import Section, is_due
 from fml.engine.runtime.steps import Steps
 from fml.engine.runtime.trail import Found, Stretch, Trail
 from fml.engine.runtime.watch import (
@@ -84,7 +81,7 @@ def train(
         def begun(plan: Training) -> Trainer:
             return Trainer(plan, data, backend, seed, devices)
 
-        known = None if resume is None else resume.learners // devices
+        known = None if resume is None else resume.scale.learners // devices
         trainer = begun(decided(training, begun, devices, listener, known))
         trainer.listener = listener
         trainer.saver.path = checkpoint
@@ -109,13 +106,9 @@ class Trainer:
         # An epoch is a pass of the learners, if there are any.
         first = next((b for b in self.batches if b.is_of_learners), *self.batches[:1])
         per_epoch, batch = (first.per_epoch, first.per_step) if first else (1, 1)
-        self.moment = Moment(0, per_epoch, batch, self.seed)
-        self.sizes = {
-            str(STEPS_PER_EPOCH): per_epoch,
-            str(LEARNERS): learners or 1,
-            str(DEVICES): devices,
-        }
-        sizes = self.sizes
+        self.scale = Scale(self.seed, per_epoch, batch, learners or 1, devices)
+        self.moment = self.scale.moment(0, 0.0)
+        sizes = self.scale.sizes
         self.store = store = new_store(training, backend, self.seed, sizes)
         fed = {batches.feed.dim: batches.size for batches in self.batches}
         self.step = Section(training.step, sizes | fed, backend, store)
@@ -139,7 +132,7 @@ class Trainer:
         self.steps = Steps(self.step, self.batches, backend, logged | figures)
         self.trail = Trail(self.steps, backend, store, training.train_series)
         self.record = Record(training)
-        self.saver = Saver(data, store, self.moment, devices)
+        self.saver = Saver(data, store, self.scale)
         self.failure: Diagnostic | None = None
         self._pace = Pace()
         self._ahead = Ahead(training, self.record, self.steps.most)
@@ -364,6 +357,7 @@ class Trainer:
             self.progress(),
             why == "interrupted" or interrupt.is_urgent,
             self.failure,
+            self.scale,
         )
 
     def _final_figures(self, variables: Mapping[str, Array]) -> dict[str, float]:

@@ -224,6 +224,50 @@ def test_figures_measured_again_are_those_of_the_end() -> None:
     assert run.evaluate() == fml.open_run("runs/a").evaluate(data) == dict(run.figures)
 
 
+COUNTED = """
+data points = given { x: f32[2]; y: f32 }
+model line(x: f32[N, D]) -> f32[N] {
+  param w: f32[D] ~ normal(0, 1)
+  x @ w
+}
+train {
+  z = line()
+  learners PER_DEVICE per device {
+    w = replica(z)
+    state n: f32 ~ zeros
+    n <- n + 1
+    feed x, y from points.train |> shuffle |> batch(4)
+    minimize loss = mse(w(x), y)
+    using sgd(0.01)
+  }
+  use sma(learners.w, z)
+  measure size(learners) * mean(y) as "size", steps(1 epoch) * mean(y) as "per_epoch",
+    mean(learners.n, over = learners) as "n", step * mean(y) as "step",
+    samples * mean(y) as "samples", mean(uniform(y, 0, 1)) as "drawn" on points.train
+  stop after 12 steps
+}
+"""
+
+
+@pytest.mark.parametrize("per_device", ["3", "auto"])
+def test_figures_of_counters_and_learners_are_those_of_the_end(per_device: str) -> None:
+    program = fml.loads(COUNTED.replace("PER_DEVICE", per_device))
+    data = {"points": {"x": np.ones((48, 2)), "y": np.ones(48)}}
+    run = program.train(data=data, run="a", devices=2, seed=5, device="numpy")
+    learners = run.variables["w.w"].shape[0]
+    wanted = {
+        "size": learners, "per_epoch": 48 // (4 * learners), "n": 12, "step": 12,
+        "samples": 12 * 4 * learners,
+    }  # fmt: skip
+    assert {name: run.figures[f"train.{name}"] for name in wanted} == wanted
+    assert run.evaluate() == fml.open_run("runs/a").evaluate(data)
+    for name, value in run.evaluate().items():
+        np.testing.assert_allclose(value, run.figures[name], 1e-6, err_msg=name)
+    # A run that was killed has its last checkpoint.
+    Path("runs/a/figures.json").unlink()
+    assert fml.open_run("runs/a").evaluate(data) == run.evaluate()
+
+
 # --- one process at a time -----------------------------------------------------------------------
 
 
