@@ -5,15 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Protocol
 
-from fml.engine.backends.workers import cores
 from fml.engine.ir.diagnostics import FmlError
 from fml.engine.ir.training import Training
+from fml.engine.runtime.footprint import Footprint
+from fml.engine.runtime.free_memory import available_nbytes
 from fml.engine.runtime.section import Moment
 from fml.engine.runtime.steps import Steps
 from fml.engine.runtime.watch import Listener
 
 # A number of learners is tried for about so long, once everything is compiled and warm.
 SECONDS_OF_A_TRIAL = 0.5
+# Twice as many learners are taken if they are so many times as fast: trials differ by less, and
+# more learners take more samples to get as far.
+LEAST_RISE = 1.05
 
 
 def learners_of(training: Training, devices: int) -> int | None:
@@ -41,6 +45,10 @@ class Begun(Protocol):
     steps: Steps
     moment: Moment
 
+    def footprint(self) -> Footprint:
+        """How much memory it takes."""
+        ...
+
 
 def decided(
     training: Training,
@@ -61,50 +69,83 @@ def decided(
     if known is not None:
         return with_learners(training, known)
 
-    def speed(per_device: int) -> float:
+    def tried(per_device: int) -> Trial:
         run = begun(with_learners(training, per_device))
-        return samples_a_second(run.steps, run.moment)
+        return Trial(samples_a_second(run.steps, run.moment), run.footprint().nbytes)
 
-    choice = choose_learners(speed, max(1, 2 * cores() // devices))
-    listener.noted(str(choice))
+    choice = choose_learners(tried, available_nbytes())
+    listener.noted(f"auto: {choice}")
     return with_learners(training, choice.per_device)
 
 
 @dataclass(frozen=True, slots=True)
+class Trial:
+    """What so many learners came to: samples a second, and the bytes that their run takes."""
+
+    speed: float
+    nbytes: int
+
+
+@dataclass(frozen=True, slots=True)
 class Choice:
-    """A number of learners a device, and why: samples a second by the numbers that were tried."""
+    """A number of learners a device, and why.
+
+    `speeds` are samples a second by the numbers that were tried, `bound` what speaks against more.
+    """
 
     per_device: int
     speeds: dict[int, float]
+    bound: str
 
     def __str__(self) -> str:
         """Say it in a line."""
         speeds = (f"{n} {speed:,.0f}" for n, speed in self.speeds.items())
-        noun = "learner" if self.per_device == 1 else "learners"
+        noun = "learner trains" if self.per_device == 1 else "learners train"
         return (
-            f"auto: {self.per_device} {noun} per device train fastest, in samples a second: "
-            f"{', '.join(speeds)}"
+            f"{self.per_device} {noun} fastest per device, in samples a second: "
+            f"{', '.join(speeds)}; {self.bound}"
         )
 
 
-def choose_learners(speed: Callable[[int], float], most: int) -> Choice:
-    """Try 1, 2, 4 ... learners a device, up to `most`, and take those that train fastest.
+def choose_learners(tried: Callable[[int], Trial], available: int | None) -> Choice:
+    """Try 1, 2, 4 ... learners a device as long as more are faster, and take the last that were.
 
-    `speed` returns how many samples a second so many learners a device train; they end where it
-    raises that there are too few samples for them.
+    They end where twice the memory would be more than is `available` (bytes, None if that is not
+    known), and where `tried` raises that there are too few samples or too little memory.
 
     Raises:
-        FmlError: as `speed` raises of one learner.
+        FmlError: as `tried` raises of one learner; MemoryError likewise.
     """
     speeds: dict[int, float] = {}
-    for per_device in (1 << power for power in range(most.bit_length())):
+    chosen, per_device, bound = 1, 1, ""
+    while not bound:
         try:
-            speeds[per_device] = speed(per_device)
-        except FmlError as fault:
-            if not speeds or {d.code for d in fault.diagnostics} != {"E0520"}:
+            trial = tried(per_device)
+        except (FmlError, MemoryError) as fault:
+            bound = _bound(fault, per_device)
+            if not speeds or not bound:
                 raise
             break
-    return Choice(max(speeds, key=lambda n: speeds[n]), speeds)
+        speeds[per_device] = trial.speed
+        if per_device > 1 and trial.speed < LEAST_RISE * speeds[chosen]:
+            bound = f"{per_device} are not {LEAST_RISE - 1:.0%} faster than {chosen}"
+            break
+        chosen, per_device = per_device, 2 * per_device
+        if available is not None and 2 * trial.nbytes > available:
+            bound = _no_memory(per_device)
+    return Choice(chosen, speeds, bound)
+
+
+def _bound(fault: Exception, per_device: int) -> str:
+    """Say why so many learners cannot train; nothing for what has nothing to do with how many."""
+    codes = {d.code for d in fault.diagnostics} if isinstance(fault, FmlError) else {"E0714"}
+    if codes == {"E0520"}:
+        return f"for {per_device} there are too few samples"
+    return _no_memory(per_device) if codes == {"E0714"} else ""
+
+
+def _no_memory(per_device: int) -> str:
+    return f"for {per_device} there is not enough memory"
 
 
 def samples_a_second(steps: Steps, moment: Moment) -> float:

@@ -9,11 +9,13 @@ import pytest
 
 from fml.engine.backends.interface import Backend
 from fml.engine.backends.llvm import LlvmBackend
-from fml.engine.ir.diagnostics import FmlError
+from fml.engine.ir.diagnostics import FmlError, error
 from fml.engine.ir.training import Role, Training
 from fml.engine.ops.record import Array
 from fml.engine.runtime.checkpoint import read_checkpoint
 from fml.engine.runtime.feeding import Data
+from fml.engine.runtime.free_memory import available_nbytes
+from fml.engine.runtime.learners import Trial, choose_learners
 from fml.engine.runtime.outcome import Outcome
 from fml.engine.runtime.trainer import train
 from fml.engine.runtime.watch import Silent
@@ -184,6 +186,72 @@ def test_auto_finds_a_number_and_says_why_and_a_resumed_run_keeps_it(tmp_path: P
     again = run(plan("auto per device", steps=17), resume=read_checkpoint(path), listener=notes)
     assert len(again.variables["w.w"]) == learners
     assert len(notes.words) == 1
+
+
+def no_samples() -> FmlError:
+    return error("E0520", "too few")
+
+
+AUTO: list[tuple[str, list[float | Exception], int | None, int, str]] = [
+    # What it is about, samples a second of 1, 2, 4 ... learners of 10 bytes, bytes, the choice.
+    (
+        "as long as more are faster",
+        [100, 180, 300, 290, 900],
+        None,
+        4,
+        "8 are not 5% faster than 4",
+    ),
+    ("a little faster is not enough", [100, 101, 900], None, 1, "1 learner trains fastest"),
+    ("more than cores", [10, 20, 40, 80, 160, 320, 100], 10**9, 32, "32 320, 64 100"),
+    ("memory for 2 and not for 4", [100, 200, 400], 39, 2, "for 4 there is not enough memory"),
+    (
+        "memory that runs out",
+        [100, 200, MemoryError()],
+        None,
+        2,
+        "for 4 there is not enough memory",
+    ),
+    ("no samples for more", [100, 200, no_samples()], None, 2, "for 4 there are too few samples"),
+]
+
+
+@pytest.mark.parametrize(("what", "speeds", "available", "chosen", "said"), AUTO)
+def test_learners_are_doubled_while_samples_come_faster_and_there_is_memory(
+    what: str, speeds: list[float | Exception], available: int | None, chosen: int, said: str
+) -> None:
+    left = iter(speeds)
+
+    def tried(per_device: int) -> Trial:
+        speed = next(left)
+        if isinstance(speed, Exception):
+            raise speed
+        return Trial(speed, 10 * per_device)
+
+    choice = choose_learners(tried, available)
+    assert choice.per_device == chosen, what
+    assert said in str(choice)
+
+
+@pytest.mark.parametrize("fault", [no_samples(), MemoryError(), error("E0715", "broken")])
+def test_one_learner_that_cannot_train_is_a_fault(fault: Exception) -> None:
+    def tried(per_device: int) -> Trial:
+        raise fault
+
+    with pytest.raises(type(fault)):
+        choose_learners(tried, None)
+
+
+def test_free_memory_is_the_least_that_the_system_tells(tmp_path: Path) -> None:
+    system, groups = tmp_path / "meminfo", tmp_path / "cgroup"
+    assert available_nbytes(system, groups) is None
+    system.write_text("MemTotal: 90 kB\nMemAvailable:   64 kB\n")
+    assert available_nbytes(system, groups) == 64 * 1024
+    groups.mkdir()
+    (groups / "memory.max").write_text("max\n")
+    (groups / "memory.current").write_text("1000\n")
+    assert available_nbytes(system, groups) == 64 * 1024
+    (groups / "memory.max").write_text("5000\n")
+    assert available_nbytes(system, groups) == 4000
 
 
 # --- faults --------------------------------------------------------------------------------------
