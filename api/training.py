@@ -252,8 +252,17 @@ def read_what_is_there(
         except FmlError as fault:
             if name in given:
                 raise
-            missing[name] = fault.diagnostics[0].message
+            missing[name] = _in_a_line(fault.diagnostics[0])
     return read, missing
+
+
+def _in_a_line(diagnostic: Diagnostic) -> str:
+    """Why data were not read, and unless they are just not there, the way out."""
+    if diagnostic.code == "E0501":
+        return diagnostic.message
+    notes = f" ({'; '.join(diagnostic.notes)})" if diagnostic.notes else ""
+    help = f" ({diagnostic.help})" if diagnostic.help else ""
+    return f"{diagnostic.message}{notes}{help}"
 
 
 def split_sizes(program: "Program", training: Training) -> dict[tuple[str, str], int]:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark
+from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, did_you_mean
 from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import Dataset, Split
 from fml.engine.ops.record import Array
@@ -115,12 +115,10 @@ def _rows(dataset: Dataset, table: Table) -> dict[str, Array]:
         )  # fmt: skip
     rows = np.arange(table.samples) if split.of is None else table.splits.get(split.of)
     if rows is None:
-        listed = (
-            f"it has {', '.join(table.splits)}" if table.splits else "it has no splits of its own"
-        )
+        listed = ", ".join(table.splits) or "no splits of its own"
         raise _placed(
-            dataset, "E0506", f"`{dataset.name}` has no split `{split.of}` to cut", (listed,),
-            "" if table.splits else f"leave out `from {split.of}`",
+            dataset, "E0506", f"`{dataset.name}` has no split `{split.of}` to cut",
+            (f"{table.origin} has {listed}",), _way_to(split.of or "", dataset, table),
         )  # fmt: skip
     labels: Array | None = None
     if split.by is not None:
@@ -131,6 +129,19 @@ def _rows(dataset: Dataset, table: Table) -> dict[str, Array]:
         made = cut(split, rows, labels, dataset.name)
     _require_samples(dataset, split, made, len(rows))
     return {**kept, **made}
+
+
+def _way_to(split: str, dataset: Dataset, table: Table) -> str:
+    """What to write where a source has no such split."""
+    if table.splits:
+        return (
+            did_you_mean(split, table.splits) or f"cut another: `from {next(iter(table.splits))}`"
+        )
+    without = f"leave out `from {split}`"
+    if dataset.source != "npz":
+        return without
+    names = ", ".join(f"`{split}_{name}`" for name in table.columns)
+    return f"{without}, or call its arrays {names}"
 
 
 def _require_samples(dataset: Dataset, split: Split, made: Mapping[str, Array], count: int) -> None:

@@ -135,6 +135,25 @@ def test_what_is_not_counted_without_the_data_is_said(
     )
 
 
+def test_data_without_the_split_that_is_cut_are_named_with_the_ways_out(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    source = """= npz("points.npz") { x: f32[2] = x; y: label[3] = y
+  split train 30, valid 10 from train }"""
+    Path("net.fml").write_text(CLASSIFIER.replace("= given { x: f32[2]; y: label[3] }", source))
+    np.savez("points.npz", **points(40))
+    assert main(["train", "net.fml", "--dry-run"]) == 0
+    said = capsys.readouterr().out
+    assert "`points` has no split `train` to cut (points.npz has no splits of its own)" in said
+    assert "(leave out `from train`, or call its arrays `train_x`, `train_y`)" in said
+    np.savez("points.npz", **{f"{name}_test": array for name, array in points(40).items()})
+    assert main(["train", "net.fml", "--quiet"]) == 2
+    said = capsys.readouterr().err
+    assert "points.npz has test" in said
+    assert "help: cut another: `from test`" in said
+
+
 def test_arrays_are_counted_where_they_are_given() -> None:
     program = fml.loads(CLASSIFIER)
     data = {"points": {"train": points(64), "valid": points(900)}}
