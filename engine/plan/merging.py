@@ -9,13 +9,13 @@ have these entries too.
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from heapq import heapify, heappop, heappush
 
 from fml.engine.ir.graph import Graph
 from fml.engine.kernels.blocks import Block
 from fml.engine.ops.table import OPS
 from fml.engine.plan.cluster import Alike
 from fml.engine.plan.order import late_reads, variable_of
+from fml.engine.plan.readiness import by_readiness
 from fml.engine.plan.turns import shared_by_learners
 from fml.engine.plan.where import Where, base_of
 
@@ -40,8 +40,8 @@ class Group:
 def merged(graph: Graph, alike: Alike, groups: Sequence[Group], most: int) -> tuple[Group, ...]:
     """Put groups together, up to `most` nodes each; return them in an order in which they can run.
 
-    It is the order that they had, but for those that were put together: these come as soon as they
-    can.
+    Without learners it is the order that they had, but for those that were put together: these come
+    as soon as they can.
     """
     merging = _Merging(graph, alike, dict(enumerate(groups)), most)
     found = True
@@ -86,19 +86,8 @@ class _Merging:
 
     def order(self) -> Iterator[int]:
         """Places in an order in which none comes before what it waits for."""
-        left = dict.fromkeys(self.groups, 0)
-        for behind in self._behind.values():
-            for place in behind:
-                left[place] += 1
-        ready = [place for place, count in left.items() if not count]
-        heapify(ready)
-        while ready:
-            place = heappop(ready)
-            yield place
-            for behind in self._behind[place]:
-                left[behind] -= 1
-                if not left[behind]:
-                    heappush(ready, behind)
+        mapped = {place for place, group in self.groups.items() if group.where.mapped}
+        return by_readiness(self._behind, mapped)
 
     # --- what must come before what --------------------------------------------------------------
 
