@@ -7,7 +7,7 @@ import math
 import operator
 from collections.abc import Mapping
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import TYPE_CHECKING, Any, Literal, cast
 
 from fml.engine.ir.diagnostics import did_you_mean, error
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 _NONE: Mapping[str, object] = MappingProxyType({})
 _EVENTS = ("started", "stepped", "measured", "stopped")
+_MAY_BE_HEARD = ("measuring", "noted", "interrupted", "finished")
 _ARGUMENTS = (
     "plan", "data", "seed", "device", "devices", "cores", "seconds", "run", "on_fault", "on_event",
     "options",
@@ -129,28 +130,17 @@ def as_listener(value: object) -> "Listener | None":
     if value is not None and (absent := [e for e in _EVENTS if not hasattr(value, e)]):
         wanted = "an object with the methods " + ", ".join(_EVENTS)
         raise not_of_kind("on_event", wanted, value, f"it has no {', '.join(absent)}")
-    if value is None or all(hasattr(value, name) for name in ("noted", "interrupted")):
-        return cast("Listener | None", value)
-    return Listening(cast("Listener", value))
+    return None if value is None else _told_all(value)
 
 
-class Listening:
-    """A listener who need not hear what is `noted`, or that a run is `interrupted`."""
+def _told_all(listener: object) -> "Listener":
+    """A listener who need not have a method for every event."""
+    from fml.engine.runtime.watch import Silent
 
-    def __init__(self, listener: "Listener") -> None:
-        self.started, self.stepped = listener.started, listener.stepped
-        self.measured, self.stopped = listener.measured, listener.stopped
-        self._listener = listener
-
-    def noted(self, words: str) -> None:
-        """Pass it on to who listens."""
-        if hasattr(self._listener, "noted"):
-            self._listener.noted(words)
-
-    def interrupted(self) -> None:
-        """Pass it on to who listens."""
-        if hasattr(self._listener, "interrupted"):
-            self._listener.interrupted()
+    silent = Silent()
+    events = (*_EVENTS, *_MAY_BE_HEARD)
+    heard = {event: getattr(listener, event, getattr(silent, event)) for event in events}
+    return cast("Listener", SimpleNamespace(**heard))
 
 
 def as_data(value: object) -> Mapping[str, object]:

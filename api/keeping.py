@@ -56,6 +56,10 @@ class Recorder:
         self.folder.append(points)
         self.next.measured(points)
 
+    def measuring(self, split: str, done: int, samples: int) -> None:
+        """Pass it on."""
+        self.next.measuring(split, done, samples)
+
     def noted(self, words: str) -> None:
         """Pass it on."""
         self.next.noted(words)
@@ -67,6 +71,10 @@ class Recorder:
     def stopped(self, progress: Progress, why: str) -> None:
         """Pass it on."""
         self.next.stopped(progress, why)
+
+    def finished(self) -> None:
+        """Pass it on."""
+        self.next.finished()
 
 
 def create(program: "Program", training: Training, request: "Request") -> RunFolder:

@@ -1,6 +1,7 @@
 """Figures of whole splits: each `measure` is compiled once and taken whenever it is due."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 import numpy as np
 
@@ -17,6 +18,10 @@ from fml.engine.runtime.section import Moment, Section
 
 # What depends on samples takes at most so many bytes at a time, before memory is used again.
 BYTES_AT_ONCE = 1 << 26
+
+
+def _nobody(split: str, done: int, samples: int) -> None:
+    """Nobody is told how far a measurement is."""
 
 
 class Measurement:
@@ -66,14 +71,21 @@ class Measurement:
         per_piece = sum(graph[number].type.nbytes for number in graph.outputs.values())
         return per_piece // self._piece * self._samples
 
-    def take(self, moment: Moment) -> dict[str, float]:
-        """Return its figures by series."""
-        joined = {} if self._each is None else self._joined(self._each, moment)
+    def take(
+        self, moment: Moment, told: Callable[[str, int, int], None] = _nobody
+    ) -> dict[str, float]:
+        """Return its figures by series.
+
+        `told` is called with the split, and how many of how many samples have been looked at.
+        """
+        said = partial(told, self.rule.split)
+        joined = {} if self._each is None else self._joined(self._each, moment, said)
         # Fed each time: the plan uses the memory of a field again once nobody reads it.
         self._feed(self._all, slice(None))
         self._all.provide_arguments(joined)
         self._all.provide(moment)
         self._all.run()
+        said(self._samples, self._samples)
         return {s.name: self._all.number(s.output) for s in self.rule.series}
 
     def remembered(self) -> dict[str, Array]:
@@ -83,10 +95,13 @@ class Measurement:
     def _feed(self, section: Section, samples: slice) -> None:
         section.feed({(d, f): self._fields[d, f][samples] for _, d, f in section.fed})
 
-    def _joined(self, each: Section, moment: Moment) -> dict[str, Array]:
+    def _joined(
+        self, each: Section, moment: Moment, said: Callable[[int, int], None]
+    ) -> dict[str, Array]:
         """What is made sample by sample, of all samples, by the name of the argument."""
         joined: dict[str, Array] = {}
         for start in range(0, self._samples, self._piece):
+            said(start, self._samples)
             # The last piece is as long as the others: it does some samples again.
             first = min(start, self._samples - self._piece)
             piece = slice(first, first + self._piece)

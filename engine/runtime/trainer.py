@@ -152,18 +152,25 @@ class Trainer:
         start = Start(self.progress(), epoch, self.footprint(), best)
         with Interrupt(self._asked_to_stop) as interrupt:
             self.listener.started(start)
-            why = "it could not go on"
             try:
-                why = self._step_until(interrupt)
-            except KeyboardInterrupt:
-                # The second Ctrl-C does not wait for the step; half of one is worth nothing.
-                if self._stepping:
-                    self.trail.undo()
-                interrupt.requested, why = True, "interrupted"
+                return self._finish(self._train(interrupt), interrupt)
             finally:
-                interrupt.hold()
-                self.listener.stopped(self.progress(), why)
-            return self._finish(why, interrupt)
+                self.listener.finished()
+
+    def _train(self, interrupt: Interrupt) -> str:
+        """Take steps; return why they ended."""
+        why = "it could not go on"
+        try:
+            why = self._step_until(interrupt)
+        except KeyboardInterrupt:
+            # The second Ctrl-C does not wait for the step; half of one is worth nothing.
+            if self._stepping:
+                self.trail.undo()
+            interrupt.requested, why = True, "interrupted"
+        finally:
+            interrupt.hold()
+            self.listener.stopped(self.progress(), why)
+        return why
 
     def _asked_to_stop(self) -> None:
         """Called by a signal's handler, at any moment."""
@@ -255,7 +262,7 @@ class Trainer:
         figures: dict[str, float] = {}
         for measurement in self.measurements:
             if measurement.rule.every is not None and self._is_due(measurement.rule.every):
-                figures |= measurement.take(self.moment)
+                figures |= measurement.take(self.moment, self.listener.measuring)
                 self._remembered |= measurement.remembered()
         for log in self.training.logs:
             if self._is_due(log.every):
@@ -366,7 +373,7 @@ class Trainer:
         self.store.restore({name: np.zeros_like(variables[name]) for name in delays})
         figures: dict[str, float] = {}
         for measurement in self.measurements:
-            figures |= measurement.take(self.moment)
+            figures |= measurement.take(self.moment, self.listener.measuring)
         return figures
 
     def _save(self) -> None:

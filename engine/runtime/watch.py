@@ -67,6 +67,10 @@ class Listener(Protocol):
         """Figures were taken."""
         ...
 
+    def measuring(self, split: str, done: int, samples: int) -> None:
+        """Figures of a split are being taken: `done` of its `samples` have been looked at."""
+        ...
+
     def noted(self, words: str) -> None:
         """Something was decided or mended: how many learners there are, a learner restarted."""
         ...
@@ -83,6 +87,10 @@ class Listener(Protocol):
         """The last step is over; the final figures are taken next."""
         ...
 
+    def finished(self) -> None:
+        """The run is over, however it ended: nothing is told any more."""
+        ...
+
 
 class Silent:
     """A listener who does nothing."""
@@ -96,6 +104,9 @@ class Silent:
     def measured(self, points: tuple[Point, ...]) -> None:
         """Nothing."""
 
+    def measuring(self, split: str, done: int, samples: int) -> None:
+        """Nothing."""
+
     def noted(self, words: str) -> None:
         """Nothing."""
 
@@ -103,6 +114,9 @@ class Silent:
         """Nothing."""
 
     def stopped(self, progress: Progress, why: str) -> None:
+        """Nothing."""
+
+    def finished(self) -> None:
         """Nothing."""
 
 

@@ -326,6 +326,31 @@ def test_events_reach_a_listener() -> None:
     ]  # fmt: skip
 
 
+def test_a_listener_may_hear_how_far_the_figures_are_and_the_end() -> None:
+    class Listener:
+        def __init__(self) -> None:
+            self.events: list[str] = []
+
+        def started(self, start: Any) -> None: ...
+
+        def stepped(self, progress: Any) -> None: ...
+
+        def measured(self, points: Any) -> None: ...
+
+        def stopped(self, progress: Any, why: str) -> None:
+            self.events.append("stopped")
+
+        def measuring(self, split: str, done: int, samples: int) -> None:
+            self.events.append(f"{split} {done}/{samples}")
+
+        def finished(self) -> None:
+            self.events.append("finished")
+
+    listener = Listener()
+    fml.loads(CLASSIFIER).train(data={"points": points(16)}, rounds="1 epoch", on_event=listener)
+    assert listener.events == ["stopped", "train 16/16", "finished"]
+
+
 def test_visualize_draws_every_graph(tmp_path: Path) -> None:
     program = fml.loads(CLASSIFIER)
     for graph in fml.program.GRAPHS:

@@ -2,6 +2,7 @@
 
 import os
 import signal
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -81,10 +82,10 @@ def pressing_again(measurement: Measurement, listener: AtTheEnd) -> None:
     """Press Ctrl-C once more while a final figure is taken."""
     take = measurement.take
 
-    def pressing(moment: Moment) -> dict[str, float]:
+    def pressing(moment: Moment, told: Callable[[str, int, int], None]) -> dict[str, float]:
         if listener.told:
             os.kill(os.getpid(), signal.SIGINT)
-        return take(moment)
+        return take(moment, told)
 
     measurement.take = pressing
 

@@ -1,5 +1,7 @@
 """Figures of whole splits: the same in pieces as in one, in memory that does not grow with them."""
 
+from collections.abc import Callable
+
 import numpy as np
 import pytest
 
@@ -31,7 +33,11 @@ train {
 """
 
 
-def figures(at_once: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
+def figures(
+    at_once: int,
+    monkeypatch: pytest.MonkeyPatch,
+    told: Callable[[str, int, int], None] = lambda split, done, samples: None,
+) -> dict[str, float]:
     monkeypatch.setattr(measuring, "BYTES_AT_ONCE", at_once)
     training = lowered(NET)
     random = np.random.default_rng(3)
@@ -46,7 +52,7 @@ def figures(at_once: int, monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
     for one in measuring.measurements(
         training, data, {"steps_per_epoch": 1}, current_backend(), store
     ):
-        found |= one.take(Moment(0, 1, 1))
+        found |= one.take(Moment(0, 1, 1), told)
     return found
 
 
@@ -61,6 +67,18 @@ def test_figures_in_pieces_are_those_of_one_batch(
         "accuracy", "spread", "shade", "r2", "loss",
     }  # fmt: skip
     assert figures(at_once, monkeypatch) == pytest.approx(whole, rel=1e-5)
+
+
+def test_it_is_told_how_many_samples_have_been_looked_at(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[tuple[str, int, int]] = []
+    figures(20_000, monkeypatch, lambda *how_far: said.append(how_far))
+    assert {split for split, _, _ in said} == {"train", "test"}
+    for split in ("train", "test"):
+        done = [count for one, count, samples in said if one == split]
+        assert done == sorted(set(done))
+        assert (done[0], done[-1]) == (0, 23)
+        assert len(done) > 3
+    assert {samples for _, _, samples in said} == {23}
 
 
 @pytest.mark.parametrize(
