@@ -4,7 +4,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from fml.engine.ir.graph import Graph, Node, Phase, substitute_attribute
-from fml.engine.ir.training import LEARNERS, STEPS_PER_EPOCH, Role, Training, Variable
+from fml.engine.ir.training import (
+    LEARNERS,
+    SAMPLES_PER_STEP,
+    STEPS_PER_EPOCH,
+    Role,
+    Training,
+    Variable,
+)
 from fml.engine.ir.types import TensorType
 from fml.engine.ops.table import OPS
 from fml.engine.passes.pipeline import optimise, readable
@@ -166,8 +173,8 @@ def _sized(symbolic: TensorType, sizes: Mapping[str, int]) -> TensorType:
     return symbolic.substitute({**_ONCE, **sizes})
 
 
-# A learner's costs are those of one learner; the length of an epoch costs nothing.
-_ONCE = {str(LEARNERS): 1, str(STEPS_PER_EPOCH): 1}
+# A learner's costs are those of one learner; what durations are counted by costs nothing.
+_ONCE = {str(LEARNERS): 1, str(STEPS_PER_EPOCH): 1, str(SAMPLES_PER_STEP): 1}
 
 
 # --- as text -------------------------------------------------------------------------------------

@@ -11,7 +11,7 @@ from fml.dsl import ast
 from fml.dsl.elaborate.session import Session
 from fml.dsl.values import Any_, Tensor, Unknown, describe
 from fml.engine.ir.dims import Dim
-from fml.engine.ir.training import STEPS_PER_EPOCH, Duration, Role, Unit
+from fml.engine.ir.training import SAMPLES_PER_STEP, STEPS_PER_EPOCH, Duration, Role, Unit
 from fml.engine.ir.types import BOOL, F32, Element, ElementType, TensorType
 from fml.engine.ops.build import Value
 
@@ -42,7 +42,10 @@ def fires(s: Session, every: Duration) -> Value:
 
 
 def steps(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -> Any_:
-    """`steps(5 epochs)`: a duration as a number of steps, a scalar of the graph."""
+    """`steps(5 epochs)`: a duration as a number of steps, a scalar of the graph.
+
+    It need not be whole: 100 samples are 6.25 steps of 16.
+    """
     value = bound["duration"].value
     if isinstance(value, tuple):
         return tuple(_in_steps(s, part, e) for part in cast("tuple[Any_, ...]", value))
@@ -59,10 +62,14 @@ def _in_steps(s: Session, value: Any_, e: ast.Expression) -> Any_:
         )  # fmt: skip
     if value.unit is Unit.STEPS:
         return value.amount
-    if value.unit is not Unit.EPOCHS:
+    if value.unit is Unit.SECONDS:
         raise s.report(
-            "E0903", f"{value} cannot be counted in steps yet", [e], help="use steps or epochs"
-        )
+            "E0903", f"{value} cannot be counted in steps: nobody knows how long one will take",
+            [e], help="use steps, samples or epochs",
+        )  # fmt: skip
+    if value.unit is Unit.SAMPLES:
+        samples = s.builder.call("dim_value", dim=SAMPLES_PER_STEP, element=Element.F64)
+        return Tensor(value.amount / samples)
     epoch = s.builder.call("dim_value", dim=STEPS_PER_EPOCH, element=Element.F64)
     return Tensor(epoch * value.amount)
 

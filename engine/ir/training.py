@@ -305,7 +305,7 @@ class Training:
     `init` computes every variable's first value (outputs named like the variables); `step` is one
     iteration, the plan-level `every` and `when` blocks included as guarded nodes. Outputs of
     `step` named in `train_series` are averaged over an epoch into series of that name.
-    `seed` is the plan's; `steps_per_epoch` and `learners` are dimensions of that name.
+    `seed` is the plan's; `steps_per_epoch`, `samples_per_step` and `learners` are dimensions.
     `averaged` gives the central models the mean of their replicas' layer states; it is carried out
     before anything is measured or saved.
     """
@@ -341,5 +341,6 @@ class Training:
 
 
 STEPS_PER_EPOCH = Dim.of("steps_per_epoch")
+SAMPLES_PER_STEP = Dim.of("samples_per_step")
 LEARNERS = Dim.of("learners")
 DEVICES = Dim.of("devices")

@@ -10,7 +10,7 @@ from fml.engine.backends.interface import Backend, Clock, Launch, Loop
 from fml.engine.backends.numpy import LoopOfCalls
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark
 from fml.engine.ir.graph import Graph
-from fml.engine.ir.training import LEARNERS, STEPS_PER_EPOCH, Measure, Training
+from fml.engine.ir.training import Measure, Training
 from fml.engine.ir.types import Element, tensor
 from fml.engine.ops.record import Array
 from fml.engine.plan.task import Region, Task
@@ -332,8 +332,7 @@ def _measure(
     samples = len(next(iter(split.values())))
     some = slice(0, min(samples, _MEASURED_SAMPLES))
     few = {measure.data: {measure.split: {name: rows[some] for name, rows in split.items()}}}
-    sizes = {str(STEPS_PER_EPOCH): trainer.moment.steps_per_epoch, str(LEARNERS): 1}
-    measurement = Measurement(measure, few, sizes, backend, trainer.store)
+    measurement = Measurement(measure, few, trainer.scale.sizes, backend, trainer.store)
 
     def take() -> None:
         measurement.take(trainer.moment)

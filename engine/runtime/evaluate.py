@@ -16,7 +16,7 @@ from fml.engine.passes.pipeline import readable
 from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.feeding import Data, has_samples
 from fml.engine.runtime.measuring import Measurement, samples_at_once
-from fml.engine.runtime.outcome import Outcome
+from fml.engine.runtime.outcome import Outcome, Scale
 from fml.engine.runtime.section import Moment, Section
 
 
@@ -61,7 +61,7 @@ def predict(
     own = {name: training.variables[name] for name in model.variables}
     store = VariableStore(own, backend)
     store.restore({name: variables[name] for name in own})
-    sizes = {"steps_per_epoch": 1, **sizes}
+    sizes = {**Scale().sizes, **sizes}
     dim, piece = _piece(model, sizes)
     section = Section(model.graph, {**sizes, dim: piece} if dim else sizes, backend, store)
     with backend.at_work():

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from fml.engine.ir.diagnostics import Diagnostic
-from fml.engine.ir.training import DEVICES, LEARNERS, STEPS_PER_EPOCH
+from fml.engine.ir.training import DEVICES, LEARNERS, SAMPLES_PER_STEP, STEPS_PER_EPOCH
 from fml.engine.ops.record import Array
 from fml.engine.runtime.section import Moment
 from fml.engine.runtime.watch import Point, Progress
@@ -34,6 +34,7 @@ class Scale:
         """The dimensions that only a run knows, by name."""
         return {
             str(STEPS_PER_EPOCH): self.steps_per_epoch,
+            str(SAMPLES_PER_STEP): self.batch,
             str(LEARNERS): self.learners,
             str(DEVICES): self.devices,
         }

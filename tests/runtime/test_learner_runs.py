@@ -71,6 +71,13 @@ def run(training: Training, backend: Backend | None = None, **how: Any) -> Outco
     return train(*given(training), backend or current_backend(), **how)
 
 
+@on_each_backend
+def test_a_duration_in_samples_counts_those_of_all_learners() -> None:
+    text = TEXT.replace("  {stop}", '  log steps(120 samples) as "s" every 7 steps\n  {stop}')
+    (first, _) = [p.value for p in run(plan("3 per device", text=text)).history if p.series == "s"]
+    assert first == 120 / (3 * 4)
+
+
 def assert_same(one: Outcome, other: Outcome) -> None:
     assert one.variables.keys() == other.variables.keys()
     for name, value in one.variables.items():
