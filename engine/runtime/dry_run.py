@@ -108,7 +108,7 @@ def dry_run(training: Training, data: Data, missing: Mapping[str, str], devices:
     step = trainer.step.executable.plan
     tasks = sum(len(section.executable.plan.tasks) for section in sections)
     memory = footprint(
-        training, trainer.store, sections, trainer.measurements, writes_checkpoints=True
+        training, trainer.store, sections, trainer.watched.measurements, writes_checkpoints=True
     )
     other, learners = tasks - len(step.tasks), learners_of(training, devices)
     return DryRun(training.name, step, other, memory, learners, tuple(unread))

@@ -1,26 +1,20 @@
 """The loop: step, then what comes after a step, until a rule says stop (language, section 5)."""
 
 import time
-from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-import numpy as np
-
 from fml.engine.backends.interface import Backend
 from fml.engine.ir.diagnostics import Diagnostic, FmlError
 from fml.engine.ir.training import (
     Duration,
-    Log,
-    Role,
     StopAfter,
     StopWhen,
     Training,
     Unit,
 )
-from fml.engine.ops.record import Array
 from fml.engine.runtime.central import CentralModels
 from fml.engine.runtime.checkpoint import Checkpoint
 from fml.engine.runtime.faults import StepRaised, first_fault
@@ -29,12 +23,11 @@ from fml.engine.runtime.first_values import first_values, new_store
 from fml.engine.runtime.footprint import Footprint, footprint
 from fml.engine.runtime.interrupt import Interrupt
 from fml.engine.runtime.learners import decided, learners_of
-from fml.engine.runtime.measuring import measurements
 from fml.engine.runtime.outcome import Outcome, Scale
 from fml.engine.runtime.pace import Ahead, Pace
 from fml.engine.runtime.recovery import OnFault, Recovery
 from fml.engine.runtime.saving import Saver
-from fml.engine.runtime.section import Section, is_due
+from fml.engine.runtime.section import Section
 from fml.engine.runtime.steps import Steps
 from fml.engine.runtime.trail import Found, Stretch, Trail
 from fml.engine.runtime.watch import (
@@ -47,6 +40,7 @@ from fml.engine.runtime.watch import (
     Start,
     add_figures,
 )
+from fml.engine.runtime.watched import Watched
 
 
 def train(
@@ -115,17 +109,7 @@ class Trainer:
         self.central = CentralModels(training, sizes, backend, store)
         firsts = partial(first_values, training, backend, store, self.seed, sizes)
         self.recovery = Recovery(training, store, self.central, firsts)
-        self.measurements = measurements(training, data, sizes, backend, store)
-        self.logs = {
-            log.series.name: Section(log.graph, sizes, backend, store)
-            for log in training.logs
-            if log.graph is not None
-        }
-        self.conditions = {
-            number: Section(rule.graph, sizes, backend, store)
-            for number, rule in enumerate(training.stops)
-            if isinstance(rule, StopWhen)
-        }
+        self.watched = Watched(training, data, sizes, backend, store)
         # The steps end at a figure that is not finite; what is logged may be.
         figures = {series.output: True for series in training.train_series}
         logged = {log.series.output: False for log in training.logs if log.graph is None}
@@ -138,7 +122,6 @@ class Trainer:
         self._ahead = Ahead(training, self.record, self.steps.most)
         self._stepping = False
         self._looked = True
-        self._remembered: dict[str, Array] = {}
         self._began = time.monotonic()
         self._seconds_before = 0.0
 
@@ -238,48 +221,25 @@ class Trainer:
         What `previous` remembers of it is set when all is done: a look that is cut short is
         taken once more when the run goes on, and must find what it found the first time.
         """
-        self._remembered = {}
         ends_epoch = self.moment.step % self.moment.steps_per_epoch == 0
-        figures = self.record.means_so_far() if ends_epoch else {}
+        means = self.record.means_so_far() if ends_epoch else {}
         with self.central.averaged(self.moment):
-            figures |= self._measured()
+            told = self.listener.measuring
+            look = self.watched.due(self.moment, self._seconds_before, self.record, told)
+            figures = means | look.figures
             if figures:
                 points = tuple(self._point(name, value) for name, value in figures.items())
                 self.record.note(points, self._passed, self.store.model)
                 self.listener.measured(points)
-            self.record.held = [number for number in self.conditions if self._holds(number)]
+            self.record.held = self.watched.held(self.moment, self.record, look)
         why = self._stop_reason()
         if ends_epoch:
             self.record.begin_epoch()
-        self.store.restore(self._remembered)
+        self.store.restore(look.remembered)
         self._seconds_before, self._looked = self.moment.seconds, True
         if self.saver.is_due:
             self._save()
         return why
-
-    def _measured(self) -> dict[str, float]:
-        """The figures that are due, by series."""
-        figures: dict[str, float] = {}
-        for measurement in self.measurements:
-            if measurement.rule.every is not None and self._is_due(measurement.rule.every):
-                figures |= measurement.take(self.moment, self.listener.measuring)
-                self._remembered |= measurement.remembered()
-        for log in self.training.logs:
-            if self._is_due(log.every):
-                figures[log.series.name] = self._logged(log)
-        return figures
-
-    def _logged(self, log: Log) -> float:
-        section = self.logs.get(log.series.name)
-        if section is None:
-            return self.record.of_step[log.series.name]
-        section.provide(self.moment)
-        section.run()
-        self._remembered |= section.results(log.remembers)
-        return section.number(log.series.output)
-
-    def _is_due(self, duration: Duration) -> bool:
-        return bool(is_due(duration, self.moment, self.moment.step, self._seconds_before))
 
     def _point(self, series: str, value: float) -> Point:
         now = self.progress()
@@ -306,26 +266,9 @@ class Trainer:
         direction = "falling" if stalled.falling else "rising"
         return f"{stalled.series} stopped {direction} for {stalled.within}"
 
-    def _holds(self, number: int) -> bool:
-        """Whether a condition holds; not while one of its series has not been measured."""
-        section, rule = self.conditions[number], self.training.stops[number]
-        assert isinstance(rule, StopWhen)
-        if not section.provide_series(self.record.latest):
-            return False
-        section.provide(self.moment)
-        section.run()
-        self._remembered |= section.results(rule.remembers)
-        return bool(section.number("condition"))
-
     def sections(self) -> list[Section]:
         """All graphs of the run."""
-        return [
-            self.step,
-            *self.central.sections,
-            *(section for m in self.measurements for section in m.sections),
-            *self.logs.values(),
-            *self.conditions.values(),
-        ]
+        return [self.step, *self.central.sections, *self.watched.sections]
 
     def footprint(self) -> Footprint:
         """How much memory the run takes, by its plans."""
@@ -333,7 +276,7 @@ class Trainer:
             self.training,
             self.store,
             self.sections(),
-            self.measurements,
+            self.watched.measurements,
             writes_checkpoints=self.saver.path is not None,
         )
 
@@ -355,7 +298,8 @@ class Trainer:
         told = () if self.failure is None else (FmlError,)
         with suppress(KeyboardInterrupt, *told), interrupt.released():
             # Whoever is in a hurry measures later.
-            figures = {} if interrupt.is_urgent else self._final_figures(variables)
+            if not interrupt.is_urgent:
+                figures = self.watched.of_the_end(self.moment, variables, self.listener.measuring)
         return Outcome(
             variables,
             tuple(self.record.history),
@@ -366,15 +310,6 @@ class Trainer:
             self.failure,
             self.scale,
         )
-
-    def _final_figures(self, variables: Mapping[str, Array]) -> dict[str, float]:
-        """The figures of these variables alone, as whoever measures them again finds them."""
-        delays = {n for n, v in self.training.variables.items() if v.role is Role.DELAY}
-        self.store.restore({name: np.zeros_like(variables[name]) for name in delays})
-        figures: dict[str, float] = {}
-        for measurement in self.measurements:
-            figures |= measurement.take(self.moment, self.listener.measuring)
-        return figures
 
     def _save(self) -> None:
         state = {

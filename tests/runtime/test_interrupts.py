@@ -98,7 +98,7 @@ def test_only_impatience_cuts_the_final_figures_short(tmp_path: Path, times: int
     trainer = Trainer(training, data(), current_backend(), seed=3)
     trainer.listener, trainer.saver.path = listener, path
     if times == 2:
-        pressing_again(trainer.measurements[-1], listener)
+        pressing_again(trainer.watched.measurements[-1], listener)
     ended = trainer.run()
     assert listener.told == 1
     assert ended.interrupted is (times == 2)

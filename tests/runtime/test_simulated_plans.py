@@ -40,7 +40,7 @@ def test_programs_leave_the_bits_of_numpy(program: str, is_joined: bool) -> None
         for name, value in simulated.store.snapshot().items():
             np.testing.assert_array_equal(value, expected[name], err_msg=name)
         moment = replace(numpy.moment, step=step + 4)
-        pairs = zip(numpy.measurements, simulated.measurements, strict=True)
+        pairs = zip(numpy.watched.measurements, simulated.watched.measurements, strict=True)
         assert all(one.take(moment) == other.take(moment) for one, other in pairs)
     for name, table in numpy.steps.figures.items():
         assert simulated.steps.figures[name][3] == table[0]

@@ -90,7 +90,7 @@ def test_steps_of_programs_are_those_of_numpy(program: str) -> None:
         for name, table in numpy.steps.figures.items():
             assert_close(llvm.steps.figures[name][0], table[0], name)
         llvm.store.restore(numpy.store.snapshot())
-        for one, other in zip(numpy.measurements, llvm.measurements, strict=True):
+        for one, other in zip(numpy.watched.measurements, llvm.watched.measurements, strict=True):
             figures = other.take(moment)
             for name, value in one.take(moment).items():
                 assert_close(np.asarray(figures[name]), np.asarray(value), name)
