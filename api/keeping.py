@@ -17,7 +17,8 @@ from fml.engine.ir.source import Source
 from fml.engine.ir.training import Duration, Training
 from fml.engine.runtime.checkpoint import Checkpoint, read_checkpoint
 from fml.engine.runtime.outcome import Outcome
-from fml.engine.runtime.run_folder import Encoding, Ending, Origin, RunFolder
+from fml.engine.runtime.run_files import Encoding, Ending, Origin
+from fml.engine.runtime.run_folder import RunFolder
 from fml.engine.runtime.watch import Listener, Point, Progress, Start
 from fml.engine.sources.load import LoadedData
 from fml.version import __version__

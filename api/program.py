@@ -2,9 +2,8 @@
 
 import codecs
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal
 
 from fml.checks import (
     as_cores,
@@ -25,7 +24,6 @@ from fml.dsl import program as language
 from fml.dsl.options import OptionInfo
 from fml.engine.ir.diagnostics import Diagnostic, did_you_mean, error
 from fml.engine.ir.foreign import not_of_kind
-from fml.engine.ir.graph import Graph
 from fml.engine.ir.source import Source
 from fml.engine.ir.training import Training
 from fml.named import Named
@@ -36,10 +34,8 @@ if TYPE_CHECKING:
     from fml.engine.runtime.dry_run import DryRun
     from fml.engine.runtime.watch import Listener
     from fml.engine.summary import Summary
+    from fml.picture import GraphName, Picture
     from fml.run import Run
-
-GraphName: TypeAlias = Literal["step", "init", "model", "measure", "data"]
-GRAPHS = ("step", "init", "model", "measure", "data")
 
 
 def load(path: str | Path) -> "Program":
@@ -178,7 +174,7 @@ class Program:
         self,
         path: str | Path | None = None,
         plan: str | None = None,
-        graph: GraphName = "step",
+        graph: "GraphName" = "step",
         *,
         max_depth: int | None = None,
         unroll: bool = False,
@@ -202,26 +198,15 @@ class Program:
         Raises:
             FmlError: the picture cannot be drawn or written, or as `lower` raises.
         """
-        from fml.engine.draw.dot import to_dot
-        from fml.engine.draw.render import render
-        from fml.engine.draw.sides import EACH_LEARNER, unrolled
-        from fml.engine.passes.pipeline import readable
+        from fml.picture import drawn
 
         wanted = "a `.svg`, `.png`, `.pdf` or `.dot` file"
         path = None if path is None else as_path(path, wanted, 'program.visualize("graph.svg")')
         max_depth = None if max_depth is None else as_whole("max_depth", max_depth, 1)
         training = self._lowered(plan, options, named_options)
-        chosen = _graph_of(training, graph)
-        titles = (Path(self.name).name, training.name and f"plan {training.name}", graph)
-        title = " · ".join(filter(None, titles))
-        drawn, learner_of = readable(chosen), None
-        if unroll:
-            drawn, learner_of = unrolled(drawn, _learners_of(training))
-        heading = str(training.learners) if training.learners else EACH_LEARNER
-        dot = to_dot(drawn, title, max_depth, learners=heading, learner_of=learner_of)
-        picture = Picture(title, dot)
+        picture = drawn(training, Path(self.name).name, graph, max_depth, unroll=unroll)
         if path is not None:
-            render(picture.dot, path)
+            picture.write(path)
         return picture
 
     def summary(
@@ -342,61 +327,6 @@ class Options(Named[OptionInfo]):
     def __repr__(self) -> str:
         """List them."""
         return "\n".join(map(repr, self.values())) or "no options"
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    """A graph to look at: a notebook shows it, and `dot` is its text for Graphviz."""
-
-    title: str
-    dot: str = field(repr=False)
-
-    def _repr_svg_(self) -> str:
-        """Draw it for a notebook.
-
-        Raises:
-            FmlError: E0731, there is nothing to draw with.
-        """
-        from fml.engine.draw.render import svg
-
-        return svg(self.dot)
-
-
-def _graph_of(training: Training, name: str) -> Graph:
-    """Return the graph of that name; of several models, measurements or data sets, the first.
-
-    Raises:
-        FmlError: there is no graph of that name (E0734), or the plan has none (E0735).
-    """
-    if name not in GRAPHS:
-        listed = "the graphs of a plan are " + ", ".join(GRAPHS)
-        raise error(
-            "E0734", f"there is no graph `{name}`", help=did_you_mean(str(name), GRAPHS) or listed
-        )
-    graphs = {
-        "step": [training.step],
-        "init": [training.init],
-        "model": [model.graph for model in training.models],
-        "measure": [measure.graph for measure in training.measures],
-        "data": [dataset.graph for dataset in training.datasets.values()],
-    }[name]
-    if not graphs:
-        raise error("E0735", f"the plan has no `{name}` graph", help="draw `step` instead")
-    return graphs[0]
-
-
-def _learners_of(training: Training) -> int:
-    """Return how many learners one device has.
-
-    Raises:
-        FmlError: E0735, there are none, or nobody knows how many.
-    """
-    if training.learners is None:
-        raise error("E0735", "the plan has no learners", help="draw it without unrolling them")
-    if training.learners.per_device is None:
-        message = "how many learners there are is found out by a run"
-        raise error("E0735", message, help="write a number in place of `auto`, or draw one of them")
-    return training.learners.per_device
 
 
 def _is_binary(content: bytes, text: str) -> bool:

@@ -47,7 +47,8 @@ def command(
     unroll: bool,
 ) -> None:
     """Draw the graph of a plan of FILE."""
-    from fml.program import GraphName, load
+    from fml.picture import GraphName
+    from fml.program import load
 
     program = load(file)
     options = arguments.parsed(settings)

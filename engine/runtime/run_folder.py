@@ -5,9 +5,7 @@ any moment leaves nothing that cannot be read.
 """
 
 import csv
-import io
 import json
-import math
 import os
 import re
 import shutil
@@ -18,7 +16,6 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
 
-import numpy as np
 from safetensors import SafetensorError
 from safetensors.numpy import load, save
 
@@ -27,56 +24,28 @@ from fml.engine.ir.diagnostics import FmlError, did_you_mean, error
 from fml.engine.ops.record import Array
 from fml.engine.runtime import lock
 from fml.engine.runtime.checkpoint import GO_ON
-from fml.engine.runtime.outcome import Scale
+from fml.engine.runtime.run_files import (
+    Encoding,
+    Ending,
+    Origin,
+    described,
+    encodings_of,
+    ending_of,
+    json_of,
+    lines_of,
+    origin_of,
+    points_of,
+    statistics_and_classes,
+    table_of,
+)
 from fml.engine.runtime.surroundings import surroundings
-from fml.engine.runtime.watch import Point, Progress
+from fml.engine.runtime.watch import Point
 
 T = TypeVar("T")
 
 ROOT = Path("runs")
-_COLUMNS = ("step", "epoch", "samples", "seconds", "series", "value")
 _LOCK = "lock"
 _NAME = re.compile(r"\w[\w.-]{0,99}")
-
-
-@dataclass(frozen=True, slots=True)
-class Origin:
-    """What a run was made of.
-
-    `sources` are the texts by path inside the folder, `main` the one that was trained, `base` the
-    folder in which its data were looked for; `options` are the values given, not the defaults.
-    """
-
-    file: str
-    main: str
-    sources: Mapping[str, str]
-    base: str
-    plan: str
-    options: Mapping[str, Any]
-    seed: int
-    device: str
-    devices: int = 1
-    on_fault: str = "stop"
-
-
-@dataclass(frozen=True, slots=True)
-class Encoding:
-    """What turns new samples of a data set into fields: statistics, and the classes of labels."""
-
-    statistics: Mapping[str, Array]
-    classes: Mapping[str, tuple[str, ...]]
-
-
-@dataclass(frozen=True, slots=True)
-class Ending:
-    """How a run ended, and the figures of the parameters it was left with, as they were taken."""
-
-    figures: Mapping[str, float]
-    stopped_by: str
-    progress: Progress
-    interrupted: bool = False
-    failure: str = ""
-    scale: Scale = field(default_factory=Scale)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,22 +144,14 @@ class RunFolder:
         """
         for name, text in origin.sources.items():
             self._write(name, text.encode("utf-8", errors="surrogateescape"))
-        described = {k: v for k, v in asdict(origin).items() if k != "sources"}
         self.write_encodings(encodings)
         self._write_json("environment.json", surroundings(versions, command, self.began))
-        self._write("metrics.csv", _table(()))
-        self._write_json("options.json", described)
+        self._write("metrics.csv", table_of(()))
+        self._write_json("options.json", described(origin))
 
     def write_encodings(self, encodings: Mapping[str, Encoding]) -> None:
         """Write what turns new samples of data sets into fields."""
-        data = {
-            name: {
-                "statistics": {k: np.asarray(v).tolist() for k, v in e.statistics.items()},
-                "classes": e.classes,
-            }
-            for name, e in encodings.items()
-        }
-        self._write_json("data.json", data)
+        self._write_json("data.json", statistics_and_classes(encodings))
 
     def append(self, points: Iterable[Point]) -> None:
         """Add figures, a line each, in one write behind the last whole line."""
@@ -201,7 +162,7 @@ class RunFolder:
                 file.seek(0)
                 file.truncate(file.read().rfind(b"\n") + 1)
                 file.seek(0, os.SEEK_END)
-            file.write(_lines(points).encode())
+            file.write(lines_of(points).encode())
 
     def finish(self, parameters: Mapping[str, Array], ending: Ending) -> None:
         """Write what the run has come to; `figures.json` comes last and says that it is whole."""
@@ -217,15 +178,14 @@ class RunFolder:
             (self.path / "figures.json").unlink(missing_ok=True)
             for part in self.path.rglob(".*.part"):  # a kill has left it half written
                 part.unlink(missing_ok=True)
-        self._write("metrics.csv", _table(points), GO_ON)
+        self._write("metrics.csv", table_of(points), GO_ON)
 
     def discard(self) -> None:
         """Remove the folder of a run that could not begin."""
         shutil.rmtree(self.path)
 
     def _write_json(self, name: str, value: object, help: str = "") -> None:
-        text = json.dumps(_finite(value), indent=2, ensure_ascii=False, allow_nan=False)
-        self._write(name, (text + "\n").encode("utf-8", errors="replace"), help)
+        self._write(name, json_of(value), help)
 
     def _write(self, name: str, content: bytes, help: str = "") -> None:
         with writing(self.path / name, help):
@@ -297,21 +257,21 @@ class RunFolder:
 
     def origin(self) -> Origin:
         """Read what the run was made of; of its texts, the main one."""
-        origin = self._read("options.json", _origin)
+        origin = self._read("options.json", origin_of)
         text = self._read(origin.main, lambda content: content)
         return replace(origin, sources={origin.main: text})
 
     def ending(self) -> Ending:
         """Read how it ended."""
-        return self._read("figures.json", _ending)
+        return self._read("figures.json", ending_of)
 
     def encodings(self, names: Iterable[str]) -> dict[str, Encoding]:
         """Read what turns new samples of these data sets into fields."""
-        return self._read("data.json", lambda text: _encodings(text, names))
+        return self._read("data.json", lambda text: encodings_of(text, names))
 
     def points(self) -> tuple[Point, ...]:
         """Read the figures that were recorded; a last line that was cut off is left out."""
-        return self._read("metrics.csv", _points)
+        return self._read("metrics.csv", points_of)
 
     def parameters(self) -> dict[str, Array]:
         """Read the parameters and the states of layers."""
@@ -339,42 +299,6 @@ class RunFolder:
         )  # fmt: skip
 
 
-def _origin(text: str) -> Origin:
-    return Origin(**json.loads(text), sources={})
-
-
-def _ending(text: str) -> Ending:
-    read: dict[str, Any] = json.loads(text)
-    figures = {name: _number(value) for name, value in read.pop("figures").items()}
-    place: dict[str, Any] = read.pop("progress")
-    latest = {name: _number(value) for name, value in place.pop("latest").items()}
-    scale = Scale(**read.pop("scale", {}))
-    return Ending(figures=figures, progress=Progress(latest=latest, **place), scale=scale, **read)
-
-
-def _encodings(text: str, names: Iterable[str]) -> dict[str, Encoding]:
-    read: dict[str, Any] = json.loads(text)
-    read = {name: read[name] for name in names}
-    return {
-        name: Encoding(
-            {k: np.asarray(v, np.float32) for k, v in one["statistics"].items()},
-            {k: tuple(v) for k, v in one["classes"].items()},
-        )
-        for name, one in read.items()
-    }
-
-
-def _points(text: str) -> tuple[Point, ...]:
-    whole = io.StringIO(text[: text.rfind("\n") + 1], newline="")
-    return tuple(
-        Point(
-            row["series"], int(row["step"]), float(row["epoch"]), int(row["samples"]),
-            float(row["seconds"]), float(row["value"]),
-        )
-        for row in csv.DictReader(whole)
-    )  # fmt: skip
-
-
 def _no_run(path: Path) -> FmlError:
     is_empty = path.is_dir() and not any(path.iterdir())
     left = "it is empty; if a run left it that was killed at once, remove it, and train again"
@@ -389,29 +313,3 @@ def _runs() -> str:
     runs = sorted(ROOT.glob("*/options.json"), key=lambda p: p.stat().st_mtime, reverse=True)
     listed = ", ".join(f"`{path.parent}`" for path in runs[:3])
     return f"the latest runs are {listed}" if listed else "runs are in the folder runs/"
-
-
-def _lines(points: Iterable[Point]) -> str:
-    text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows(
-        (p.step, repr(p.epoch), p.samples, f"{p.seconds:.6f}", p.series, repr(p.value))
-        for p in points
-    )
-    return text.getvalue()
-
-
-def _table(points: Iterable[Point]) -> bytes:
-    return f"{','.join(_COLUMNS)}\n{_lines(points)}".encode()
-
-
-def _number(value: float | None) -> float:
-    return math.nan if value is None else float(value)
-
-
-def _finite(value: Any) -> Any:
-    """JSON has no nan and no infinity: null stands for them."""
-    if isinstance(value, Mapping):
-        return {str(k): _finite(v) for k, v in value.items()}  # pyright: ignore
-    if isinstance(value, list | tuple):
-        return [_finite(v) for v in value]  # pyright: ignore
-    return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -10,6 +10,7 @@ from numpy.testing import assert_allclose, assert_array_equal
 from safetensors.numpy import load_file
 
 import fml
+from fml.picture import GRAPHS
 from tests.api.programs import CLASSIFIER, LINE, line_csv, points
 
 
@@ -353,7 +354,7 @@ def test_a_listener_may_hear_how_far_the_figures_are_and_the_end() -> None:
 
 def test_visualize_draws_every_graph(tmp_path: Path) -> None:
     program = fml.loads(CLASSIFIER)
-    for graph in fml.program.GRAPHS:
+    for graph in GRAPHS:
         program.visualize(tmp_path / f"{graph}.dot", graph=graph, width=9)
         assert "9]" in (tmp_path / f"{graph}.dot").read_text()
     with pytest.raises(fml.FmlError) as caught:

@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from fml.engine.ir.diagnostics import FmlError
-from fml.engine.runtime.run_folder import Encoding, Ending, Origin, RunFolder
+from fml.engine.runtime.run_files import Encoding, Ending, Origin
+from fml.engine.runtime.run_folder import RunFolder
 from fml.engine.runtime.watch import Point, Progress
 
 ORIGIN = Origin(
@@ -95,7 +96,8 @@ def test_a_killed_run_leaves_whole_lines(tmp_path: Path) -> None:
     program = """
 import sys
 from pathlib import Path
-from fml.engine.runtime.run_folder import Origin, RunFolder
+from fml.engine.runtime.run_files import Origin
+from fml.engine.runtime.run_folder import RunFolder
 from fml.engine.runtime.watch import Point
 folder = RunFolder.create("x", "r", Path(sys.argv[1]))
 folder.begin(Origin("x", "source.fml", {"source.fml": ""}, "", "", {}, 0, "cpu"), {}, {}, [])
