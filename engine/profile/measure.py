@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from fml.engine.backends.interface import Backend, Clock, Launch, Loop
+from fml.engine.backends.interface import Backend, Clock, Launch, LaunchError, Loop
 from fml.engine.backends.numpy import LoopOfCalls
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark
 from fml.engine.ir.graph import Graph
@@ -115,7 +115,11 @@ def of_trainer(
     preparing: float,
     seconds: float,
 ) -> Profile:
-    """Measure the steps of a run from where it stands, which it does again afterwards."""
+    """Measure the steps of a run from where it stands, which it does again afterwards.
+
+    Raises:
+        FmlError: E0714 and E0715, an operation raised.
+    """
     steps, moment = trainer.steps, trainer.moment
     fill, restore = trainer.store.second_place()
     fill()
@@ -126,6 +130,8 @@ def of_trainer(
         alone = _alone(trainer, backend, seconds)
         restore()
         timeline = _timeline(trainer)
+    except LaunchError as fault:
+        raise trainer.step.executable.said_of(fault) from fault
     finally:
         restore()
     given, tasks, figures = np.split(

@@ -271,7 +271,11 @@ class Executable:
             with np.errstate(all="ignore"):
                 self._all.run(1)
         except LaunchError as fault:
-            raise FmlError([raised(fault.__cause__, *self.computed_by(fault.thing))]) from fault
+            raise self.said_of(fault) from fault
+
+    def said_of(self, fault: LaunchError) -> FmlError:
+        """Say which node raised: E0714 or E0715."""
+        return FmlError([raised(fault.__cause__, *self.computed_by(fault.thing))])
 
     def computed_by(self, thing: object) -> tuple[Node | None, int | None]:
         """The node that a launch computes, and for which learner if each has its own.

@@ -154,9 +154,12 @@ def samples_a_second(steps: Steps, moment: Moment) -> float:
     count, counted, seconds = 1, 0, 0.0
     while seconds < SECONDS_OF_A_TRIAL:
         begun = time.perf_counter()
-        now = steps.run(replace(moment, step=moment.step + taken), 0.0, min(count, steps.most))
+        asked = min(count, steps.most)
+        now = steps.run(replace(moment, step=moment.step + taken), 0.0, asked)
         lasted = time.perf_counter() - begun
         taken, counted, seconds = taken + now, counted + now, seconds + lasted
+        if now < asked:
+            break  # a figure that is not finite: from here on every call would end at once
         left = max(0.0, SECONDS_OF_A_TRIAL - seconds)
         count = max(1, min(2 * count, int(left * counted / seconds)))
     return counted * moment.batch / seconds

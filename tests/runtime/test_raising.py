@@ -11,6 +11,7 @@ import pytest
 from fml.engine.backends import numpy as oracle
 from fml.engine.backends.interface import Backend, Code, Launch
 from fml.engine.backends.llvm import Clustered, LlvmBackend
+from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.ir.diagnostics import FmlError
 from fml.engine.ir.graph import Attributes, Graph
 from fml.engine.ir.training import Training
@@ -19,6 +20,7 @@ from fml.engine.kernels.llvm.host import Host
 from fml.engine.ops.record import Array
 from fml.engine.ops.table import OPS
 from fml.engine.plan.task import Work
+from fml.engine.profile import measure
 from fml.engine.runtime import steps
 from fml.engine.runtime.checkpoint import read_checkpoint
 from fml.engine.runtime.outcome import Outcome
@@ -169,6 +171,12 @@ def test_no_memory_for_an_operation_is_said_of_the_operation(
     assert outcome.failure is not None
     assert outcome.failure.code == "E0714"
     assert outcome.failure.message == "there is not enough memory for `log` at step 0"
+
+
+def test_what_raises_in_a_profile_is_named() -> None:
+    training, data = given(plan(ALONE, "0 * n"))
+    with pytest.raises(FmlError, match="E0715: `log` raised IndexError at step 0"):
+        measure.profile(training, data, NumpyBackend(), device="numpy", seconds=0.01)
 
 
 class Gone(np.ndarray):
