@@ -5,8 +5,7 @@ draws of so many steps, made at once, and the figures that they leave.
 """
 
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import cached_property
 
@@ -84,14 +83,19 @@ class Steps:
         for (number, learner), table in self._counted.items():
             here = replace(moment, learner=learner)
             table.fill(self.section.counted(number, here, steps, seconds_before), count)
-        with self._faults_named():
+        try:
             self._rows.fill(moment.step, count)
+        except LaunchError as fault:
+            raise self._said_of(fault) from fault
 
     def take(self, count: int) -> int:
         """Take the steps that `fill` has made ready; return as `run` does."""
-        with np.errstate(all="ignore"), self._faults_named():
-            self._made = self._loop
-            return self._made.run(count)
+        try:
+            with np.errstate(all="ignore"):
+                self._made = self._loop
+                return self._made.run(count)
+        except LaunchError as fault:
+            raise self._said_of(fault) from fault
 
     def take_timed(self, count: int) -> Array:
         """Take steps as `take` does, with a look at the clock before each thing that they do.
@@ -101,8 +105,11 @@ class Steps:
         """
         loop, ticks = self._timed_loop
         begun = time.perf_counter()
-        with np.errstate(all="ignore"), self._faults_named():
-            taken = loop.run(count)
+        try:
+            with np.errstate(all="ignore"):
+                taken = loop.run(count)
+        except LaunchError as fault:
+            raise self._said_of(fault) from fault
         seconds = time.perf_counter() - begun
         first, last = ticks[0, 0], ticks[taken - 1, -1]
         return (ticks[:taken] - first) * (seconds / max(float(last - first), 1.0))
@@ -126,20 +133,14 @@ class Steps:
         self.fill(moment, seconds_before, 1)
         self._giving.run(1)
 
-    @contextmanager
-    def _faults_named(self) -> Generator[None]:
-        """Say of what raises in a loop of steps which step, learner and node it is."""
-        try:
-            yield
-        except LaunchError as fault:
-            step = self._first + fault.iteration
-            for (number, learner), given in self._given.items():
-                if given is fault.thing:
-                    node = self.section.graph[number]
-                    own = learner if node.mapped else None
-                    raise StepRaised(fault.__cause__, node, own, step) from fault
-            node, own = self.section.executable.computed_by(fault.thing)
-            raise StepRaised(fault.__cause__, node, own, step) from fault
+    def _said_of(self, fault: LaunchError) -> StepRaised:
+        """Say of what raised in which step it did, which node it is, and whose."""
+        node, own = self.section.executable.computed_by(fault.thing)
+        for (number, learner), given in self._given.items():
+            if given is fault.thing:
+                node = self.section.graph[number]
+                own = learner if node.mapped else None
+        return StepRaised(fault.__cause__, node, own, self._first + fault.iteration)
 
     def _converts_late(self) -> bool:
         return any(
