@@ -13,6 +13,7 @@ from fml.engine.passes.last_assignments import LastAssignments
 from fml.engine.passes.learners_axis import LearnersAxis
 from fml.engine.passes.localise import Localise
 from fml.engine.passes.merge_duplicates import MergeDuplicates
+from fml.engine.passes.old_values_first import OldValuesFirst
 from fml.engine.passes.remove_dead import RemoveDead
 from fml.engine.passes.simplify import Simplify
 from fml.engine.passes.specialise import Specialise
@@ -36,6 +37,7 @@ def passes(sizes: Mapping[str, int]) -> tuple[Pass, ...]:
         LearnersAxis(learners, devices),
         *simplifications(),
         LastAssignments(),
+        OldValuesFirst(),
     )
 
 
