@@ -3,6 +3,7 @@
 from dataclasses import dataclass, replace
 
 from fml.engine.ir.graph import Graph, GraphBuilder, Node
+from fml.engine.ops.table import OPS
 
 
 @dataclass(frozen=True, slots=True)
@@ -10,12 +11,15 @@ class LastAssignments:
     """Drop assignments that another one always overwrites: who reads them reads the new value.
 
     Leaves alone: an assignment under a guard, and what one under a guard overwrites, which stays
-    where that does nothing; what learners assign to a central variable, one after another.
+    where that does nothing; what learners assign to a central variable, one after another; what is
+    read as a part of something else, as all learners' values are: that is stored in any case, and
+    the variable's place is at hand, while another one would have to be fetched.
     """
 
     def run(self, graph: Graph) -> Graph:
         """Return the graph with one assignment for each variable, where that can be."""
-        lost = {n.inputs[0] for n in graph.of_op("assign") if _overwrites_all(graph, n)}
+        viewed = {value for node in graph if OPS[node.op].view for value in node.inputs}
+        lost = {n.inputs[0] for n in graph.of_op("assign") if _overwrites_all(graph, n)} - viewed
         old: dict[int, int] = {}  # lost assignment -> the variable, in the new graph
 
         def change(node: Node, builder: GraphBuilder) -> int:

@@ -86,9 +86,24 @@ def test_an_update_whose_rate_depends_on_the_run_is_the_end_of_its_gradient() ->
             assert ops & {"conv_weight_gradient", "matmul", "sum"}
 
 
+def test_what_the_centre_averages_are_the_parameters_themselves() -> None:
+    """Nothing else is written that would have to be fetched first, though all get the mean then."""
+    graph = step_of("local_sgd(learners.w, z, 1 step)")
+    found = Counter(str(sorted(assigned(graph, cluster))) for cluster in clusters(graph))
+    assert found["['momentum', 'w']"] == found["['z']"] == found["['w']"] == 6
+    for view in graph.of_op("all_learners"):
+        assert graph[view.inputs[0]].op == "assign"
+
+
 @pytest.mark.parametrize("learners", [2, 3])
 @pytest.mark.parametrize(
-    "by", ["sma(learners.w, z)", "easgd(learners.w, z)", "diloco(learners.w, z, tau = 2 steps)"]
+    "by",
+    [
+        "sma(learners.w, z)",
+        "sma(learners.w, z, tau = 3 steps)",
+        "local_sgd(learners.w, z, 1 step)",
+        "diloco(learners.w, z, tau = 2 steps)",
+    ],
 )
 def test_averages_have_the_bits_of_numpy(by: str, learners: int) -> None:
     x = np.random.default_rng(1).normal(size=(30, 40)).astype(np.float32)
