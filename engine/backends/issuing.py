@@ -9,6 +9,7 @@ from itertools import pairwise
 from typing import Protocol
 
 from fml.engine.backends.interface import Event, Issue, Launch, Stream
+from fml.engine.plan.sections import sections as of_streams
 
 Events = Mapping[int, Event]
 
@@ -90,21 +91,46 @@ def capture(
 
 
 def sections(issues: Sequence[Issue]) -> list[list[int]]:
-    """The critical sections of an iteration, each as its places, in the order of their first.
+    """The critical sections of an iteration, as `plan.sections.sections` has them."""
+    return of_streams((one.stream, one.is_critical) for one in issues)
 
-    What is critical on one stream, with nothing else of that stream between, is one section.
+
+def together(issues: Sequence[Issue]) -> list[Issue]:
+    """Reorder issues so that each critical section is in one piece and waits in its first thing.
+
+    So it begins when all that it waits for is done, and whoever is in one never waits there.
+
+    Raises:
+        ValueError: if a section waits for what comes only behind it.
     """
-    found: list[list[int]] = []
-    current: dict[int, list[int]] = {}  # the section that each stream is in
+    import networkx as nx  # a fifth of a second, which the CPU need not wait for
+
+    pieces = {own[0]: own for own in sections(issues)}
+    if not pieces:
+        return list(issues)
+    first = {place: own[0] for own in pieces.values() for place in own}
+    waits: list[list[tuple[int, int]]] = [[] for _ in issues]
     for place, one in enumerate(issues):
-        if not one.is_critical:
-            current.pop(one.stream, None)
-        elif one.stream in current:
-            current[one.stream].append(place)
-        else:
-            current[one.stream] = [place]
-            found.append(current[one.stream])
-    return found
+        waits[first.get(place, place)] += foreign_waits(one, issues)
+    order: nx.DiGraph[int] = nx.DiGraph()  # of sections, by their first, and of all else
+    latest: dict[int, int] = {}
+    for place, one in enumerate(issues):
+        piece = first.get(place, place)
+        order.add_node(piece)
+        order.add_edges_from((first.get(n, n), piece) for n, before in waits[place] if not before)
+        if latest.get(one.stream, piece) != piece:
+            order.add_edge(latest[one.stream], piece)
+        latest[one.stream] = piece
+    try:
+        sorted_pieces = list(nx.lexicographical_topological_sort(order))
+    except nx.NetworkXUnfeasible:
+        raise ValueError("a critical section waits for what comes behind it") from None
+    placed = [place for piece in sorted_pieces for place in pieces.get(piece, [piece])]
+    new = {old: place for place, old in enumerate(placed)}
+    return [
+        replace(issues[old], waits=tuple((new[n], before) for n, before in waits[old]))
+        for old in placed
+    ]
 
 
 def one_after_another(issues: Sequence[Issue]) -> list[Issue]:
@@ -114,36 +140,10 @@ def one_after_another(issues: Sequence[Issue]) -> list[Issue]:
     may spin until another is done. An order that is chosen beforehand excludes as well.
 
     Raises:
-        ValueError: if a section waits for one that comes later: a lock could deadlock there too.
+        ValueError: as `together` does.
     """
-    extra: dict[int, tuple[int, int]] = {}
-    found = sections(issues)
-    for before, section in pairwise(found):
-        extra[section[0]] = (before[-1], 0)
-    if not extra:
-        return list(issues)
-    waits = [(*one.waits, *filter(None, [extra.get(n)])) for n, one in enumerate(issues)]
-    order = _order(issues, waits)
-    places = {old: new for new, old in enumerate(order)}
-    return [
-        replace(issues[old], waits=tuple((places[other], before) for other, before in waits[old]))
-        for old in order
-    ]
-
-
-def _order(issues: Sequence[Issue], waits: Sequence[Sequence[tuple[int, int]]]) -> list[int]:
-    """Places in an order in which nothing waits for what comes later, near the one given."""
-    import networkx as nx  # a fifth of a second, which the CPU need not wait for
-
-    order: nx.DiGraph[int] = nx.DiGraph()
-    order.add_nodes_from(range(len(issues)))
-    latest: dict[int, int] = {}
-    for place, one in enumerate(issues):
-        order.add_edges_from((other, place) for other, before in waits[place] if not before)
-        if one.stream in latest:
-            order.add_edge(latest[one.stream], place)
-        latest[one.stream] = place
-    try:
-        return list(nx.lexicographical_topological_sort(order))
-    except nx.NetworkXUnfeasible:
-        raise ValueError("critical sections wait for each other") from None
+    issues = together(issues)
+    for before, (first, *_) in pairwise(sections(issues)):
+        one = issues[first]
+        issues[first] = replace(one, waits=(*one.waits, (before[-1], 0)))
+    return issues

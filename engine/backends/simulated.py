@@ -24,7 +24,7 @@ from fml.engine.backends.interface import (
     Taken,
     Trace,
 )
-from fml.engine.backends.issuing import Events, capture, issue, sections
+from fml.engine.backends.issuing import Events, capture, issue, sections, together
 from fml.engine.backends.numpy import LoopOfCalls, NumpyBackend, launch_of
 from fml.engine.backends.simulated_streams import (
     CriticalSection,
@@ -232,8 +232,9 @@ class _RunsOn:
     def __init__(
         self, device: Device, issues: Sequence[Issue], streams: Sequence[SimulatedStream]
     ) -> None:
-        self._device, self._issues, self._streams = device, issues, streams
-        self._lock, self._sections = Lock(), sections(issues)
+        self._device, self._streams = device, streams
+        self._issues = together(issues)
+        self._lock, self._sections = Lock(), sections(self._issues)
         self._furthest = max((before for one in issues for _, before in one.waits), default=0)
         self._is_told = False
 

@@ -1,4 +1,4 @@
-"""Graph -> plan: order, memory, tasks, and the race check that every plan passes."""
+"""Graph -> plan: order, memory, tasks, and the checks that every plan passes."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -18,6 +18,7 @@ from fml.engine.plan.order import (
 )
 from fml.engine.plan.places import Places, arena_of, constants_of
 from fml.engine.plan.races import require_no_race
+from fml.engine.plan.sections import require_no_stall
 from fml.engine.plan.task import Kind, Layout, Plan, Region, Space, Streams, Task, Work
 from fml.engine.plan.turns import in_turns, shared_by_learners
 from fml.engine.plan.waits import with_waits
@@ -54,7 +55,7 @@ def make_plan(
     `streams` are used where something is computed by learners; else one is enough.
 
     Raises:
-        RaceError: the plan is wrong: a bug in fml, found before it can do harm.
+        RaceError, StallError: the plan is wrong: a bug in fml, found before it can do harm.
     """
     order = sequence(graph, in_turns(graph, node_by_node(graph) if works is None else works))
     has_learners = any(node.mapped for node in graph)
@@ -80,6 +81,7 @@ def make_plan(
         staleness,
     )
     require_no_race(plan)
+    require_no_stall(plan)
     return plan
 
 

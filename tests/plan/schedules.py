@@ -1,4 +1,4 @@
-"""Plans unrolled instance by instance: an oracle of their order, random plans, and random runs.
+"""Plans unrolled instance by instance: oracles of their order, random plans, and random runs.
 
 Nothing here is shared with the planner or the race check but what a plan is.
 """
@@ -7,7 +7,7 @@ import random
 from collections import defaultdict, deque
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from itertools import combinations, pairwise
+from itertools import combinations, pairwise, takewhile
 from typing import TypeAlias
 
 import networkx as nx
@@ -103,6 +103,31 @@ def oracle(plan: Plan, iterations: int = 2) -> set[Pair]:
         for a, b in combinations(instances(plan, iterations), 2)
         if not before.has_edge(a, b) and is_conflict(plan, a, b)
     }
+
+
+def stalls(plan: Plan) -> bool:
+    """Whether learners wait for each other for ever: all of them, instance by instance.
+
+    A section begins when all is done that any of its tasks waits for.
+    """
+    done = list(instances(plan, 2))
+    edges: nx.DiGraph[Instance] = nx.DiGraph()
+    begun: dict[int, Instance] = {}  # the first of the section that a stream is in
+    latest: dict[int, Instance] = {}
+    for this in done:
+        stream, before = stream_of(plan, this), latest.get(stream_of(plan, this))
+        if not plan.tasks[this.task].is_critical or (before and before.iteration < this.iteration):
+            begun.pop(stream, None)
+        if plan.tasks[this.task].is_critical:
+            begun.setdefault(stream, this)
+        first = begun.get(stream, this)
+        edges.add_edges_from(
+            (other, first) for other in awaited(plan, this) if stream_of(plan, other) != stream
+        )
+        if before:
+            edges.add_edge(before, this)
+        latest[stream] = this
+    return not nx.is_directed_acyclic_graph(edges)
 
 
 # Random plans.
@@ -227,6 +252,10 @@ def slots(regions: list[Region]) -> list[Slot]:
     ]
 
 
+class StalledError(Exception):
+    """All streams wait."""
+
+
 class Run:
     """Streams that run on as waits allow; who is next is drawn.
 
@@ -247,7 +276,8 @@ class Run:
         """Run, and return what is in memory then."""
         while any(self.to_do.values()):
             able = [stream for stream in self.to_do if self.is_able(stream)]
-            assert able, "all streams wait"
+            if not able:
+                raise StalledError
             self.advance(self.rng.choice(able))
         return self.memory
 
@@ -255,9 +285,18 @@ class Run:
         if stream in self.begun or not self.to_do[stream]:
             return stream in self.begun
         instance = self.to_do[stream][0]
-        if self.is_critical(instance) and self.critical not in {None, stream}:
-            return False
-        return all(before in self.done for before in awaited(self.plan, instance))
+        if not self.is_critical(instance) or self.critical == stream:
+            return all(before in self.done for before in awaited(self.plan, instance))
+        needed = (before for one in self.section(stream) for before in awaited(self.plan, one))
+        own = set(self.section(stream))
+        return self.critical is None and all(n in self.done or n in own for n in needed)
+
+    def section(self, stream: int) -> Iterator[Instance]:
+        """What is next on a stream and belongs together: it begins when all can go on."""
+        iteration = self.to_do[stream][0].iteration
+        return takewhile(
+            lambda one: self.is_critical(one) and one.iteration == iteration, self.to_do[stream]
+        )
 
     def is_critical(self, instance: Instance) -> bool:
         return self.plan.tasks[instance.task].is_critical

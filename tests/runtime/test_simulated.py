@@ -241,14 +241,33 @@ def test_sections_are_what_follows_on_one_stream() -> None:
     assert [one.waits for one in chained] == [(), (), ((1, 0),), (), ((2, 0),), ()]
 
 
-def test_sections_that_wait_for_each_other_are_found() -> None:
-    """The first one's second half waits for the second section: a lock would never be given up."""
-    backend = SimulatedBackend(0)
-    cells = np.zeros((2, 1))
-    thing = backend.copy(cells[0], cells[1])
-    first, second = Issue(thing, 0, is_critical=True), Issue(thing, 1, is_critical=True)
-    issues = [first, second, replace(first, waits=((1, 0),))]
-    with pytest.raises(ValueError, match="wait for each other"):
+def crossing(backend: SimulatedBackend, waits: bool) -> tuple[Array, list[Issue]]:
+    """Two sections of two things on two streams; the first one's second half waits for the other.
+
+    If that also `waits` for the first one's first half, none can begin.
+    """
+    total, issues = adding(backend, 2, is_critical=True)
+    issues[2] = replace(issues[2], waits=((1, 0),))
+    if waits:
+        issues[3] = replace(issues[3], waits=((0, 0),))
+    return total, issues
+
+
+@MODES
+def test_a_section_begins_when_all_is_done_that_it_waits_for(is_joined: bool) -> None:
+    """Whoever took a lock before would never see the other section begin."""
+    for timing in range(20):
+        backend = SimulatedBackend(timing, is_joined)
+        total, issues = crossing(backend, waits=False)
+        assert backend.capture(issues, [0, 0]).run(9) == 9
+        assert backend.download(total) == 99
+
+
+@MODES
+def test_sections_that_wait_for_each_other_are_found(is_joined: bool) -> None:
+    backend = SimulatedBackend(0, is_joined)
+    _, issues = crossing(backend, waits=True)
+    with pytest.raises(ValueError, match="a critical section waits for what comes behind it"):
         backend.capture(issues, [0, 0])
 
 
