@@ -124,6 +124,7 @@ class Program:
         run: str | Literal[False] | None = False,
         on_fault: Literal["stop", "restart"] = "stop",
         on_event: "Listener | None" = None,
+        trace: str | Path | None = None,
         options: Mapping[str, object] | None = None,
         **named_options: object,
     ) -> "Run":
@@ -147,10 +148,13 @@ class Program:
                 `restart` that learner from the central model; it ends all the same if that does
                 not help.
             on_event: is told of what happens, for progress.
+            trace: a JSON file for a timeline of the last steps, what was planned beside what was
+                done, for https://ui.perfetto.dev.
             options: values for the file's options, as are further arguments by name.
 
         Raises:
-            FmlError: the options, the data or the device do not fit; E0744, an argument is not
+            FmlError: the options, the data or the device do not fit; E0732, a file cannot be
+                written; E0744, an argument is not
                 of its kind.
         """
         from fml.training import Request, train
@@ -167,6 +171,7 @@ class Program:
             as_cores(cores),
             as_devices(devices),
             as_on_fault(on_fault),
+            None if trace is None else as_path(trace, "a path", 'trace="steps.json"', "trace"),
         )
         return train(self, request)
 

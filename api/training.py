@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from fml import keeping
+from fml import keeping, tracing
 from fml.dsl import program as language
 from fml.engine.backends.interface import Backend
 from fml.engine.backends.numpy import NumpyBackend
@@ -48,13 +48,14 @@ class Request:
     cores: int | None = None
     devices: int = 1
     on_fault: trainer.OnFault = "stop"
+    trace: Path | None = None
 
 
 def train(program: "Program", request: Request) -> Run:
     """Train a plan to its end.
 
     Raises:
-        FmlError: the options, the data or the device do not fit.
+        FmlError: the options, the data or the device do not fit, or a file cannot be written.
     """
     training = language.lower(program.checked, request.plan, request.options)
     device = device_of(training, request.device)
@@ -62,6 +63,7 @@ def train(program: "Program", request: Request) -> Run:
     data = read_data(program, training, request.data)
     bound, splits = bind(training, data)
     listener = request.watch(training) or Silent()
+    tracer = tracing.begin(request.trace)
     if request.folder is False:
         outcome = trainer.train(
             bound,
@@ -71,7 +73,9 @@ def train(program: "Program", request: Request) -> Run:
             listener=listener,
             devices=request.devices,
             on_fault=request.on_fault,
+            tracer=tracer,
         )
+        tracing.write(tracer, request.trace, training, backend)
         return Run(program, training, data, outcome)
     folder = keeping.create(program, training, request)
     try:
@@ -86,8 +90,10 @@ def train(program: "Program", request: Request) -> Run:
                 checkpoint=folder.checkpoint,
                 devices=request.devices,
                 on_fault=request.on_fault,
+                tracer=tracer,
             )
             keeping.finish(folder, training, outcome)
+            tracing.write(tracer, request.trace, training, backend)
     except (FmlError, MemoryError, KeyboardInterrupt) as fault:
         if folder.checkpoint.exists():
             raise

@@ -54,6 +54,12 @@ if TYPE_CHECKING:
 @click.option("--seed", type=click.IntRange(min=0), help="Instead of the plan's `seed`.")
 @click.option("--run", "name", metavar="NAME", help="Name of the run's folder in runs/.")
 @click.option(
+    "--trace",
+    metavar="FILE.json",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write a timeline of the last steps, as planned and as done, for ui.perfetto.dev.",
+)
+@click.option(
     "--resume",
     metavar="RUN",
     is_eager=True,
@@ -81,6 +87,7 @@ def command(
     on_fault: Literal["stop", "restart"],
     seed: int | None,
     name: str | None,
+    trace: Path | None,
     resume: Path | None,
     is_dry: bool,
     quiet: bool,
@@ -124,12 +131,13 @@ def command(
         cores=cores,
         devices=devices,
         on_fault=on_fault,
+        trace=trace,
     )
     if not quiet:
         request = replace(request, watch=partial(listener_for, console=messages()))
     with undoing():
         run = train(program, request)
-    ctx.exit(_close(run, quiet))
+    ctx.exit(_close(run, quiet, trace))
 
 
 def _require_nothing_else(ctx: click.Context) -> None:
@@ -161,7 +169,7 @@ def _resume(path: Path, quiet: bool) -> int:
     return _close(run, quiet)
 
 
-def _close(run: "Run", quiet: bool) -> int:
+def _close(run: "Run", quiet: bool, trace: Path | None = None) -> int:
     from fml.cli import BAD_INPUT
     from fml.closing import print_closing
     from fml.console import output, print_diagnostics
@@ -172,6 +180,8 @@ def _close(run: "Run", quiet: bool) -> int:
         print_diagnostics([run.failure])
     if not quiet:
         print_closing(run, output())
+        if trace is not None and trace.exists():
+            output().print(f"trace:  {trace}, for https://ui.perfetto.dev", soft_wrap=True)
     if run.failure is not None:
         return BAD_INPUT
     return INTERRUPTED if run.interrupted else 0

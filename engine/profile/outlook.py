@@ -6,12 +6,12 @@ Times are estimates: operations and bytes at the rates of a typical core.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fml.engine.ir.graph import Graph
+from fml.engine.ir.graph import Graph, Node
 from fml.engine.plan.critical_path import CriticalPath, critical_path
 from fml.engine.plan.task import Kind, Plan, Region, Space, Task
 from fml.engine.plan.text import format_plan
 from fml.engine.profile.attribution import Amount, whole_amounts
-from fml.engine.profile.machine import TYPICAL
+from fml.engine.profile.machine import TYPICAL, Machine
 from fml.engine.runtime.dry_run import DryRun
 
 
@@ -90,32 +90,41 @@ class Outlook:
 
 def outlook(dry: DryRun) -> Outlook:
     """Estimate what each task takes, and find the longest chain of them."""
-    plan = dry.step
-    amounts = whole_amounts(plan, TYPICAL)
+    tasks = expected_tasks(dry.step, TYPICAL)
+    return Outlook(dry, tasks, critical_path(dry.step, [t.seconds for t in tasks]))
+
+
+def expected_tasks(plan: Plan, machine: Machine) -> tuple[Expected, ...]:
+    """Estimate what each task of a plan takes on a core of a machine."""
     takers = {number: name for name, number in plan.graph.outputs.items()}
-    tasks = tuple(
-        _expected(plan.graph, task, amount, takers)
-        for task, amount in zip(plan.tasks, amounts, strict=True)
+    return tuple(
+        _expected(plan.graph, task, amount, takers, amount.least(machine))
+        for task, amount in zip(plan.tasks, whole_amounts(plan, machine), strict=True)
     )
-    return Outlook(dry, tasks, critical_path(plan, [t.seconds for t in tasks]))
 
 
-def _expected(graph: Graph, task: Task, amount: Amount, takers: Mapping[int, str]) -> Expected:
+def _expected(
+    graph: Graph, task: Task, amount: Amount, takers: Mapping[int, str], seconds: float
+) -> Expected:
     node = graph[task.value]
     layer, phase = amount.parts[-1].layer, amount.parts[-1].phase.value
     match task.kind:
         case Kind.COPY:
             name = f"put aside {node.attributes.get('name', node.op)}"
         case Kind.GIVE:
-            name = f"give {node.attributes.get('field') or node.attributes.get('name') or node.op}"
+            name = f"give {given_name(node)}"
         case Kind.TAKE:
             name = f"take {takers.get(node.id, node.op)}"
         case Kind.WORK:
             main = max(amount.parts, key=lambda part: (part.flops, part.share))
             layer, phase = main.layer, main.phase.value
             name = amount.name.removeprefix(f"{layer}: ")
-    seconds = amount.least(TYPICAL)
     return Expected(name, layer, phase, task, seconds, amount.flops, amount.nbytes)
+
+
+def given_name(node: Node) -> str:
+    """What a step is given: a field, a counter, whether something is due, or a key of draws."""
+    return str(node.attributes.get("field") or node.attributes.get("name") or node.op)
 
 
 def _covered(regions: Iterable[Region]) -> int:

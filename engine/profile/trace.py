@@ -1,21 +1,16 @@
-"""A profile's real steps in the Trace Event Format, which Perfetto and chrome://tracing open.
-
-https://docs.google.com/document/d/1CvAClvFfyA5R-PhYUmn5OOQtYMH4h6I0nSsKchNAySU: an object with
-`traceEvents`; complete events (`ph` X) have a beginning `ts` and a duration `dur` in microseconds,
-and lie inside each other where their times do; metadata events (`ph` M) name the tracks.
-"""
+"""A profile's real steps as a timeline of events (`events.py`)."""
 
 from collections.abc import Iterator
 from itertools import groupby, pairwise
 from typing import TypeAlias
 
 from fml.engine.ir.graph import Phase
+from fml.engine.profile.events import Event, Track, complete, names
 from fml.engine.profile.profile import OUTSIDE, Profile, TaskCost
 
-_PROCESS = 1
-_TASKS, _LAYERS, _PYTHON = 1, 2, 3
-_TRACKS = {_TASKS: "tasks", _LAYERS: "layers", _PYTHON: "Python"}
-Event: TypeAlias = dict[str, object]
+_TASKS, _LAYERS, _PYTHON = (
+    Track(1, number, name) for number, name in enumerate(("tasks", "layers", "Python"), 1)
+)
 # A name, a category, and what is known besides.
 _Thing: TypeAlias = tuple[str, str, Event]
 
@@ -34,20 +29,12 @@ def trace(profile: Profile) -> dict[str, object]:
 
 
 def _names(profile: Profile) -> Iterator[Event]:
-    title = f"fml profile {profile.plan}".strip()
-    yield _metadata("process_name", {"name": title})
-    for track, name in _TRACKS.items():
-        yield _metadata("thread_name", {"name": name}, track)
-        yield _metadata("thread_sort_index", {"sort_index": track}, track)
-
-
-def _metadata(name: str, args: Event, track: int = 0) -> Event:
-    return {"name": name, "ph": "M", "ts": 0, "pid": _PROCESS, "tid": track, "args": args}
+    yield from names(1, f"fml profile {profile.plan}".strip(), [_TASKS, _LAYERS, _PYTHON])
 
 
 def _python(profile: Profile) -> Iterator[Event]:
     for begin, end in profile.timeline.python:
-        yield _complete("choose samples", "python", _PYTHON, begin, end, {})
+        yield complete("choose samples", "python", _PYTHON, begin, end, {})
 
 
 def _steps(profile: Profile) -> Iterator[Event]:
@@ -59,9 +46,9 @@ def _steps(profile: Profile) -> Iterator[Event]:
     figures: list[_Thing] = [("keep a figure", "figures", {})] * timeline.figures
     things = [*given, *tasks, *figures]
     for number, times in timeline.steps:
-        yield _complete(f"step {number}", "step", _TASKS, times[0], times[-1], {"step": number})
+        yield complete(f"step {number}", "step", _TASKS, times[0], times[-1], {"step": number})
         for (name, category, args), (begin, end) in zip(things, pairwise(times), strict=True):
-            yield _complete(name, category, _TASKS, begin, end, args)
+            yield complete(name, category, _TASKS, begin, end, args)
         yield from _layers(profile, times[len(given) :])
 
 
@@ -71,7 +58,7 @@ def _layers(profile: Profile, times: tuple[float, ...]) -> Iterator[Event]:
     for (layer, phase), row in groupby(places, lambda n: _main(profile.tasks[n])):
         inside = list(row)
         begin, end = times[inside[0]], times[inside[-1] + 1]
-        yield _complete(f"{layer} {phase.value}", phase.value, _LAYERS, begin, end, {})
+        yield complete(f"{layer} {phase.value}", phase.value, _LAYERS, begin, end, {})
 
 
 def _main(task: TaskCost) -> tuple[str, Phase]:
@@ -95,19 +82,4 @@ def _args(profile: Profile, task: TaskCost) -> Event:
         "bound": "compute" if cost.is_compute_bound else "memory",
         "of peak": round(cost.of_peak, 4),
         "runs in": "kernel" if task.is_native else "numpy",
-    }
-
-
-def _complete(name: str, category: str, track: int, begin: float, end: float, args: Event) -> Event:
-    # Whole nanoseconds, so that an event ends where the next one begins.
-    first, last = round(begin * 1e9), round(end * 1e9)
-    return {
-        "name": name,
-        "cat": category,
-        "ph": "X",
-        "ts": first / 1e3,
-        "dur": (last - first) / 1e3,
-        "pid": _PROCESS,
-        "tid": track,
-        "args": args,
     }

@@ -29,6 +29,7 @@ from fml.engine.ops.rules import as_dim
 from fml.engine.passes.constants import array_of
 from fml.engine.plan.planner import lay_out, make_plan
 from fml.engine.plan.task import Kind, Plan, Region, Space, Streams, Task, Work
+from fml.engine.plan.timetable import waits_of
 from fml.engine.runtime.faults import raised
 
 
@@ -212,6 +213,16 @@ class Executable:
         return list(issued(self.plan, things))
 
     @cached_property
+    def issued_keys(self) -> list[tuple[int, int]]:
+        """Of each thing of `issues` the number of its task, and the learner."""
+        counts = iter(self._launches)
+        found: list[tuple[int, int]] = []
+        for key, (task, _) in zip(keys_of(self.plan), self.instances, strict=True):
+            computes = task.kind in {Kind.WORK, Kind.COPY}
+            found += [key] * (len(next(counts)) if computes else 1)
+        return found
+
+    @cached_property
     def _all(self) -> Loop:
         return self._backend.loop(self.calls)
 
@@ -355,23 +366,20 @@ def issued(
     plan: Plan, things: Sequence[Sequence[Launch | Given | Gathered | Taken]]
 ) -> Iterator[Issue]:
     """Put the things of each instance of a task on its stream, behind what it waits for."""
-    keys = [(n, one) for n, task in enumerate(plan.tasks) for one in plan.instances(task.mapped)]
+    keys = keys_of(plan)
     ends = accumulate(len(some) for some in things)
     last = {key: end - 1 for key, end in zip(keys, ends, strict=True)}
     for (number, learner), some in zip(keys, things, strict=True):
         task = plan.tasks[number]
-        waits = [
-            (last[wait.task, other], wait.before)
-            for wait in task.waits
-            for other in plan.awaited(task, learner, wait)
-        ]
-        if task.in_turn:
-            others = plan.instances(task.mapped)
-            before = (last[number, learner - 1], 0) if learner else (last[number, others[-1]], 1)
-            waits.append(before)
+        waits = [(last[n, other], before) for n, other, before in waits_of(plan, number, learner)]
         stream = plan.streams.number(task, learner)
         for place, thing in enumerate(some):
             yield Issue(thing, stream, () if place else tuple(waits), task.is_critical)
+
+
+def keys_of(plan: Plan) -> list[tuple[int, int]]:
+    """Every task's number, in order; that of one that is mapped with each learner."""
+    return [(n, one) for n, task in enumerate(plan.tasks) for one in plan.instances(task.mapped)]
 
 
 def _end(regions: Iterable[Region]) -> int:

@@ -6,7 +6,7 @@ draws of so many steps, made at once, and the figures that they leave.
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import numpy as np
@@ -19,6 +19,7 @@ from fml.engine.backends.interface import (
     LaunchError,
     Loop,
     Taken,
+    Trace,
     View,
 )
 from fml.engine.ir.types import Element, TensorType
@@ -32,6 +33,23 @@ from fml.engine.runtime.section import Moment, Section
 TABLE_BYTES = 1 << 20
 # Arrays of at most so many bytes are converted as a whole, larger ones batch by batch.
 CONVERTED_BYTES = 1 << 26
+# A table of times takes at most so many bytes.
+TRACE_BYTES = 1 << 23
+
+
+@dataclass(frozen=True, slots=True)
+class Times:
+    """When each thing of some steps was done, and by whom.
+
+    Attributes:
+        seconds: f64[steps, things, 2], when it began and ended, from some moment on. Things are
+            those of `Executable.issued_keys`; with one stream, what is given and taken too, before
+            and behind the tasks.
+        workers: i64[steps, things].
+    """
+
+    seconds: Array
+    workers: Array
 
 
 class Steps:
@@ -103,16 +121,40 @@ class Steps:
         Return when each thing began, and the end: f64[steps, things + 1], in seconds from the
         beginning on. Things are what is given (`given_to`), the tasks, and the figures taken.
         """
-        loop, ticks = self._timed_loop
+        self._made, ticks = self._timed_loop
         begun = time.perf_counter()
         try:
             with np.errstate(all="ignore"):
-                taken = loop.run(count)
+                taken = self._made.run(count)
         except LaunchError as fault:
             raise self._said_of(fault) from fault
         seconds = time.perf_counter() - begun
         first, last = ticks[0, 0], ticks[taken - 1, -1]
         return (ticks[:taken] - first) * (seconds / max(float(last - first), 1.0))
+
+    def take_traced(self, count: int) -> Times:
+        """Take at most `most_traced` steps as `take` does, and look at the clock all along."""
+        if self.section.executable.plan.streams.count == 1:
+            looks = self.take_timed(count)
+            seconds = np.stack([looks[:, :-1], looks[:, 1:]], axis=-1)
+            return Times(seconds, np.zeros(seconds.shape[:2], np.int64))
+        self._made, rows = self._traced_loop
+        begun = time.perf_counter()
+        try:
+            with np.errstate(all="ignore"):
+                taken = self._made.run(count)
+        except LaunchError as fault:
+            raise self._said_of(fault) from fault
+        elapsed, ticks = time.perf_counter() - begun, rows[:taken, :, :2]
+        # Iterations run on: what is begun behind the last one is not counted.
+        first, last = int(ticks[..., 0].min()), int(ticks[..., 1].max())
+        return Times((ticks - first) * (elapsed / max(last - first, 1)), rows[:taken, :, 2].copy())
+
+    @property
+    def most_traced(self) -> int:
+        """How many steps can be taken at a time if all that they do is timed."""
+        things = len(self.section.executable.issued_keys)
+        return min(self.most, max(1, TRACE_BYTES // (24 * max(things, 1))))
 
     @property
     def given_to(self) -> tuple[int, ...]:
@@ -170,6 +212,14 @@ class Steps:
         given, taken = [*self._given.values()], [*self._taken.values()]
         ticks = np.zeros((self.most, len(given) + len(calls) + len(taken) + 1), np.int64)
         return self._backend.loop(calls, given, taken, Clock(ticks)), ticks
+
+    @cached_property
+    def _traced_loop(self) -> tuple[Loop, Array]:
+        executable = self.section.executable
+        issues = executable.issues(self._given, self._taken)
+        rows = np.zeros((self.most_traced, len(issues), 3), np.int64)
+        devices = executable.plan.streams.devices_of_streams()
+        return self._backend.capture(issues, devices, Trace(rows)), rows
 
     @cached_property
     def _taken(self) -> dict[tuple[int, int], Taken]:

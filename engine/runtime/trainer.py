@@ -29,6 +29,7 @@ from fml.engine.runtime.recovery import OnFault, Recovery
 from fml.engine.runtime.saving import Saver
 from fml.engine.runtime.section import Section
 from fml.engine.runtime.steps import Steps
+from fml.engine.runtime.tracer import Tracer
 from fml.engine.runtime.trail import Found, Stretch, Trail
 from fml.engine.runtime.watch import (
     TOLERANCE,
@@ -54,6 +55,7 @@ def train(
     resume: Checkpoint | None = None,
     devices: int = 1,
     on_fault: OnFault = "stop",
+    tracer: Tracer | None = None,
 ) -> Outcome:
     """Run a plan to its end.
 
@@ -61,7 +63,8 @@ def train(
     step, every few seconds and at the end. With `resume` a run goes on where a checkpoint was
     written, with the bits it would have had; its history begins there. The cores are so many
     `devices`, each with the plan's learners per device. A learner that raises, or whose loss is not
-    finite, ends the run, or with `restart` goes on from the central model.
+    finite, ends the run, or with `restart` goes on from the central model. A `tracer` is left with
+    when everything was done in the last steps; it changes no bit.
 
     Raises:
         FmlError: it cannot be begun: batches larger than their split (E0520), splits without
@@ -80,6 +83,7 @@ def train(
         trainer.listener = listener
         trainer.saver.path = checkpoint
         trainer.recovery.on_fault = on_fault
+        trainer.tracer = tracer
         if resume is not None:
             trainer.resume(resume)
         return trainer.run()
@@ -117,6 +121,7 @@ class Trainer:
         self.trail = Trail(self.steps, backend, store, training.train_series)
         self.record = Record(training)
         self.saver = Saver(data, store, self.scale)
+        self.tracer: Tracer | None = None
         self.failure: Diagnostic | None = None
         self._pace = Pace()
         self._ahead = Ahead(training, self.record, self.steps.most)
@@ -185,7 +190,7 @@ class Trainer:
         self._stepping = True
         begun = time.monotonic()
         try:
-            taken = self.steps.run(self.moment, self._seconds_before, count)
+            taken = self._take(count)
         except StepRaised as fault:
             self._recover(self.trail.before(fault))
             return
@@ -204,6 +209,11 @@ class Trainer:
         self.moment = replace(self.moment, step=self.moment.step + taken)
         self._looked = False
         self.listener.stepped(self.progress())
+
+    def _take(self, count: int) -> int:
+        if self.tracer is None:
+            return self.steps.run(self.moment, self._seconds_before, count)
+        return self.tracer.run(self.steps, self.moment, self._seconds_before, count)
 
     def _recover(self, found: Found) -> None:
         """End the run at the last good moment, or go on from it with some learners restarted."""
