@@ -2,17 +2,19 @@
 
     python benchmarks/training.py [--models lenet,resnet8] [--batches 16] [--cores 1,2]
                                   [--without compile,scan] [--rounds 5] [--turn 0.7]
-                                  [--patience 300] [--out figures.json]
+                                  [--patience 300] [--json rows.json]
 
 Float32, momentum and weight decay, a gather from shuffled data for each batch. Every contestant is
 a process of its own on the same cores, held ready; they take turns, so that a busy machine slows
 all of them alike. A figure is the median over the rounds of samples a second, a ratio is ours over
 that of the best peer, at equal samples between synchronisations: a learner of b on one core beside
-peers of b, and on two cores one learner of 2b, whose kernels the cores share, beside peers of 2b.
+peers of b, and on two cores the best of one learner of 2b, whose kernels the cores share, and two
+learners of b that meet after every step, beside peers of 2b.
 The losses of the first steps from the same weights have to agree, or a peer is not compared.
 `growth` is the memory taken from when the data are there until 100 steps are done; it has to be
 less than PyTorch's. What a step takes outside its kernels is measured with kernels that return at
-once (`contest/overhead.py`).
+once (`contest/overhead.py`). With `--json`, every row is written as soon as it is there, and rows
+that are there, with the same settings, are not measured again.
 """
 
 import argparse
@@ -28,6 +30,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import Any
 
+from contest.kept import Kept
 from contest.models import MODELS, start_of
 from contest.turns import Contestant, Report, Spec
 
@@ -49,6 +52,7 @@ class Row:
 
     label: str
     ours: float
+    name: str
     best: float
     peer: str
     wanted: float
@@ -80,7 +84,8 @@ class Row:
             verdict = "reached" if self.is_fast else "MISSED"
             verdict += "" if self.is_small else ", MEMORY MISSED"
         verdict += ", LOSSES DIFFER" if self.has_strays else ""
-        numbers = f"{self.ours:10,.0f} {self.best:10,.0f} {self.peer:16} {ratio:>5}"
+        ours = f"{self.ours:10,.0f} {self.name:12}"
+        numbers = f"{ours} {self.best:10,.0f} {self.peer:16} {ratio:>5}"
         return f"{self.label} {numbers} {self.wanted:6.2f}  {verdict}"
 
 
@@ -124,15 +129,20 @@ def contestants(model: str, batch: int, cores: tuple[int, ...]) -> list[Spec]:
 def contest(specs: Sequence[Spec], folder: Path, options: argparse.Namespace) -> list[Contestant]:
     """Start all of them one after another, compare their losses, and let them take turns.
 
-    Processes and devices normalise their own share of a batch, so that their losses are compared
-    with each other where there is normalisation, and else with ours like all others.
+    Two learners take the step of one learner with both batches: their gradients have its mean, and
+    momentum is linear, so that averaged replicas go where it goes. Learners, processes and devices
+    normalise their own share of a batch, so that their losses are compared with each other where
+    there is normalisation, and else with those of one learner like all others.
     """
     here = [Contestant(spec, folder) for spec in specs]
-    wanted = task("losses", replace(specs[0], learners=1), folder)
+    alone = replace(specs[0], kind="fml", variant="", learners=1)
+    wanted = task("losses", alone, folder)
     shares: list[float] = []
     try:
         for one in here:
             one.start(Path(__file__), options.patience)
+            if one.spec.kind == "fml" and not one.absent:
+                one.losses = task("losses", one.spec, folder)
             if not one.losses:
                 continue
             if one.spec.learners > 1 and MODELS[one.spec.model].normalises:
@@ -189,16 +199,18 @@ def report(model: str, batch: int, here: Sequence[Contestant]) -> Row:
             f"  {one.spec.name:14} {median:10,.0f} {low:9,.0f} {high:9,.0f} {len(one.rates):6}"
             f" {one.growth / MIB:11.1f} {one.seconds_to_start:8.1f}"
         )
-    ours = max((one for one in here if one.spec.kind == "fml"), key=lambda one: one.rate)
+    own = [one for one in here if one.spec.kind == "fml" and not one.absent]
+    ours = max(own, key=lambda one: one.rate, default=None)
     peers = [one for one in here if one.spec.kind != "fml" and not one.absent]
     best = max(peers, key=lambda one: one.rate, default=None)
     return Row(
         f"{model:9} {batch:5} {cores:5}",
-        ours.rate,
+        ours.rate if ours else 0.0,
+        ours.spec.name if ours else "none of fml",
         best.rate if best else 0.0,
         best.spec.name if best else "no peer has come",
         MODELS[model].wanted[batch][cores - 1],
-        ours.growth,
+        ours.growth if ours else 0,
         min((one.growth for one in peers if one.spec.kind == "torch"), default=0),
         any(one.strays for one in here),
     )
@@ -224,31 +236,51 @@ def main() -> int:
     options = parsed()
     sys.stdout.reconfigure(line_buffering=True)  # rows come minutes apart
     allowed = sorted(os.sched_getaffinity(0))
-    raw: list[dict[str, Any]] = []
+    kept = Kept(options.json)
     summary: list[Row] = []
     small = True
     for model, batch, count in rows(options):
         if count > len(allowed):
             print(f"{model}, {count} cores: there are {len(allowed)} here")
             continue
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            start_of(MODELS[model]).write(folder)
-            every = contestants(model, batch, tuple(allowed[-count:]))
-            specs = [spec for spec in every if not spec.name.startswith(tuple(options.without))]
-            here = contest(specs, folder, options)
-            summary.append(report(model, batch, here))
-            raw += [figures(one) for one in here]
-            if count == 1:
-                taken = task("overhead", specs[0], folder)
-                small &= report_overhead(taken)
-                raw.append(asdict(specs[0]) | {"overhead": taken})
-        if options.out:
-            options.out.write_text(json.dumps(raw, indent=1))
-    print("\nmodel     batch cores       ours  best peer                  ratio wanted")
+        every = contestants(model, batch, tuple(allowed[-count:]))
+        specs = [spec for spec in every if not spec.name.startswith(tuple(options.without))]
+        if not specs:
+            sys.exit("nobody is left to take part")
+        settings = {"specs": [asdict(s) for s in specs], "rounds": options.rounds,
+                    "turn": options.turn}  # fmt: skip
+        found = kept.find(settings)
+        if found is None:
+            found = measured(model, batch, specs, options)
+            kept.add(settings, found)
+        elif found["overhead"]:
+            report_overhead(found["overhead"])
+        row = Row(**found["row"])
+        small &= not found["overhead"] or found["overhead"]["outside"] <= OUTSIDE
+        summary.append(row)
+        print(f"  {row.text}")
+    print(
+        "\nmodel     batch cores       ours                best peer                  ratio wanted"
+    )
     for row in summary:
         print(row.text)
     return 0 if small and all(row.reached for row in summary) else 1
+
+
+def measured(
+    model: str, batch: int, specs: Sequence[Spec], options: argparse.Namespace
+) -> dict[str, Any]:
+    """Hold a contest and print it: the row, the turns, and what was taken outside kernels."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        start_of(MODELS[model]).write(folder)
+        here = contest(specs, folder, options)
+        row = report(model, batch, here)
+        taken: dict[str, float] = {}
+        if len(specs[0].cores) == 1 and specs[0].kind == "fml":
+            taken = task("overhead", specs[0], folder)
+            report_overhead(taken)
+    return {"row": asdict(row), "contestants": [figures(one) for one in here], "overhead": taken}
 
 
 def rows(options: argparse.Namespace) -> Iterator[tuple[str, int, int]]:
@@ -285,7 +317,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--rounds", type=int, default=5, help="that count")
     parser.add_argument("--turn", type=float, default=0.7, help="seconds")
     parser.add_argument("--patience", type=float, default=300, help="seconds for any answer")
-    parser.add_argument("--out", type=Path, help="a JSON file with every turn")
+    parser.add_argument("--json", type=Path, help="a file that keeps rows and turns")
     options = parser.parse_args()
     if unknown := set(options.models) - set(MODELS):
         parser.error(f"no model {', '.join(sorted(unknown))}")

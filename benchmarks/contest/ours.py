@@ -9,6 +9,7 @@ import numpy as np
 import fml
 from contest.models import CHECKED_STEPS, SEED, Model, Start, text_of
 from contest.turns import WARM_STEPS, Report, Spec, resident
+from fml.engine.backends.interface import Backend
 from fml.engine.backends.processor import processor
 from fml.engine.runtime.feeding import Data
 from fml.engine.runtime.trainer import Trainer, train
@@ -29,21 +30,31 @@ def run(spec: Spec, model: Model, folder: Path, report: Report) -> None:
     train(training, data, backend, seed=SEED, listener=_Turns(report))
 
 
-def trainer_of(model: Model, batch: int, start: Start) -> Trainer:
-    """A run of one learner that has not begun, from the weights that all begin with."""
-    training = fml.loads(text_of(model, batch)).lower()
+def trainer_of(spec: Spec, model: Model, start: Start, backend: Backend) -> Trainer:
+    """A run that has not begun, of whose learners all have the weights that everybody begins with.
+
+    What a strategy remembers of the model (`previous`) is not set.
+    """
+    each = spec.batch // spec.learners
+    training = fml.loads(text_of(model, each, spec.learners, spec.variant)).lower()
     data: Data = {"d": {"train": {"x": start.x, "y": start.y}}}
-    trainer = Trainer(training, data, processor(), SEED)
-    trainer.store.restore({f"m.{path}": value for path, value in start.weights.items()})
+    trainer = Trainer(training, data, backend, SEED)
+    weights = {f"m.{path}": value for path, value in start.weights.items()}
+    replicas = {f"learners.{path}": value for path, value in weights.items()}
+    trainer.store.restore(weights)
+    trainer.store.restore({path: v for path, v in replicas.items() if path in trainer.store})
     return trainer
 
 
 def losses(spec: Spec, model: Model, folder: Path) -> list[float]:
-    """Those of the first steps."""
-    trainer = trainer_of(model, spec.batch, Start.read(folder))
-    trainer.steps.run(trainer.moment, 0.0, CHECKED_STEPS)
+    """Those of the first steps; of several learners their mean."""
+    backend = processor()
+    trainer = trainer_of(spec, model, Start.read(folder), backend)
+    with backend.at_work():
+        trainer.steps.run(trainer.moment, 0.0, CHECKED_STEPS)
     (series,) = trainer.training.train_series
-    return np.asarray(trainer.steps.figures[series.output][:CHECKED_STEPS]).tolist()
+    figures = np.asarray(trainer.steps.figures[series.output][:CHECKED_STEPS])
+    return figures.reshape(CHECKED_STEPS, -1).mean(1).tolist()
 
 
 class _Turns(Silent):
