@@ -328,9 +328,8 @@ def parsed() -> argparse.Namespace:
 
 def take_part(what: str, given: str, folder: Path) -> None:
     """Be a contestant, or answer something about ours."""
-    values = json.loads(given)
-    spec = Spec(**values | {"cores": tuple(values["cores"])})
-    os.sched_setaffinity(0, spec.cores)  # before anything asks how many there are
+    spec = Spec.of(given)
+    spec.settle()
     model = MODELS[spec.model]
     if what == "--losses":
         print(json.dumps(import_module("contest.ours").losses(spec, model, folder)))

@@ -45,6 +45,16 @@ class Spec:
     variant: str = ""
     learners: int = 1
 
+    @classmethod
+    def of(cls, given: str) -> "Spec":
+        """The contestant that a process was started with."""
+        values = json.loads(given)
+        return cls(**values | {"cores": tuple(values["cores"])})
+
+    def settle(self) -> None:
+        """Stay on its cores, before anything asks how many there are."""
+        os.sched_setaffinity(0, self.cores)
+
     @property
     def environment(self) -> dict[str, str]:
         """That of the process: nothing of the caller's decides about threads or kernels."""
@@ -183,6 +193,11 @@ class Contestant:
 
     def turn(self, seconds: float, patience: float) -> None:
         """Let it have a turn of about so many seconds, unless it is absent."""
+        self.begin_turn(seconds)
+        self.end_turn(patience)
+
+    def begin_turn(self, seconds: float) -> None:
+        """Let it begin; others may run at the same time."""
         if self.absent:
             return
         steps = max(1, round(seconds / self.seconds_a_step))
@@ -190,8 +205,16 @@ class Contestant:
             assert self._process.stdin is not None
             self._process.stdin.write(f"{steps}\n".encode())
             self._process.stdin.flush()
+        except OSError as why:
+            self._leave(f"in its turn: {why}")
+
+    def end_turn(self, patience: float) -> None:
+        """Wait for the end of the turn that has begun."""
+        if self.absent:
+            return
+        try:
             taken = Turn(**self._hear(patience))
-        except (Absent, OSError) as why:
+        except Absent as why:
             self._leave(f"in its turn: {why}")
             return
         self.seconds_a_step = taken.seconds / taken.steps
