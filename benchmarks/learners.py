@@ -1,7 +1,8 @@
-"""What learners cost: samples a second of two, and planning of many.
+"""What learners cost: samples a second of two, what averaging takes, and planning of many.
 
     python benchmarks/learners.py scaling   [--models resnet8,lenet] [--batches 8] [--rounds 5]
                                             [--turn 0.7]
+    python benchmarks/learners.py averaging [--entries 10000,1000000] [--rounds 5] [--turn 0.7]
     python benchmarks/learners.py planning  [--models lenet,resnet32] [--rounds 5]
 
 Everybody takes turns; figures are medians over the rounds. It fails if a figure is missed.
@@ -15,7 +16,7 @@ from pathlib import Path
 from contest.models import MODELS
 from contest.turns import Report, Spec
 
-TABLES = ("scaling", "planning")
+TABLES = ("scaling", "averaging", "planning")
 
 
 def parsed() -> argparse.Namespace:
@@ -29,6 +30,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("table", choices=TABLES)
     parser.add_argument("--models", type=names, default=list(MODELS))
     parser.add_argument("--batches", type=numbers, help="of a learner")
+    parser.add_argument(
+        "--entries", type=numbers, default=[10_000, 100_000, 1_000_000, 5_000_000, 25_000_000]
+    )
     parser.add_argument("--rounds", type=int, default=5, help="that count")
     parser.add_argument("--turn", type=float, default=0.7, help="seconds")
     parser.add_argument("--patience", type=float, default=300, help="seconds for any answer")
