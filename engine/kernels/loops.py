@@ -50,11 +50,15 @@ class Fold:
 
 @dataclass(frozen=True, slots=True)
 class Store:
-    """Write an entry; 16-bit floats are rounded to nearest, ties to even."""
+    """Write an entry; 16-bit floats are rounded to nearest, ties to even.
+
+    With `ahead` above 0, an entry so many places on is fetched, for it will be written soon.
+    """
 
     buffer: Buffer
     index: Expr
     value: Expr
+    ahead: int = 0
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,8 +88,9 @@ def _line(statement: Statement, names: Names) -> str:
             return f"{local.name} <- {show_expr(value, names)}"
         case Fold(local, combine, value):
             return f"{local.name} <- {combine} {show_expr(value, names)}"
-        case Store(buffer, index, value):
-            return f"{buffer.name}[{show_expr(index)}] <- {show_expr(value, names)}"
+        case Store(buffer, index, value, ahead):
+            fetched = f" fetching {ahead} ahead" if ahead else ""
+            return f"{buffer.name}[{show_expr(index)}] <- {show_expr(value, names)}{fetched}"
         case _:
             raise TypeError(f"not a simple statement: {statement!r}")
 

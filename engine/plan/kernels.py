@@ -6,6 +6,7 @@ from functools import partial
 from math import prod
 
 from fml.engine.ir.graph import Graph
+from fml.engine.kernels.ahead import fetching_ahead
 from fml.engine.kernels.blocks import block_kernel, result_sizes
 from fml.engine.kernels.epilogue import epilogue_of
 from fml.engine.kernels.expr import Buffer, Expr
@@ -68,7 +69,7 @@ def _block_kernel(graph: Graph, cluster: Cluster, name: str, host: Host) -> Kern
     assert cluster.block is not None
     root, *others = cluster.nodes
     if not others:
-        return block_kernel(cluster.block, name, host)
+        return fetching_ahead(block_kernel(cluster.block, name, host))
     fusion, sizes = fusion_of(Alike(graph), cluster), result_sizes(cluster.block)
     epilogue = epilogue_of(fusion, 0, sizes)
     is_kept = root in cluster.results
@@ -88,4 +89,4 @@ def _block_kernel(graph: Graph, cluster: Cluster, name: str, host: Host) -> Kern
     first = 2 + len(given)
     shared = tuple((1 + i, first + is_kept + o) for i, o in fusion.shared)
     buffers = (*kernel.buffers[:2], *given, *results, *scratch)
-    return replace(kernel, buffers=buffers, scratch=used, shared=shared)
+    return fetching_ahead(replace(kernel, buffers=buffers, scratch=used, shared=shared))

@@ -99,10 +99,11 @@ class _Emitter:
                     self._assign(local, self._eval(value))
                 case Fold():
                     self._fold(statement)
-                case Store(buffer, index, value):
-                    self.memory.store(
-                        buffer, self._eval(index), self._eval(value), self._lanes, self._mask
-                    )
+                case Store(buffer, index, value, ahead):
+                    at = self._eval(index)
+                    self.memory.store(buffer, at, self._eval(value), self._lanes, self._mask)
+                    if ahead:
+                        self.memory.fetch(buffer, at, ahead)
                 case Turn(source_at=read, to_at=write):
                     places = self._eval(read), self._eval(write)
                     turn(self.w, self.memory, statement, *places, self._has_masks)

@@ -134,6 +134,12 @@ class Memory:
                 made, f"<{lanes} x ptr> align {_nbytes(type)} {places}", asked.typed,
             )  # fmt: skip
 
+    def fetch(self, buffer: Buffer, at: Value, ahead: int) -> None:
+        """Ask for the line of what lies so many entries behind one, to be written."""
+        nbytes = ahead * _nbytes(self._stored(buffer.element))
+        place = self.w.put(f"getelementptr i8, ptr {self._place(buffer, at)}, i64 {nbytes}")
+        self.w.run("llvm.prefetch.p0", f"ptr {place}", "i32 1", "i32 3", "i32 1")
+
     # --- elements -------------------------------------------------------------------------------
 
     def _stored(self, element: Element) -> str:
