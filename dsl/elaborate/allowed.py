@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, TypeAlias, cast
 from fml.dsl import ast
 from fml.dsl.elaborate import expressions
 from fml.dsl.elaborate.session import Attempts, Failed, Session
+from fml.dsl.elaborate.signatures import is_static, static_argument
 from fml.dsl.elaborate.syntax import walk
 from fml.dsl.scope import Entry, Scope
 from fml.dsl.values import STATIC, Any_, Closure, Poison, RangeOf, Unknown, describe
@@ -73,17 +74,19 @@ def require(
 def require_of_closures(
     s: Session, parameters: Sequence[ast.Parameter], scope: Scope, name: str
 ) -> None:
-    """Check a strategy's arguments that are numbers: the others belong to its statements."""
+    """Check a strategy's static arguments, types and ranges: others are its statements'."""
     attempts = Attempts()
     for parameter in parameters:
         given = scope.names[parameter.name]
-        if parameter.allowed is None or not isinstance(given, Closure):
-            continue
-        if not _is_static(given.expression, given.scope):
+        if not isinstance(given, Closure) or not _is_static(given.expression, given.scope):
             continue
         with attempts:
-            allowed = evaluated(s, parameter.allowed, scope)
             value = expressions.evaluate(s, given.expression, given.scope)
+            if is_static(parameter.type):
+                value = static_argument(s, parameter, value, given.expression, name)
+            if parameter.allowed is None:
+                continue
+            allowed = evaluated(s, parameter.allowed, scope)
             _require(s, parameter, allowed, value, given.expression, name)
     attempts.settle()
 

@@ -58,6 +58,7 @@ class Primitive:
         """Bind the arguments and make the value."""
         bound = _bind(s, self, given, e)
         if any(isinstance(g.value, Poison) for g in bound.values()):
+            s.plan.misapplied = True  # what it would have made is applied nowhere
             return POISON
         return self.make(s, self, bound, e)
 

@@ -170,9 +170,11 @@ def replica(s: Session, p: "Primitive", bound: "Arguments", e: ast.Expression) -
     """`replica(z)`: a copy with its own parameters, starting from z's."""
     value = bound["of"].value
     if not isinstance(value, Instance):
+        s.plan.misapplied = True
         raise s.report(
-            "E0407", f"`replica` copies a layer value, found {describe(value)}", [bound["of"].at]
-        )
+            "E0407", f"`replica` copies a layer value, found {describe(value)}", [bound["of"].at],
+            help="bind a model to a name before the block, `z = net()`, and write `replica(z)`",
+        )  # fmt: skip
     key = ("replica", id(e))
     root = s.plan.root
     if key not in root.children:

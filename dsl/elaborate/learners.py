@@ -88,8 +88,9 @@ def _count(s: Session, written: ast.Learners, scope: Scope) -> int | None:
     value = expressions.evaluate_static(s, written.count, scope, "a number of learners")
     if isinstance(value, bool) or not isinstance(value, int) or value < 1:
         raise s.report(
-            "E0606", f"there is at least one learner, found {describe(value)}", [written.count]
-        )
+            "E0606", f"there is at least one learner, found {describe(value)}", [written.count],
+            help="a whole number, `learners 4 per device`, or `auto`",
+        )  # fmt: skip
     return value
 
 
@@ -107,8 +108,9 @@ def _staleness(s: Session, written: ast.Learners, scope: Scope) -> int | None:
         value = expressions.evaluate_static(s, setting.value, scope, "a number of steps")
         if isinstance(value, bool) or not isinstance(value, int) or value < 0:
             raise s.report(
-                "E0401", "the staleness is a whole number of steps, or `unbounded`", [setting]
-            )
+                "E0401", "the staleness is a whole number of steps, or `unbounded`", [setting],
+                help="for instance `staleness = 2`; 0 is the default",
+            )  # fmt: skip
         staleness = value
     return staleness
 

@@ -82,7 +82,11 @@ def _name(s: Session, work: "PlanWork", made: Minimized, value: Any_, scope: Sco
         layers.claim(s, made.written, scope)
         scope.names[made.name] = Bound(made.closure, value, s.region.moment)
     if any(m.name == made.name for m in work.minimized):
-        raise s.report("E0202", f"two `minimize` are called `{made.name}`", [made.written])
+        raise s.report(
+            "E0202", f"two `minimize` are called `{made.name}`", [made.written],
+            help="name one of them, `minimize other = ...`; what a strategy is to minimise is only "
+            "computed before, `loss = ...`",
+        )  # fmt: skip
 
 
 def _trained(s: Session, loss: Value, written: ast.Minimize, wanted: Any_ | None) -> list[Place]:

@@ -98,8 +98,15 @@ def _named(
 
 
 def _nothing(s: Session, e: ast.Name, candidates: Iterable[str]) -> Failed:
-    near = elsewhere.NAMES.get(e.name) or did_you_mean(e.name, candidates)
+    near = _of_learners(s, e) or elsewhere.NAMES.get(e.name) or did_you_mean(e.name, candidates)
     return s.report("E0201", f"nothing is called `{e.name}` here", [e], help=near)
+
+
+def _of_learners(s: Session, e: ast.Name) -> str | None:
+    """The way to a name that only the block `learners` has."""
+    if s.plan.learners is None or e.name not in s.plan.learners.names:
+        return None
+    return f"the learners have it: `learners.{e.name}`"
 
 
 def _entry(s: Session, entry: object, scope: Scope, e: ast.Name) -> Any_:

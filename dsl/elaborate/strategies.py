@@ -25,7 +25,11 @@ def use(
             expressions.evaluate(s, argument.value, scope)
         raise Failed
     if not isinstance(factory, StrategyFactory):
-        raise s.report("E0404", f"`use` takes a strategy, found {describe(factory)}", [e])
+        raise s.report(
+            "E0404", f"`use` takes a strategy, found {describe(factory)}", [e],
+            help="such as `sma` or `local_sgd`: how learners come together; an optimizer stands "
+            "behind `using`",
+        )  # fmt: skip
     declaration = factory.declaration
     path = scope.path_of(s.optimizer_path(declaration.name))
     inner = Scope(factory.module, s.plan.root, path=path)
@@ -36,6 +40,11 @@ def use(
     for argument in e.arguments if isinstance(e, ast.Call) else ():
         key = argument.name or (free[0] if free else "")
         with attempts:
+            if key in names and key not in free:
+                raise s.report(
+                    "E0205", f"`{key}` is given twice to `{declaration.name}`", [argument],
+                    notes=[f"it is declared as {declared}"],
+                )  # fmt: skip
             if key not in free:
                 raise s.report(
                     "E0205",
@@ -50,7 +59,10 @@ def use(
     for parameter in declaration.parameters:
         if parameter.name in free:
             if parameter.default is None:
-                raise s.report("E0205", f"`{declaration.name}` needs `{parameter.name}`", [e])
+                raise s.report(
+                    "E0205", f"`{declaration.name}` needs `{parameter.name}`", [e],
+                    notes=[f"it is declared as {declared}"],
+                )  # fmt: skip
             inner.names[parameter.name] = Closure(parameter.default, inner)
     allowed.require_of_closures(s, declaration.parameters, inner, declaration.name)
     with calls.followed(s, declaration.name, factory.module, e):

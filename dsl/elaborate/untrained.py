@@ -13,6 +13,16 @@ if TYPE_CHECKING:
     from fml.dsl.elaborate.plan import PlanWork
 
 
+_MADE_TWICE = (
+    "a layer's bare name makes a fresh copy wherever it is applied",
+    "make it once, `net = m()`, and apply `net` in both places",
+)
+_UNUSED_REPLICAS = (
+    "its replicas are trained, and nothing brings them together",
+    "put a strategy behind the block, such as `use sma(learners.w, z)`",
+)
+
+
 def warn(s: Session, work: "PlanWork", graph: Graph, measured: "Sequence[Watched]") -> None:
     """Report W0601 for a measured expression whose parameters the step never assigns.
 
@@ -33,10 +43,12 @@ def warn(s: Session, work: "PlanWork", graph: Graph, measured: "Sequence[Watched
         stale = sorted(read & trained - assigned)
         if stale and not read & trained & assigned:
             layer = stale[0].partition(".")[0]
+            copies = {v.name for v in s.plan.variables.values() if v.replica_of in stale}
+            note, way = _UNUSED_REPLICAS if copies & assigned else _MADE_TWICE
             s.report(
                 "W0601",
                 f"nothing trains the parameters of `{layer}`, which is measured here",
                 [one.value],
-                notes=["a layer's bare name makes a fresh copy wherever it is applied"],
-                help="make it once, `net = m()`, and apply `net` in both places",
+                notes=[note],
+                help=way,
             )
