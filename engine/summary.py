@@ -43,7 +43,8 @@ class Summary:
     pass where an optimizer takes the gradient elsewhere) and update, without the blocks under a
     condition.
     `variables_nbytes` is what outlives a step (parameters, slots, states), `peak_nbytes` the most
-    that lives at once within one, by the plan that will be run.
+    that lives at once within one, by the plan that will be run. Of a plan with learners they are
+    what it takes with one learner.
     """
 
     plan: str
@@ -56,6 +57,7 @@ class Summary:
     operations: int
     variables_nbytes: int
     peak_nbytes: int
+    is_of_one_learner: bool
 
     def __repr__(self) -> str:
         """Write all of it."""
@@ -102,6 +104,7 @@ def summarise(training: Training, split_sizes: Mapping[tuple[str, str], int] = {
         len(computed),
         layout.nbytes,
         plan.peak,
+        training.learners is not None,
     )
 
 
@@ -213,12 +216,14 @@ def _totals(summary: Summary, *, has_flops: bool) -> list[str]:
     variables, peak = (
         quantity(n, 1024, "B") for n in (summary.variables_nbytes, summary.peak_nbytes)
     )
+    learner = ["all of this with one learner: `fml plan` counts them all"]
     return [
         parameters + (f", {frozen:,} of them frozen" if frozen else ""),
         f"one forward pass{table}: {quantity(summary.forward_flops, 1000, 'flop')}{at}",
         f"one step: {step} in {summary.operations:,} operations",
         f"memory of a run: {variables} of parameters, optimizer slots and states,",
         f"  and at most {peak} of values at once within a step",
+        *(learner if summary.is_of_one_learner else ()),
     ]
 
 

@@ -1,10 +1,12 @@
-"""The Python of README and docs/python.md runs as it stands."""
+"""The Python of README and docs/python.md runs as it stands; docs/learners.md has no faults."""
 
 import re
 import shutil
 from pathlib import Path
 
 import pytest
+
+import fml
 
 ROOT = Path(__file__).parent.parent.parent
 
@@ -24,3 +26,22 @@ def test_the_samples_run(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPa
         names: dict[str, object] = {}
         exec(sample, names)
         assert (tmp_path / "iris.safetensors").stat().st_size > 0
+
+
+def test_the_plans_of_the_page_on_learners_have_no_faults() -> None:
+    page = (ROOT / "docs/learners.md").read_text(encoding="utf-8")
+    example = (ROOT / "examples/iris_learners.fml").read_text(encoding="utf-8")
+    head = example.partition("train {")[0]
+    blocks = re.findall(r"```\n(.*?)```", page, re.DOTALL)
+    assert len(blocks) == 5
+    own = "towards_best(learners.w, z, learners.loss)"
+    used = blocks[0].replace("sma(learners.w, z, tau = 2 steps)", own)
+    assert used != blocks[0]
+    for block in blocks:
+        if block.startswith("strategy"):
+            plan = block + used
+        elif block.startswith("train"):
+            plan = block
+        else:
+            plan = f"train {{\n  z = mlp(3)\n{block}  stop after 1 epoch\n}}\n"
+        assert not fml.loads(head + plan, base=ROOT / "examples").check()

@@ -165,3 +165,14 @@ def test_a_narrow_table_without_costs_is_not_said_to_add_them_up() -> None:
     narrow = summary.text(40)
     assert "flops" not in narrow
     assert "one forward pass: " in narrow
+
+
+def test_a_plan_with_learners_is_told_to_be_counted_with_one() -> None:
+    alone = fml.loads(CLASSIFIER).summary()
+    feed = "  feed x, y"
+    learners = f"  learners 3 per device by sync_sgd()\n{feed}"
+    together = fml.loads(CLASSIFIER.replace(feed, learners)).summary()
+    assert together.parameters == alone.parameters
+    assert together.layers[:-1] == alone.layers[:-1]  # behind them comes the mean over learners
+    assert "with one learner: `fml plan`" in repr(together)
+    assert "learner" not in repr(alone)
