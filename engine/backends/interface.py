@@ -191,6 +191,11 @@ class Backend(Protocol):
         """How many iterations a loop may be asked for, so that it comes back soon enough."""
         ...
 
+    @property
+    def streams(self) -> int:
+        """How many streams of each learner, and of each device, a step may be planned for."""
+        ...
+
     def oracle(self) -> "Backend":
         """Return a backend on the same memory that computes every node for itself."""
         ...

@@ -137,8 +137,13 @@ class LlvmBackend(NumpyBackend):
     name = "llvm"
     steps_at_once = 1024
 
-    def __init__(self, cores: int | None = None) -> None:
-        """Use so many cores at most; all that this process may use where none are given."""
+    def __init__(self, cores: int | None = None, streams: int = 1) -> None:
+        """Use so many cores at most; all that this process may use where none are given.
+
+        One stream of each learner, or of a device without learners, is enough: who is idle helps
+        with its kernels.
+        """
+        super().__init__(streams)
         self._host = Host.native()
         self._cores = min(cores or workers().count, workers().count)
 

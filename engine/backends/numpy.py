@@ -145,6 +145,11 @@ class NumpyBackend:
 
     name = "numpy"
     steps_at_once = 1
+    streams = 1
+
+    def __init__(self, streams: int = 1) -> None:
+        """Plan steps for so many streams at most; they are carried out one after another."""
+        self.streams = streams
 
     def oracle(self) -> Backend:
         """Return this one."""

@@ -46,12 +46,13 @@ class SimulatedBackend(NumpyBackend):
     name = "simulated"
     steps_at_once = 16
 
-    def __init__(self, seed: int, is_joined: bool = True) -> None:
+    def __init__(self, seed: int, is_joined: bool = True, streams: int = 1) -> None:
         """`seed` makes the timing; unless `is_joined`, loops run on from iteration to iteration.
 
         If they are, an iteration is one replay of a captured graph. If not, streams are ordered by
         waits alone, as those of the CPU are, and critical sections come in any order.
         """
+        super().__init__(streams)
         self.device = Device(seed)
         self._is_joined = is_joined
 

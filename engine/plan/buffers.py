@@ -4,10 +4,13 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 from fml.engine.ir.graph import Graph
-from fml.engine.plan.memory import Buffer
+from fml.engine.plan.memory import Buffer, Clash
 from fml.engine.plan.order import PutAside, Sequence, Step, needs, provided, variable_of
 from fml.engine.plan.task import Work
 from fml.engine.plan.where import Where, base_of, where
+
+# By step, the steps that are over when it begins, of one learner: the bits of their places.
+Before: TypeAlias = tuple[int, ...]
 
 # Buffers are values, what was put aside of values, and scratch of a step, told by two numbers.
 Key: TypeAlias = tuple[str, int, int]
@@ -57,6 +60,7 @@ class Buffers:
         alone: by the one place whose tasks touch them: they can share memory there.
         met: those that tasks in several places touch.
         owner: of what takes over another one's memory, that one.
+        uses: the steps that touch each, as bits.
     """
 
     nbytes: dict[Key, int]
@@ -64,11 +68,31 @@ class Buffers:
     alone: dict[Where, list[Buffer[Key]]]
     met: tuple[Key, ...]
     owner: dict[Key, Key]
+    uses: dict[Key, int]
+
+    def clash(self, before: Before) -> Clash:
+        """Return whether two buffers need memory at the same time, when steps run side by side.
+
+        They do unless all uses of one are over when the first of the other begins.
+        """
+
+        def is_over(one: Buffer[Key], other: Buffer[Key]) -> bool:
+            # What is given is there from the beginning, and what is taken to the end.
+            if other.first < 0 or one.last in (-1, len(before)):
+                return False
+            return not self.uses[one.key] & ~before[other.first]
+
+        return lambda one, other: not (is_over(one, other) or is_over(other, one))
 
 
-def buffers_of(graph: Graph, order: Sequence) -> Buffers:
+def in_order(order: Sequence) -> Before:
+    """Return that all that stands before a step is over: one stream does them all."""
+    return tuple((1 << at) - 1 for at in range(len(order.steps)))
+
+
+def buffers_of(graph: Graph, order: Sequence, before: Before) -> Buffers:
     """Gather the buffers of a sequence of steps."""
-    uses = _Uses(graph, order)
+    uses = _Uses(graph, order, before)
     alone: dict[Where, list[Buffer[Key]]] = {}
     met: list[Key] = []
     for key in uses.first:
@@ -80,20 +104,21 @@ def buffers_of(graph: Graph, order: Sequence) -> Buffers:
             alone.setdefault(place, []).append(buffer)
         else:
             met.append(key)
-    return Buffers(uses.nbytes, frozenset(uses.mapped), alone, tuple(met), uses.owner)
+    return Buffers(uses.nbytes, frozenset(uses.mapped), alone, tuple(met), uses.owner, uses.uses)
 
 
 class _Uses:
     """When each buffer is first and last touched, and from where."""
 
-    def __init__(self, graph: Graph, order: Sequence) -> None:
-        self.graph, self.order = graph, order
+    def __init__(self, graph: Graph, order: Sequence, before: Before) -> None:
+        self.graph, self.order, self.before = graph, order, before
         self.first: dict[Key, int] = {}
         self.last: dict[Key, int] = {}
         self.owner: dict[Key, Key] = {}
         self.nbytes: dict[Key, int] = {}
         self.places: dict[Key, set[Where]] = {}
         self.mapped: set[Key] = set()
+        self.uses: dict[Key, int] = {}
         for node in provided(graph):
             self._begin(of_value(node), -1, where(graph, graph[node]))
         for at, step in enumerate(order.steps):
@@ -122,12 +147,14 @@ class _Uses:
         self.first[key] = self.last[key] = at
         self.nbytes[key] = self.graph[key[1]].type.nbytes if nbytes is None else nbytes
         self.places[key] = {here}
+        self.uses[key] = 1 << at if at >= 0 else 0
         if here.mapped:
             self.mapped.add(key)
 
     def _use(self, key: Key, at: int, here: Where) -> None:
         if key in self.last:
             self.last[key] = max(self.last[key], at)
+            self.uses[key] |= 1 << at
             self.places[key].add(here)
 
     def _share(self, at: int, work: Work) -> None:
@@ -145,8 +172,10 @@ class _Uses:
             source, target = self.graph[value].type, self.graph[result].type
             same_width = source.dtype.itemsize == target.dtype.itemsize
             fits = source.nbytes == target.nbytes and same_width
-            is_last = self.last[owner] == self.first[new] == at
+            is_over = not self.uses[owner] & ~(self.before[at] | 1 << at)
+            is_last = is_over and self.last[owner] == self.first[new] == at
             is_here = len(self.places[owner] | self.places[new]) == 1
             if fits and is_last and is_here and work.inputs.count(value) == 1:
                 self.owner[new] = owner
                 self.last[owner] = max(self.last[owner], self.last[new])
+                self.uses[owner] |= self.uses[new]

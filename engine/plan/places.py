@@ -10,7 +10,7 @@ from fml.engine.ir.graph import Graph
 from fml.engine.ops import rules
 from fml.engine.ops.table import OPS
 from fml.engine.plan.buffers import Buffers, Key, aside, of_value
-from fml.engine.plan.memory import aligned, plan_arena
+from fml.engine.plan.memory import Buffer, Clash, aligned, plan_arena
 from fml.engine.plan.order import variable_of
 from fml.engine.plan.task import Layout, Region, Space
 from fml.engine.plan.where import Where
@@ -29,14 +29,14 @@ class Arena:
     own: int
 
 
-def arena_of(buffers: Buffers, learners: int) -> Arena:
+def arena_of(buffers: Buffers, learners: int, clash: Clash = Buffer.lives_with) -> Arena:
     """Place all buffers; those of learners `learners` times."""
     offsets: dict[Key, int] = {}
     strides: dict[Key, int] = {}
     end = peak = 0
     for place in sorted(buffers.alone):
         if place != LEARNER:
-            part = plan_arena(buffers.alone[place])
+            part = plan_arena(buffers.alone[place], clash)
             offsets |= {key: end + offset for key, offset in part.offsets.items()}
             end, peak = end + part.nbytes, peak + part.peak
     for key in buffers.met:
@@ -44,7 +44,7 @@ def arena_of(buffers: Buffers, learners: int) -> Arena:
         offsets[key] = end
         strides[key] = buffers.nbytes[key] if key in buffers.mapped else 0
         end, peak = (now + aligned(count * buffers.nbytes[key]) for now in (end, peak))
-    part = plan_arena(buffers.alone.get(LEARNER, []))
+    part = plan_arena(buffers.alone.get(LEARNER, []), clash)
     offsets |= {key: end + offset for key, offset in part.offsets.items()}
     strides |= dict.fromkeys(part.offsets, part.nbytes)
     total = end + learners * part.nbytes

@@ -1,7 +1,7 @@
 """Graph -> plan: order, memory, tasks, and the checks that every plan passes."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import Variable
@@ -9,7 +9,6 @@ from fml.engine.plan.buffers import buffers_of, scratch, where_of
 from fml.engine.plan.memory import aligned
 from fml.engine.plan.order import (
     PutAside,
-    Sequence,
     Step,
     node_by_node,
     provided,
@@ -18,6 +17,7 @@ from fml.engine.plan.order import (
 )
 from fml.engine.plan.places import Places, arena_of, constants_of
 from fml.engine.plan.races import require_no_race
+from fml.engine.plan.schedule import Schedule, scheduled
 from fml.engine.plan.sections import require_no_stall
 from fml.engine.plan.task import Kind, Layout, Plan, Region, Space, Streams, Task, Work
 from fml.engine.plan.turns import in_turns, shared_by_learners
@@ -52,20 +52,27 @@ def make_plan(
 ) -> Plan:
     """Plan a graph of definite sizes: the works that a backend makes of it, or node by node.
 
-    `streams` are used where something is computed by learners; else one is enough.
+    `streams` says how many there may be of each learner and of each device: as many are used as it
+    takes to do side by side what need not be done one behind the other. What learners do to shared
+    variables with staleness is one critical section, so each of them has one stream there.
 
     Raises:
         RaceError, StallError: the plan is wrong: a bug in fml, found before it can do harm.
     """
     order = sequence(graph, in_turns(graph, node_by_node(graph) if works is None else works))
-    has_learners = any(node.mapped for node in graph)
-    streams = streams if has_learners else _ONE
-    buffers = buffers_of(graph, order)
-    arena = arena_of(buffers, streams.learners)
-    constants = constants_of(graph)
     shared = shared_by_learners(graph) if staleness != 0 else frozenset[str]()
-    tasks = _Tasks(graph, order, Places(graph, layout, arena, buffers, constants), shared)
-    if has_learners:
+    if not any(node.mapped for node in graph):
+        streams = Streams(streams.per_device)
+    elif shared:
+        streams = replace(streams, per_learner=1)
+    schedule = scheduled(graph, order, streams)
+    streams = schedule.used(graph, streams)
+    buffers = buffers_of(graph, schedule.order, schedule.before)
+    arena = arena_of(buffers, streams.learners, buffers.clash(schedule.before))
+    constants = constants_of(graph)
+    places = Places(graph, layout, arena, buffers, constants)
+    tasks = _Tasks(graph, schedule, places, shared)
+    if streams.count > 1:
         listed = with_waits((*tasks.given(), *tasks.steps(), *tasks.taken()), streams, staleness)
     else:
         listed = tuple(tasks.steps())
@@ -90,40 +97,43 @@ class _Tasks:
     """Makes the tasks of steps."""
 
     graph: Graph
-    order: Sequence
+    schedule: Schedule
     places: Places
     at_any_time: frozenset[str]
 
     def given(self) -> Iterator[Task]:
         """What the runtime provides."""
         for node in provided(self.graph):
-            yield self._task(
-                node, where(self.graph, self.graph[node]), (), (self.places.of(node),), Kind.GIVE
-            )
+            here, target = where(self.graph, self.graph[node]), self.places.of(node)
+            stream = self.schedule.first_reader(self.graph, node)
+            yield self._task(node, here, stream, (), (target,), Kind.GIVE)
 
     def steps(self) -> Iterator[Task]:
         """What is computed and put aside, in order."""
-        for at, step in enumerate(self.order.steps):
+        for at, step in enumerate(self.schedule.order.steps):
             yield self._step(at, step, where_of(self.graph, step))
 
     def taken(self) -> Iterator[Task]:
         """The results."""
         for name, value in self.graph.outputs.items():
             here = where(self.graph, self.graph[value])
-            yield self._task(value, here, (self.output(name),), (), Kind.TAKE)
+            stream = self.schedule.maker(self.graph, value)
+            yield self._task(value, here, stream, (self.output(name),), (), Kind.TAKE)
 
     def output(self, name: str) -> Region:
         """Where a result is found when all is over."""
-        return self.places.of(self.graph.outputs[name], is_aside=name in self.order.outputs_aside)
+        return self.places.of(
+            self.graph.outputs[name], is_aside=name in self.schedule.order.outputs_aside
+        )
 
     def _step(self, at: int, step: Step, here: Where) -> Task:
-        places = self.places
+        places, stream = self.places, self.schedule.streams[at]
         if isinstance(step, PutAside):
             source, target = (places.of(step.value, is_aside=aside) for aside in (False, True))
-            return self._task(step.value, here, (source,), (target,), Kind.COPY)
+            return self._task(step.value, here, stream, (source,), (target,), Kind.COPY)
         return Task(
             step.nodes[-1],
-            0,
+            stream,
             tuple(self._found(at, value) for value in step.inputs),
             tuple(places.of(value) for value in step.results),
             None if step.guard is None else self._found(at, step.guard),
@@ -143,14 +153,15 @@ class _Tasks:
         return any(variable_of(node) in self.at_any_time for node in touched)
 
     def _found(self, at: int, value: int) -> Region:
-        return self.places.of(value, is_aside=(at, value) in self.order.aside)
+        return self.places.of(value, is_aside=(at, value) in self.schedule.order.aside)
 
     @staticmethod
     def _task(
         value: int,
         here: Where,
+        stream: int,
         reads: tuple[Region, ...],
         writes: tuple[Region, ...],
         kind: Kind,
     ) -> Task:
-        return Task(value, 0, reads, writes, kind=kind, mapped=here.mapped, device=here.device)
+        return Task(value, stream, reads, writes, kind=kind, mapped=here.mapped, device=here.device)

@@ -1,10 +1,10 @@
 """The race check: two tasks that touch the same bytes, one of them writing, must be ordered.
 
 Vector clocks over the streams, and byte ranges instead of names. Streams run on from one iteration
-of a plan with learners to the next. Two iterations show all its races: if A(i) is before B(i + 1),
+of a plan to the next. Two iterations show all its races: if A(i) is before B(i + 1),
 then A(i) is before A(i + 1) and that before B(i + 2), and what orders two instances lies in
-iterations between theirs. One is enough for a plan without learners: the executor joins its
-streams between iterations.
+iterations between theirs. One is enough for a plan that is given nothing and of which nothing is
+taken: what runs it joins its streams between iterations.
 
 Learners that are in turn are ordered by that; critical tasks of different learners may run in
 either order, which is no race.
@@ -71,7 +71,7 @@ def find_races(
     """
     total = plan.streams.learners
     check = _Check(plan, total if learners is None else min(total, learners))
-    for iteration in range(iterations if total else 1):
+    for iteration in range(iterations if total or plan.runs_on else 1):
         check.clocks.begin_iteration()
         for number in range(len(plan.tasks)):
             check.step(number, iteration)

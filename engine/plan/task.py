@@ -175,9 +175,9 @@ class Plan:
     `outputs` likewise. Sizes are in bytes; `peak` is the most of the arena that lives at once.
 
     Tasks stand in one order in which they may be issued: an iteration's instance of each, those of
-    all learners side by side. A plan without learners has one stream; what it is given is there
-    before its first task, and what is taken is taken behind its last. One with learners has tasks
-    for that, and its streams run on from one iteration to the next: only waits order them.
+    all learners side by side. What a plan of one stream is given is there before its first task,
+    and what is taken is taken behind its last. One of several has tasks for that, and its streams
+    run on from one iteration to the next: only waits order them.
     `staleness` is how many steps a learner may be ahead of the slowest: None is no bound.
     """
 
@@ -190,6 +190,11 @@ class Plan:
     peak: int
     streams: Streams = Streams()
     staleness: int | None = 0
+
+    @property
+    def runs_on(self) -> bool:
+        """Whether streams run on from one iteration to the next: it is given things, and taken."""
+        return any(task.kind in {Kind.GIVE, Kind.TAKE} for task in self.tasks)
 
     def instances(self, mapped: bool) -> range:
         """The learners that have something of their own, or 0 where there is one for all."""

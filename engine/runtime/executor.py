@@ -133,10 +133,13 @@ class Executable:
     the same store is used.
     """
 
-    def __init__(self, graph: Graph, backend: Backend, store: VariableStore) -> None:
-        """Compile and plan a graph of definite sizes."""
+    def __init__(
+        self, graph: Graph, backend: Backend, store: VariableStore, streams: int = 1
+    ) -> None:
+        """Compile and plan a graph of definite sizes, for at most so many streams of a kind."""
         self._code = backend.compile(graph)
-        self.plan = make_plan(graph, store.layout, self._code.works, store.streams, store.staleness)
+        several = replace(store.streams, per_device=streams, per_learner=streams)
+        self.plan = make_plan(graph, store.layout, self._code.works, several, store.staleness)
         self._backend = backend
         self._store = store
         store.workspace.reserve(self.plan.arena)

@@ -63,10 +63,15 @@ class Section:
     """A graph bound to sizes, a backend and variables."""
 
     def __init__(
-        self, graph: Graph, sizes: Mapping[str, int], backend: Backend, store: VariableStore
+        self,
+        graph: Graph,
+        sizes: Mapping[str, int],
+        backend: Backend,
+        store: VariableStore,
+        streams: int = 1,
     ) -> None:
         self.graph = optimise(graph, sizes)
-        self.executable = Executable(self.graph, backend, store)
+        self.executable = Executable(self.graph, backend, store, streams)
         self.fed = [
             (n.id, str(n.attributes["data"]), str(n.attributes["field"]))
             for n in self.graph.of_op("feed")

@@ -109,7 +109,7 @@ class Trainer:
         sizes = self.scale.sizes
         self.store = store = new_store(training, backend, self.seed, sizes)
         fed = {batches.feed.dim: batches.size for batches in self.batches}
-        self.step = Section(training.step, sizes | fed, backend, store)
+        self.step = Section(training.step, sizes | fed, backend, store, backend.streams)
         self.central = CentralModels(training, sizes, backend, store)
         firsts = partial(first_values, training, backend, store, self.seed, sizes)
         self.recovery = Recovery(training, store, self.central, firsts)

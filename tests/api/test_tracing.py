@@ -3,6 +3,7 @@
 import json
 from collections import defaultdict
 from collections.abc import Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -62,8 +63,8 @@ def rows(path: Path, process: str) -> dict[str, list[dict[str, Any]]]:
 
 
 def assert_one_by_one(events: Sequence[dict[str, Any]]) -> None:
-    for one, next in zip(events, events[1:], strict=False):
-        assert one["ts"] + one["dur"] <= next["ts"] + 1e-3
+    for one, after in pairwise(events):
+        assert one["ts"] + one["dur"] <= after["ts"] + 1e-3
 
 
 @LEARNERS
@@ -149,7 +150,8 @@ train {
     (tmp_path / "line.fml").write_text(text)
     refused = command(capfd, "train", "line.fml", "--trace", "nowhere/steps.json")
     assert refused.status == 2
-    assert "E0732" in refused.err and "nowhere/steps.json" in refused.err
+    assert "E0732" in refused.err
+    assert "nowhere/steps.json" in refused.err
     assert not (tmp_path / "runs").exists()
     done = command(capfd, "train", "line.fml", "--trace", "steps.json")
     assert done.status == 0
