@@ -1,21 +1,21 @@
 """Measures a run: its steps as they are, each task by itself, and what it measures."""
 
 import time
-from collections.abc import Sequence
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
 
 from fml.engine.backends.interface import Backend, Clock, Launch, LaunchError, Loop
 from fml.engine.backends.numpy import LoopOfCalls
-from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark
 from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import Measure, Training
 from fml.engine.ir.types import Element, tensor
 from fml.engine.ops.record import Array
 from fml.engine.plan.task import Region, Task
 from fml.engine.profile import machine
-from fml.engine.profile.attribution import amounts
+from fml.engine.profile.attribution import Amount, amounts
 from fml.engine.profile.profile import (
     Given,
     MeasureCost,
@@ -25,9 +25,11 @@ from fml.engine.profile.profile import (
 )
 from fml.engine.profile.timing import seconds_of
 from fml.engine.runtime.feeding import Data, has_samples, samples_in
+from fml.engine.runtime.learners import decided
 from fml.engine.runtime.measuring import Measurement
 from fml.engine.runtime.pace import SECONDS_AT_ONCE
 from fml.engine.runtime.trainer import Trainer
+from fml.engine.runtime.watch import Silent
 
 # Steps before the clock runs: kernels and data come into the caches, and the core to its pace.
 _WARM_UP_SECONDS, _WARM_UP_STEPS = 0.3, 3
@@ -54,28 +56,33 @@ def profile(
     Steps are measured for about so many `seconds`, and the tasks by themselves for as many again.
 
     Raises:
-        FmlError: it cannot be begun, as `trainer.train` raises, or has learners (E0901).
+        FmlError: it cannot be begun, as `trainer.train` raises.
     """
-    _require_no_learners(training)
     with backend.at_work():
         peaks = machine.measured(backend)
         begun = time.perf_counter()
-        trainer = Trainer(training, data, backend, training.seed if seed is None else seed)
+        own = training.seed if seed is None else seed
+
+        def run_of(plan: Training) -> Trainer:
+            return Trainer(plan, data, backend, own)
+
+        trainer = run_of(decided(training, run_of, 1, Silent(), known=1))
         preparing = time.perf_counter() - begun
         found = of_trainer(trainer, backend, peaks, preparing, seconds)
         measures = _measures(trainer, data, backend, min(seconds, _MEASURED_SECONDS))
-    if interpreted := _interpreted(found):
-        notes = (*notes, interpreted)
+    said = (_interpreted(found), _together(training, trainer.scale.learners))
+    notes = (*notes, *filter(None, said))
     return replace(found, plan=training.name, device=device, measures=measures, notes=tuple(notes))
 
 
-def _require_no_learners(training: Training) -> None:
-    """A task of learners has a time for each, and they run side by side."""
-    if training.learners is not None:
-        marks = (Mark(training.learners.span),) if training.learners.span else ()
-        help = "profile a plan without `learners`"
-        message = "a plan with learners cannot be profiled yet"
-        raise FmlError([Diagnostic("E0901", message, marks, (), help)])
+def _together(training: Training, learners: int) -> str:
+    """Say what the times of several learners are."""
+    if training.learners is None or learners == 1:
+        return ""
+    return (
+        f"of tasks that each of {learners} learners has, this is the sum; a run does them side by "
+        "side, as its cores allow"
+    )
 
 
 def _interpreted(profile: Profile) -> str:
@@ -134,18 +141,20 @@ def of_trainer(
         raise trainer.step.executable.said_of(fault) from fault
     finally:
         restore()
-    given, tasks, figures = np.split(
-        stretches.things, np.cumsum([len(steps.given_to), len(trainer.step.executable.plan.tasks)])
-    )
+    counts = [len(steps.given_to), len(trainer.step.executable.calls)]
+    given, calls, figures = np.split(stretches.things, np.cumsum(counts))
     graph = trainer.step.graph
+    every: dict[int, float] = defaultdict(float)
+    for number, seconds_of_one in zip(steps.given_to, given, strict=True):
+        every[number] += float(seconds_of_one)
     return Profile(
         plan="",
         device=backend.name,
         samples=moment.batch if trainer.batches else 0,
-        tasks=_costs(trainer, backend, peaks, tasks, alone),
+        tasks=_costs(trainer, backend, peaks, calls, alone),
         given=tuple(
-            Given(_given_name(graph, number), float(seconds), 2 * graph[number].type.nbytes)
-            for number, seconds in zip(steps.given_to, given, strict=True)
+            Given(_given_name(graph, number), spent, 2 * graph[number].type.nbytes)
+            for number, spent in every.items()
         ),
         figures=float(figures.sum()),
         between=stretches.between,
@@ -242,7 +251,15 @@ def _timeline(trainer: Trainer) -> Timeline:
         shown += [(now.step + n, tuple((start + row).tolist())) for n, row in enumerate(rows)]
         count = min(count, _SHOWN_STEPS - len(shown))
     names = tuple(_given_name(trainer.step.graph, number) for number in steps.given_to)
-    return Timeline(tuple(shown), tuple(python), names, len(steps.figures))
+    figures = len(shown[0][1]) - 1 - len(names) - len(trainer.step.executable.calls)
+    places = {number: place for place, number in enumerate(_computing(trainer))}
+    calls = tuple((places[n], learner) for n, learner in trainer.step.executable.called_keys)
+    return Timeline(tuple(shown), tuple(python), names, calls, figures)
+
+
+def _computing(trainer: Trainer) -> list[int]:
+    """The numbers of the tasks that compute something."""
+    return [*dict.fromkeys(number for number, _ in trainer.step.executable.called_keys)]
 
 
 def _given_name(graph: Graph, number: int) -> str:
@@ -261,25 +278,28 @@ def _given_name(graph: Graph, number: int) -> str:
 # --- tasks by themselves ---------------------------------------------------------------------
 
 
-def _alone(trainer: Trainer, backend: Backend, budget: float) -> list[float]:
-    """Seconds of each task when it is repeated by itself.
+def _alone(trainer: Trainer, backend: Backend, budget: float) -> dict[int, float]:
+    """Seconds of each task that computes, when it is repeated by itself: the first learner's.
 
     One step is walked through; each task finds what it reads in its place, and is repeated there.
     """
     executable = trainer.step.executable
-    each = budget / max(len(executable.plan.tasks), 1)
-    found: list[float] = []
-    for task, call in zip(executable.plan.tasks, executable.calls, strict=True):
-        backs: list[Launch] = []
-        for region in _overwritten(task):
-            fill, back = executable.second_place(region)
-            fill()
-            backs.append(back)
+    each = budget / max(len(executable.calls), 1)
+    found: dict[int, float] = defaultdict(float)
+    for (number, learner), call in zip(executable.called_keys, executable.calls, strict=True):
         with np.errstate(all="ignore"):
+            if learner:
+                backend.loop((call,)).run(1)
+                continue
+            backs: list[Launch] = []
+            for region in _overwritten(executable.plan.tasks[number]):
+                fill, back = executable.second_place(region)
+                fill()
+                backs.append(back)
             seconds = seconds_of(backend.loop((*backs, call)), each)
             if backs:
                 seconds -= seconds_of(backend.loop(backs), each / 4)
-        found.append(max(seconds, 0.0))
+        found[number] += max(seconds, 0.0)
     return found
 
 
@@ -293,27 +313,44 @@ def _costs(
     backend: Backend,
     peaks: machine.Machine,
     seconds: Array,
-    alone: Sequence[float],
+    alone: Mapping[int, float],
 ) -> tuple[TaskCost, ...]:
+    """What each task that computes costs, that of all learners; `seconds` are by call."""
     executable = trainer.step.executable
-    every = zip(
-        executable.plan.tasks, executable.calls, amounts(executable.plan, peaks), seconds, alone,
-        strict=True,
-    )  # fmt: skip
+    plan, every = executable.plan, amounts(executable.plan, peaks)
+    own: dict[int, float] = defaultdict(float)
+    native: dict[int, bool] = {}
+    for (number, _), call, spent in zip(
+        executable.called_keys, executable.calls, seconds, strict=True
+    ):
+        own[number] += float(spent)
+        native[number] = not isinstance(backend.loop((call,)), LoopOfCalls)
     return tuple(
-        TaskCost(
-            amount.name,
-            amount.nodes,
-            amount.parts,
-            amount.element,
-            float(own),
-            by_itself,
-            amount.flops,
-            amount.nbytes,
-            is_native=not isinstance(backend.loop((call,)), LoopOfCalls),
-            is_conditional=task.guard is not None,
-        )
-        for task, call, amount, own, by_itself in every
+        _cost(every[n], len(plan.instances(plan.tasks[n].mapped)), own[n], alone[n], native[n],
+              plan.tasks[n].guard is not None)
+        for n in own
+    )  # fmt: skip
+
+
+def _cost(
+    amount: Amount, instances: int, seconds: float, alone: float, native: bool, conditional: bool
+) -> TaskCost:
+    parts = tuple(
+        replace(part, flops=instances * part.flops, nbytes=instances * part.nbytes)
+        for part in amount.parts
+    )
+    return TaskCost(
+        amount.name,
+        amount.nodes,
+        parts,
+        amount.element,
+        seconds,
+        instances * alone,
+        instances * amount.flops,
+        instances * amount.nbytes,
+        instances,
+        is_native=native,
+        is_conditional=conditional,
     )
 
 

@@ -43,6 +43,7 @@ class TaskCost:
         alone: seconds when it is repeated by itself, and finds what it reads in the caches.
         flops: floating-point operations, by the formulae of its nodes' operations.
         nbytes: bytes of all that it reads, writes and needs meanwhile, each counted once.
+        instances: how many learners have it; all that is told of it is their sum.
         is_native: whether it runs without Python; numpy computes it else.
         is_conditional: whether there are steps that leave it out; then it has no `flops` and
             `nbytes`, as nothing tells how often it ran.
@@ -56,6 +57,7 @@ class TaskCost:
     alone: float
     flops: int
     nbytes: int
+    instances: int = 1
     is_native: bool = True
     is_conditional: bool = False
 
@@ -134,12 +136,14 @@ class Timeline:
         steps: the number of each step, and the times at which its things begin, and the end.
         python: from when to when Python chose the samples.
         given: names of the things that are given.
+        calls: what is called then: a place among the profile's tasks, and the learner.
         figures: how many figures are taken at the end.
     """
 
     steps: tuple[tuple[int, tuple[float, ...]], ...]
     python: tuple[tuple[float, float], ...]
     given: tuple[str, ...]
+    calls: tuple[tuple[int, int], ...]
     figures: int
 
 
@@ -218,7 +222,8 @@ class Profile:
     def cost(self, task: TaskCost) -> Cost:
         """A task as a row."""
         for_flops = task.flops / self.machine.peak(task.element)
-        for_bytes = task.nbytes / self.machine.bandwidth(task.nbytes)
+        # A learner finds in the caches what it has of its own.
+        for_bytes = task.nbytes / self.machine.bandwidth(task.nbytes // task.instances)
         least = max(for_flops, for_bytes)
         return Cost(task.seconds, task.flops, task.nbytes, least, for_flops, for_bytes)
 

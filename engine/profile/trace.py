@@ -40,11 +40,13 @@ def _python(profile: Profile) -> Iterator[Event]:
 def _steps(profile: Profile) -> Iterator[Event]:
     timeline = profile.timeline
     given: list[_Thing] = [(f"give {name}", "feeding", {}) for name in timeline.given]
-    tasks: list[_Thing] = [
-        (task.name, _main(task)[1].value, _args(profile, task)) for task in profile.tasks
+    calls: list[_Thing] = [
+        (_named(profile, place, learner), _main(task)[1].value, _args(profile, task))
+        for place, learner in timeline.calls
+        for task in [profile.tasks[place]]
     ]
     figures: list[_Thing] = [("keep a figure", "figures", {})] * timeline.figures
-    things = [*given, *tasks, *figures]
+    things = [*given, *calls, *figures]
     for number, times in timeline.steps:
         yield complete(f"step {number}", "step", _TASKS, times[0], times[-1], {"step": number})
         for (name, category, args), (begin, end) in zip(things, pairwise(times), strict=True):
@@ -54,11 +56,17 @@ def _steps(profile: Profile) -> Iterator[Event]:
 
 def _layers(profile: Profile, times: tuple[float, ...]) -> Iterator[Event]:
     """Tasks in a row of one layer and phase, as one event."""
-    places = range(len(profile.tasks))
-    for (layer, phase), row in groupby(places, lambda n: _main(profile.tasks[n])):
+    calls = profile.timeline.calls
+    places = range(len(calls))
+    for (layer, phase), row in groupby(places, lambda n: _main(profile.tasks[calls[n][0]])):
         inside = list(row)
         begin, end = times[inside[0]], times[inside[-1] + 1]
         yield complete(f"{layer} {phase.value}", phase.value, _LAYERS, begin, end, {})
+
+
+def _named(profile: Profile, place: int, learner: int) -> str:
+    task = profile.tasks[place]
+    return task.name if task.instances == 1 else f"learner {learner}: {task.name}"
 
 
 def _main(task: TaskCost) -> tuple[str, Phase]:

@@ -226,6 +226,12 @@ class Executable:
         return found
 
     @cached_property
+    def called_keys(self) -> list[tuple[int, int]]:
+        """Likewise of each of `calls`."""
+        given = {Kind.GIVE, Kind.TAKE}
+        return [key for key in self.issued_keys if self.plan.tasks[key[0]].kind not in given]
+
+    @cached_property
     def _all(self) -> Loop:
         return self._backend.loop(self.calls)
 

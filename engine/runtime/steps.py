@@ -158,8 +158,8 @@ class Steps:
 
     @property
     def given_to(self) -> tuple[int, ...]:
-        """The nodes that are given something before each step, in order."""
-        return (*self.section.counts, *(number for number, _, _ in self.section.fed))
+        """The nodes that are given something before each step, in order; of learners, for each."""
+        return tuple(number for number, _ in self._given)
 
     def end(self) -> None:
         """Let the step under way be the last of those that are taken together.

@@ -307,11 +307,29 @@ def test_bad_input_is_told(
     assert said in capsys.readouterr().err
 
 
-def test_learners_and_odd_arguments_are_refused() -> None:
-    parallel = CLASSIFIER.replace(
-        "  stop after", "  learners 2 per device by easgd(tau = 1 step)\n  stop after"
+@pytest.mark.parametrize("device", ["cpu", "numpy"])
+@pytest.mark.parametrize("strategy", ["sma()", "sync_sgd()"])
+def test_of_learners_the_costs_are_those_of_all(device: str, strategy: str, tmp_path: Path) -> None:
+    one, two = (
+        fml.loads(
+            CLASSIFIER.replace(
+                "  stop after", f"  learners {count} per device by {strategy}\n  stop after"
+            )
+        ).profile(device=device, seconds=0.02)
+        for count in (1, 2)
     )
-    with pytest.raises(FmlError, match="E0901"):
-        fml.loads(parallel).profile()
+    assert {task.instances for task in two.tasks} == {1, 2}
+    assert {task.instances for task in one.tasks} == {1}
+    assert two.samples == 2 * one.samples
+    forward = [p.phases[Phase.FORWARD] for p in (one, two)]
+    assert forward[1].flops == pytest.approx(2 * forward[0].flops, rel=0.02)
+    assert sum(task.seconds for task in two.tasks) == pytest.approx(two.kernels)
+    assert any("each of 2 learners" in note for note in two.notes)
+    names = {e["name"] for e in two.trace()["traceEvents"]}
+    assert any(name.startswith("learner 0: ") for name in names)
+    assert any(name.startswith("learner 1: ") for name in names)
+
+
+def test_odd_arguments_are_refused() -> None:
     with pytest.raises(FmlError, match="E0744"):
         fml.loads(CLASSIFIER).profile(seconds=0)
