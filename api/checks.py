@@ -86,6 +86,11 @@ def as_devices(value: object) -> int:
     return as_whole("devices", value, 1, "devices=2 for two groups of cores")
 
 
+def as_streams(value: object) -> int:
+    """Return how many streams there may be of each learner and of each device."""
+    return as_whole("streams", value, 1, "streams=2 for two at most")
+
+
 def as_on_fault(value: object) -> Literal["stop", "restart"]:
     """Return what to do when a learner's loss is not finite."""
     if value in ("stop", "restart"):

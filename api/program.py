@@ -18,6 +18,7 @@ from fml.checks import (
     as_plan,
     as_seconds,
     as_seed,
+    as_streams,
     as_whole,
 )
 from fml.dsl import program as language
@@ -121,6 +122,7 @@ class Program:
         device: str | None = None,
         devices: int = 1,
         cores: int | None = None,
+        streams: int = 1,
         run: str | Literal[False] | None = False,
         on_fault: Literal["stop", "restart"] = "stop",
         on_event: "Listener | None" = None,
@@ -142,6 +144,8 @@ class Program:
             devices: the CPU as so many devices, groups of cores, each with the plan's learners
                 per device.
             cores: how many to use at most, None for all; the bits do not depend on it.
+            streams: how many of each learner, and of each device, a step is planned for at most;
+                the bits do not depend on it either.
             run: the name of the folder in `runs/` to keep the run in, None for a name made of
                 the time, False for none.
             on_fault: what to do when a learner raises or its loss is not finite: end the run, or
@@ -172,6 +176,7 @@ class Program:
             as_devices(devices),
             as_on_fault(on_fault),
             None if trace is None else as_path(trace, "a path", 'trace="steps.json"', "trace"),
+            as_streams(streams),
         )
         return train(self, request)
 
@@ -242,6 +247,7 @@ class Program:
         data: Mapping[str, object] | None = None,
         *,
         devices: int = 1,
+        streams: int = 1,
         options: Mapping[str, object] | None = None,
         **named_options: object,
     ) -> "DryRun":
@@ -249,8 +255,8 @@ class Program:
 
         `print(program.dry_run())` says how much there is to do and how much memory it takes when
         the run is kept in a folder, with all its learners. Data that are there are read for their
-        sizes, and `data` and `devices` are as `train` takes them; of other data it says what is
-        not counted.
+        sizes, and `data`, `devices` and `streams` are as `train` takes them; of other data it says
+        what is not counted.
 
         Raises:
             FmlError: as `lower` raises, or sizes do not fit.
@@ -262,13 +268,15 @@ class Program:
         training = self._lowered(plan, options, named_options)
         read, missing = read_what_is_there(self, training, as_data(data))
         bound, splits = bind(training, read)
-        return dry_run(bound, splits, missing, as_devices(devices))
+        return dry_run(bound, splits, missing, as_devices(devices), as_streams(streams))
 
     def outlook(
         self,
         plan: str | None = None,
         data: Mapping[str, object] | None = None,
         *,
+        devices: int = 1,
+        streams: int = 1,
         options: Mapping[str, object] | None = None,
         **named_options: object,
     ) -> "Outlook":
@@ -284,7 +292,7 @@ class Program:
         from fml.engine.profile.outlook import outlook
 
         settings = as_options(options, named_options, self.options)
-        return outlook(self.dry_run(plan, data, options=settings))
+        return outlook(self.dry_run(plan, data, devices=devices, streams=streams, options=settings))
 
     def profile(
         self,

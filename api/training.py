@@ -26,9 +26,9 @@ if TYPE_CHECKING:
     from fml.program import Program
 
 
-def _oracle(cores: int | None = None) -> Backend:
+def _oracle(cores: int | None = None, streams: int = 1) -> Backend:
     """Make the numpy backend, slow and simple, whose work is one core's."""
-    return NumpyBackend()
+    return NumpyBackend(streams)
 
 
 BACKENDS: Mapping[str, Callable[..., Backend]] = {"cpu": processor, "numpy": _oracle}
@@ -49,6 +49,7 @@ class Request:
     devices: int = 1
     on_fault: trainer.OnFault = "stop"
     trace: Path | None = None
+    streams: int = 1
 
 
 def train(program: "Program", request: Request) -> Run:
@@ -59,7 +60,7 @@ def train(program: "Program", request: Request) -> Run:
     """
     training = language.lower(program.checked, request.plan, request.options)
     device = device_of(training, request.device)
-    backend = backend_of(device, request.cores)
+    backend = backend_of(device, request.cores, request.streams)
     data = read_data(program, training, request.data)
     bound, splits = bind(training, data)
     listener = request.watch(training) or Silent()
@@ -169,8 +170,8 @@ def device_of(training: Training, asked: str | None) -> str:
     )])  # fmt: skip
 
 
-def backend_of(device: str, cores: int | None = None) -> Backend:
-    """Return the backend of a device, for so many cores of a CPU or all.
+def backend_of(device: str, cores: int | None = None, streams: int = 1) -> Backend:
+    """Return the backend of a device, for so many cores of a CPU or all, and so many streams.
 
     Raises:
         FmlError: E0740, it cannot be used, or not yet.
@@ -182,7 +183,7 @@ def backend_of(device: str, cores: int | None = None) -> Backend:
         raise error(
             "E0740", f"the device `{device}` {message}", help="use `cpu`, or `numpy`, its oracle"
         )
-    return made(cores)
+    return made(cores, streams)
 
 
 def read_data(

@@ -20,6 +20,15 @@ def plan(function: F) -> F:
     return click.option("--plan", metavar="NAME", help=words)(function)
 
 
+def streams(function: F) -> F:
+    """Let a subcommand take `--streams`."""
+    words = "Plan for so many streams at most of each learner and device; the result is the same."
+    option = click.option(
+        "--streams", metavar="N", type=click.IntRange(min=1), default=1, help=words
+    )
+    return option(function)
+
+
 def not_a_setting(ctx: click.Context, _: click.Parameter, file: Path | None) -> Path | None:
     """Refuse `lr=0.1` where the file belongs, and say what comes first; not beside `--resume`.
 

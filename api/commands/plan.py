@@ -12,6 +12,7 @@ from fml.commands import arguments
 @arguments.file
 @arguments.options_of_file
 @arguments.plan
+@arguments.streams
 @click.option("--all", "every", is_flag=True, help="A row for each task, however many there are.")
 @click.option(
     "--format",
@@ -22,7 +23,13 @@ from fml.commands import arguments
     help="Tables for people, or a line a task with all its memory.",
 )
 def command(
-    file: Path, settings: Sequence[str], *, plan: str | None, every: bool, form: str
+    file: Path,
+    settings: Sequence[str],
+    *,
+    plan: str | None,
+    streams: int,
+    every: bool,
+    form: str,
 ) -> None:
     """Show how a step of a plan of FILE is carried out; nothing is computed.
 
@@ -35,7 +42,7 @@ def command(
 
     program = load(file)
     print_diagnostics(program.check())
-    found = program.outlook(plan, options=arguments.parsed(settings))
+    found = program.outlook(plan, streams=streams, options=arguments.parsed(settings))
     if form == "text":
         click.echo(found.text(), nl=False)
         return

@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     type=click.IntRange(min=1),
     help="Use so many cores at most; the result does not depend on it.",
 )
+@arguments.streams
 @click.option(
     "--on-fault",
     type=click.Choice(["stop", "restart"]),
@@ -84,6 +85,7 @@ def command(
     device: str | None,
     devices: int,
     cores: int | None,
+    streams: int,
     on_fault: Literal["stop", "restart"],
     seed: int | None,
     name: str | None,
@@ -119,7 +121,7 @@ def command(
     program = load(file)
     print_diagnostics(program.check())
     if is_dry:
-        click.echo(program.dry_run(plan, devices=devices, options=options))
+        click.echo(program.dry_run(plan, devices=devices, streams=streams, options=options))
         return
     request = Request(
         plan,
@@ -132,6 +134,7 @@ def command(
         devices=devices,
         on_fault=on_fault,
         trace=trace,
+        streams=streams,
     )
     if not quiet:
         request = replace(request, watch=partial(listener_for, console=messages()))

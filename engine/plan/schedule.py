@@ -20,7 +20,7 @@ from fml.engine.plan.where import Where, base_of, where
 
 # Seconds, and what a second comes to: only their proportions matter.
 _TO_BEGIN = 1e-6
-_TO_WAIT = 2e-6
+_TO_WAIT = 5e-6
 _FLOPS = 5e10
 _BYTES = 2.5e10
 

@@ -76,7 +76,13 @@ class DryRun:
         return "\n".join(lines)
 
 
-def dry_run(training: Training, data: Data, missing: Mapping[str, str], devices: int = 1) -> DryRun:
+def dry_run(
+    training: Training,
+    data: Data,
+    missing: Mapping[str, str],
+    devices: int = 1,
+    streams: int = 1,
+) -> DryRun:
     """Compile all graphs of a plan, plan their memory, check them for races, and walk them once.
 
     Of the splits in `data` nothing but the sizes is looked at. Data sets that are `missing`, for
@@ -102,7 +108,7 @@ def dry_run(training: Training, data: Data, missing: Mapping[str, str], devices:
     } | {name: {s: _alike(f) for s, f in splits.items()} for name, splits in data.items()}
     once = StopAfter(Duration(1, Unit.STEPS))
     watched = replace(training, stops=(*training.stops, once))
-    trainer = Trainer(watched, nothing, NullBackend(processor()), 0, devices)
+    trainer = Trainer(watched, nothing, NullBackend(processor(streams=streams)), 0, devices)
     trainer.run()
     sections = trainer.sections()
     step = trainer.step.executable.plan

@@ -3,6 +3,7 @@
 from itertools import pairwise
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 import fml
@@ -13,7 +14,7 @@ from fml.engine.profile.outlook import outlook
 from fml.engine.profile.outlook_report import text
 from fml.engine.runtime.dry_run import DryRun
 from fml.engine.runtime.footprint import Footprint
-from tests.api.programs import CLASSIFIER
+from tests.api.programs import CLASSIFIER, points
 from tests.api.test_cli import fml as command
 
 EXAMPLES = sorted((Path(__file__).parents[2] / "examples").glob("*.fml"))
@@ -84,6 +85,24 @@ def test_the_command_writes_tables_or_lines(
     assert sum(line.split(":")[0].isdigit() for line in lines) == count
     assert command(capfd, "plan", "net.fml", "--plan", "nowhere").status == 2
     assert [*Path().iterdir()] == [Path("net.fml")]  # nothing runs, and nothing is kept
+
+
+def test_streams_that_are_asked_for_are_told(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    """Wide layers are worth it; a program with them gives the same result on several."""
+    monkeypatch.chdir(tmp_path)
+    Path("net.fml").write_text(CLASSIFIER)
+    shown = command(capfd, "plan", "net.fml", "width=4096", "--streams", "2").out
+    assert "on 2 streams" in shown
+    assert "stream 1" in shown
+    assert "on 1 stream" in command(capfd, "plan", "net.fml", "width=4096").out
+    assert command(capfd, "plan", "net.fml", "--streams", "0").status == 2
+    program = fml.loads(CLASSIFIER)
+    data = {"points": {"train": points()}}
+    one, several = (program.train(data=data, streams=n, width=64) for n in (1, 3))
+    for name, value in one.variables.items():
+        np.testing.assert_array_equal(several.variables[name], value, err_msg=name)
 
 
 def test_learners_are_told_apart_from_what_is_central() -> None:
