@@ -129,12 +129,14 @@ class Issue:
         is_critical: no two critical things are done at the same time. Those that follow each
             other on one stream are one critical section: nothing critical comes between them, and
             it begins when everything that any of them waits for is done.
+        is_apart: it begins another section though it follows on a critical one.
     """
 
     thing: Launch | Given | Gathered | Taken
     stream: int = 0
     waits: tuple[tuple[int, int], ...] = ()
     is_critical: bool = False
+    is_apart: bool = False
 
 
 @dataclass(frozen=True, slots=True, eq=False)

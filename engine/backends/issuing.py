@@ -92,7 +92,7 @@ def capture(
 
 def sections(issues: Sequence[Issue]) -> list[list[int]]:
     """The critical sections of an iteration, as `plan.sections.sections` has them."""
-    return of_streams((one.stream, one.is_critical) for one in issues)
+    return of_streams((one.stream, one.is_critical, one.is_apart) for one in issues)
 
 
 def together(issues: Sequence[Issue]) -> list[Issue]:

@@ -18,7 +18,7 @@ from fml.engine.plan.order import (
 from fml.engine.plan.places import Places, arena_of, constants_of
 from fml.engine.plan.races import require_no_race
 from fml.engine.plan.schedule import Schedule, scheduled
-from fml.engine.plan.sections import require_no_stall
+from fml.engine.plan.sections import parted, require_no_stall
 from fml.engine.plan.task import Kind, Layout, Plan, Region, Space, Streams, Task, Work
 from fml.engine.plan.turns import in_turns, shared_by_learners
 from fml.engine.plan.waits import with_waits
@@ -73,7 +73,8 @@ def make_plan(
     places = Places(graph, layout, arena, buffers, constants)
     tasks = _Tasks(graph, schedule, places, shared)
     if streams.count > 1:
-        listed = with_waits((*tasks.given(), *tasks.steps(), *tasks.taken()), streams, staleness)
+        every = (*tasks.given(), *tasks.steps(), *tasks.taken())
+        listed = parted(with_waits(every, streams, staleness), streams)
     else:
         listed = tuple(tasks.steps())
     plan = Plan(

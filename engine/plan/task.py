@@ -103,6 +103,7 @@ class Task:
         in_turn: one learner after another, in their order.
         is_critical: no two critical tasks run at the same time, of whatever learners; those that
             follow each other in the order of one learner are one critical section.
+        is_apart: it begins another section though it follows on a critical one.
     """
 
     value: int
@@ -118,6 +119,7 @@ class Task:
     device: int = 0
     in_turn: bool = False
     is_critical: bool = False
+    is_apart: bool = False
 
     @property
     def touched(self) -> tuple[Region, ...]:

@@ -78,7 +78,7 @@ def _task(plan: Plan, number: int, task: Task) -> str:
     if task.in_turn:
         text += ", one learner after another"
     if task.is_critical:
-        text += ", one learner at a time"
+        text += ", one learner at a time" + (" from here on" if task.is_apart else "")
     return text
 
 

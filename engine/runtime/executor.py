@@ -383,7 +383,8 @@ def issued(
         waits = [(last[n, other], before) for n, other, before in waits_of(plan, number, learner)]
         stream = plan.streams.number(task, learner)
         for place, thing in enumerate(some):
-            yield Issue(thing, stream, () if place else tuple(waits), task.is_critical)
+            is_apart = task.is_apart and not place
+            yield Issue(thing, stream, () if place else tuple(waits), task.is_critical, is_apart)
 
 
 def keys_of(plan: Plan) -> list[tuple[int, int]]:

@@ -116,9 +116,11 @@ def stalls(plan: Plan) -> bool:
     latest: dict[int, Instance] = {}
     for this in done:
         stream, before = stream_of(plan, this), latest.get(stream_of(plan, this))
-        if not plan.tasks[this.task].is_critical or (before and before.iteration < this.iteration):
+        task = plan.tasks[this.task]
+        is_other = task.is_apart or (before and before.iteration < this.iteration)
+        if not task.is_critical or is_other:
             begun.pop(stream, None)
-        if plan.tasks[this.task].is_critical:
+        if task.is_critical:
             begun.setdefault(stream, this)
         first = begun.get(stream, this)
         edges.add_edges_from(
@@ -293,10 +295,13 @@ class Run:
 
     def section(self, stream: int) -> Iterator[Instance]:
         """What is next on a stream and belongs together: it begins when all can go on."""
-        iteration = self.to_do[stream][0].iteration
-        return takewhile(
-            lambda one: self.is_critical(one) and one.iteration == iteration, self.to_do[stream]
-        )
+        first = self.to_do[stream][0]
+        return takewhile(lambda one: one == first or self.goes_on(first, one), self.to_do[stream])
+
+    def goes_on(self, last: Instance, after: Instance) -> bool:
+        """Whether what is next on a stream belongs to the critical section of what was last."""
+        is_apart = self.plan.tasks[after.task].is_apart
+        return self.is_critical(after) and not is_apart and after.iteration == last.iteration
 
     def is_critical(self, instance: Instance) -> bool:
         return self.plan.tasks[instance.task].is_critical
@@ -318,7 +323,7 @@ class Run:
     def is_section_open(self, stream: int, last: Instance) -> bool:
         """Whether what is next belongs to the critical section of what was last."""
         after = self.to_do[stream][0] if self.to_do[stream] else None
-        return after is not None and self.is_critical(after) and after.iteration == last.iteration
+        return after is not None and self.goes_on(last, after)
 
 
 def run_in_order(plan: Plan, iterations: int) -> Memory:

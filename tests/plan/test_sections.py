@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from fml.engine.plan.races import require_no_race
-from fml.engine.plan.sections import StallError, require_no_stall, sections
+from fml.engine.plan.sections import StallError, parted, require_no_stall, sections
 from fml.engine.plan.task import Plan, Region, Space, Streams, Task, Wait
 from fml.engine.plan.waits import with_waits
 from tests.plan.schedules import Run, StalledError, as_plan, random_streams, random_tasks, stalls
@@ -161,6 +161,10 @@ def test_random_plans_are_refused_if_and_only_if_their_learners_stall() -> None:
         plan = mixed_plan(seed)
         stall = stalls(plan)
         assert is_refused(plan) == stall
+        mended = replace(plan, tasks=parted(plan.tasks, plan.streams))
+        assert not stalls(mended)
+        assert (mended == plan) == (not stall)
+        assert runs(mended, seeds=1)
         if any(task.is_critical for task in plan.tasks):
             seen[stall] += 1
             assert runs(plan, seeds=2) == (not stall)
@@ -168,5 +172,7 @@ def test_random_plans_are_refused_if_and_only_if_their_learners_stall() -> None:
 
 
 def test_a_section_ends_where_something_else_of_its_stream_comes() -> None:
-    things = [(0, True), (1, True), (0, True), (1, False), (1, True), (0, False)]
-    assert sections(things) == [[0, 2], [1], [4]]
+    who = [(0, True), (1, True), (0, True), (1, False), (1, True), (0, False)]
+    assert sections((stream, critical, False) for stream, critical in who) == [[0, 2], [1], [4]]
+    apart = [(stream, critical, n == 2) for n, (stream, critical) in enumerate(who)]
+    assert sections(apart) == [[0], [1], [2], [4]]

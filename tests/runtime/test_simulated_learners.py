@@ -10,7 +10,8 @@ from dataclasses import dataclass, replace
 import numpy as np
 import pytest
 
-from fml.engine.backends.interface import Issue, Loop, Trace
+from fml.engine.backends.interface import Backend, Issue, Loop, Trace
+from fml.engine.backends.llvm import LlvmBackend
 from fml.engine.backends.numpy import NumpyBackend
 from fml.engine.backends.simulated import SimulatedBackend
 from fml.engine.ir.training import Training
@@ -183,3 +184,42 @@ def test_whole_runs_of_learners_that_run_ahead(by: str, staleness: str, is_joine
     assert outcome.failure is None
     assert outcome.progress.step == 100
     assert outcome.figures["train.fit"] == pytest.approx(in_step.figures["train.fit"], rel=0.1)
+
+
+PARTED = """
+data points = given { x: f64[3]; y: f64 }
+model line(x: f64[N, 3]) -> f64[N] {
+  param w: f64[3] ~ zeros
+  x @ w
+}
+train {
+  z = line()
+  state sum_of_all: f64 ~ zeros
+  state level: f64 ~ zeros
+  learners 3 per device, staleness = 2 {
+    w = replica(z)
+    feed x, y from points.train |> batch(4)
+    loss = mse(w(x), y)
+    state seen: f64 ~ zeros
+    state kept: f64 ~ zeros
+    sum_of_all <- sum_of_all + 1
+    seen <- sum_of_all
+  }
+  every 1 step { level <- mean(learners.seen, over = learners) }
+  when level > 3 { learners.kept <- sum_of_all }
+  stop after 30 steps
+}
+"""
+
+
+@pytest.mark.parametrize(
+    "backend",
+    [SimulatedBackend(3), SimulatedBackend(3, is_joined=False), LlvmBackend(2)],
+    ids=["joined", "runs on", "compiled"],
+)
+def test_what_a_learner_reads_may_depend_on_what_all_have_read_before(backend: Backend) -> None:
+    """The second reading waits for all learners' first: in one section with it, all would stall."""
+    outcome = train(*on_arrays(lowered(PARTED)), backend)
+    assert outcome.progress.step == 30
+    assert outcome.variables["sum_of_all"] == 90
+    np.testing.assert_array_less(3 * 30 - 3, outcome.variables["learners.kept"])
