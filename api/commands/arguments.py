@@ -29,6 +29,13 @@ def streams(function: F) -> F:
     return option(function)
 
 
+def devices(function: F) -> F:
+    """Let a subcommand take `--devices`."""
+    words = "The CPU as so many devices, groups of cores, each with the plan's learners per device."
+    kind = click.IntRange(min=1)
+    return click.option("--devices", metavar="N", type=kind, default=1, help=words)(function)
+
+
 def not_a_setting(ctx: click.Context, _: click.Parameter, file: Path | None) -> Path | None:
     """Refuse `lr=0.1` where the file belongs, and say what comes first; not beside `--resume`.
 

@@ -12,6 +12,7 @@ from fml.commands import arguments
 @arguments.file
 @arguments.options_of_file
 @arguments.plan
+@arguments.devices
 @arguments.streams
 @click.option("--all", "every", is_flag=True, help="A row for each task, however many there are.")
 @click.option(
@@ -27,6 +28,7 @@ def command(
     settings: Sequence[str],
     *,
     plan: str | None,
+    devices: int,
     streams: int,
     every: bool,
     form: str,
@@ -42,7 +44,8 @@ def command(
 
     program = load(file)
     print_diagnostics(program.check())
-    found = program.outlook(plan, streams=streams, options=arguments.parsed(settings))
+    options = arguments.parsed(settings)
+    found = program.outlook(plan, devices=devices, streams=streams, options=options)
     if form == "text":
         click.echo(found.text(), nl=False)
         return

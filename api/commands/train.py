@@ -32,13 +32,7 @@ if TYPE_CHECKING:
     metavar="NAME",
     help="Where to train, instead of the file's `on`: `cpu`, or `numpy`, its slow oracle.",
 )
-@click.option(
-    "--devices",
-    metavar="N",
-    type=click.IntRange(min=1),
-    default=1,
-    help="The CPU as so many devices, groups of cores, each with the plan's learners per device.",
-)
+@arguments.devices
 @click.option(
     "--cores",
     metavar="N",

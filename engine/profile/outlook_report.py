@@ -70,7 +70,8 @@ def _head(outlook: Outlook) -> Iterator[Text]:
     named = f" of {outlook.dry.name}" if outlook.dry.name else ""
     count = len(plan.tasks)
     own = sum(task.mapped for task in plan.tasks)
-    each = f", {own:,} of them for each of {streams.learners} learners" if streams.learners else ""
+    whose = _count(streams.learners or 0, "learner")
+    each = f", {own:,} of them for each of {whose}" if streams.learners else ""
     yield Text(
         f"a step{named}: {_count(count, 'task')}{each}, on {_count(streams.count, 'stream')}"
     )
@@ -233,7 +234,7 @@ def _heaviest(rows: Sequence[_Row], most: int | None) -> Sequence[_Row]:
 def _memory(outlook: Outlook) -> Table:
     """What a step touches, and what a run takes."""
     learners, memory = outlook.learners, outlook.dry.footprint
-    headings = ("central", f"each of {learners} learners") if learners else ()
+    headings = ("central", f"each of {_count(learners, 'learner')}") if learners else ()
     made = table("memory", *headings, "in all")
 
     def row(name: str, room: Room | None, nbytes: int) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 import fml
+from fml.engine.ir.diagnostics import FmlError
 from fml.engine.ir.graph import Graph, Node
 from fml.engine.ir.types import F32, tensor
 from fml.engine.plan.task import Plan, Region, Space, Streams, Task, Wait, Work
@@ -103,6 +104,20 @@ def test_streams_that_are_asked_for_are_told(
     one, several = (program.train(data=data, streams=n, width=64) for n in (1, 3))
     for name, value in one.variables.items():
         np.testing.assert_array_equal(several.variables[name], value, err_msg=name)
+
+
+def test_the_cpu_may_be_several_devices(capfd: pytest.CaptureFixture[str]) -> None:
+    path = EXAMPLES[0].with_name("iris_learners.fml")
+    program = fml.load(path)
+    found = program.outlook(devices=2, k=3)
+    assert str(found.dry) == str(program.dry_run(devices=2, k=3))
+    assert found.plan.streams.learners == 6
+    shown = command(capfd, "plan", str(path), "--devices", "2", "k=3").out
+    assert "for each of 6 learners" in shown
+    assert "device 1" in shown
+    assert "for each of 1 learner," in command(capfd, "plan", str(path), "k=1").out
+    with pytest.raises(FmlError, match="E0744"):
+        program.outlook(devices=0)
 
 
 def test_learners_are_told_apart_from_what_is_central() -> None:
