@@ -67,6 +67,7 @@ def _bind(
     s: Session, primitive: Primitive, given: "Sequence[Given]", e: ast.Expression
 ) -> dict[str, "Given"]:
     _require_list(s, primitive, given)
+    takes = f"`{primitive.name}({', '.join(primitive.parameters)})`"
     names = _names(primitive.parameters)
     free = list(names)
     bound: dict[str, Given] = {}
@@ -75,7 +76,6 @@ def _bind(
         key = argument.name or (free[0] if free else None)
         with attempts:
             if key is None or key not in names or key in bound:
-                takes = f"`{primitive.name}({', '.join(primitive.parameters)})`"
                 raise s.report(
                     "E0205",
                     f"`{primitive.name}` does not take this argument",
@@ -90,7 +90,10 @@ def _bind(
     attempts.settle()
     missing = [p for p in free if p in primitive.parameters]
     if missing:
-        raise s.report("E0205", f"`{primitive.name}` needs `{missing[0]}`", [e])
+        raise s.report(
+            "E0205", f"`{primitive.name}` needs `{missing[0]}`", [e],
+            notes=[f"it is {takes}"],
+        )  # fmt: skip
     return bound
 
 

@@ -58,8 +58,31 @@ def block(
     s.plan.learners = inner
     with s.marked(mapped=True):
         statements(s, work, written.body or (), inner)
+    _warn_of_shared_batches(s, work)
     if staleness != 0:
         _require_pulled(s, written)
+
+
+def _warn_of_shared_batches(s: Session, work: "PlanWork") -> None:
+    """Report W0602 where learners have no batches of their own, and all read that of the plan.
+
+    A feed outside the block beside one inside is left alone: what all see is then meant.
+    """
+    if any(feed.is_of_learners for feed in work.feeds):
+        return
+    shared: set[int] = set()
+    for node in s.builder.nodes.nodes:
+        reads = not shared.isdisjoint(node.inputs)
+        if node.mapped and reads:
+            s.report(
+                "W0602", "all learners take the same batches",
+                [feed.span for feed in work.feeds if feed.span is not None],
+                notes=["what is fed outside the block `learners` is there once, for all of them"],
+                help="move `feed` into the block: there each draws batches of its own",
+            )  # fmt: skip
+            return
+        if not node.mapped and (reads or node.op == "feed"):
+            shared.add(node.id)
 
 
 def _require_pulled(s: Session, written: ast.Learners) -> None:

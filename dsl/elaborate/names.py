@@ -98,6 +98,8 @@ def _named(
 
 
 def _nothing(s: Session, e: ast.Name, candidates: Iterable[str]) -> Failed:
+    if s.plan.learners is not None:
+        candidates = [*candidates, "learners"]
     near = _of_learners(s, e) or elsewhere.NAMES.get(e.name) or did_you_mean(e.name, candidates)
     return s.report("E0201", f"nothing is called `{e.name}` here", [e], help=near)
 

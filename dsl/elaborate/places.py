@@ -263,7 +263,11 @@ def _require_one(s: Session, place: Place, value: Value, at: ast.Syntax) -> None
             [at], help="reduce the condition: `max(..., over = learners)`",
         )  # fmt: skip
     if value.node.mapped:
+        way = "reduce it: `mean(..., over = learners)`"
+        if s.frames:  # most often `use sma(z, learners.w)`
+            model = place.name.partition(".")[0]
+            way += f"; or give `{s.frames[-1].name}`, for `{model}`, what each has: `learners.w`"
         raise s.report(
             "E0606", f"there is one `{place.name}` for all learners, and each has its own value",
-            [at], help="reduce it: `mean(..., over = learners)`",
+            [at], help=way,
         )  # fmt: skip
