@@ -30,6 +30,7 @@ MAX_NESTING = 100
 MAX_STACK = 4000  # of the parser: more than any text within the other limits needs
 MAX_FAULTS = 50
 
+_WORD = re.compile(r"[^\x00-/:-@\[-^`{-\x7F]*")  # what a name goes on with, in any script
 _WORD_ENDS = r"(?!\w|[ \t]*(?:=(?!=)|<-))"
 _DECLARES = re.compile(rf"(?:{'|'.join(DECLARATION_WORDS)}){_WORD_ENDS}")
 _BINDS = re.compile(r"\w+[ \t]*=(?!=)")
@@ -92,6 +93,7 @@ class Reader:
         opens = token.type in OPENS and len(self._nesting.opened) == MAX_NESTING
         if opens or len(self._parser.state_stack) > MAX_STACK:
             raise _TooDeepError(token)
+        token = self._whole_word(token)
         if token.type == "NAME" and (not token.isidentifier() or token in EXPRESSION_WORDS):
             raise UnexpectedToken(token, frozenset[str]())
         before = self._checkpoint()
@@ -105,6 +107,19 @@ class Reader:
         self._first = self._first or token
         self._last = token
         self._keep(token)
+
+    def _whole_word(self, token: Token) -> Token:
+        """Return the name that a word of the language only begins, as in `per devices`.
+
+        Where no name fits, Lark's lexer looks for words alone, and takes `device` off the front.
+        """
+        if token.type == "NAME" or not token.isidentifier():
+            return token
+        start = token.start_pos or 0
+        found = _WORD.match(self.text, start)
+        if found is None or found[0] == token:
+            return token
+        return Token.new_borrow_pos("NAME", found[0], token)
 
     def _keep(self, token: Token) -> None:
         """Keep the parser's state if a statement may begin behind a token."""
