@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, TypeAlias
 
-from fml.engine.ir.diagnostics import did_you_mean, error
+from fml.engine.ir.diagnostics import Diagnostic, FmlError, Mark, did_you_mean, error
 from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import Training
 
@@ -93,6 +93,11 @@ def _learners_of(training: Training) -> int:
     if training.learners is None:
         raise error("E0735", "the plan has no learners", help="draw it without unrolling them")
     if training.learners.per_device is None:
-        message = "how many learners there are is found out by a run"
-        raise error("E0735", message, help="write a number in place of `auto`, or draw one of them")
+        span = training.learners.span
+        diagnostic = Diagnostic(
+            "E0735", "how many learners there are is found out by a run",
+            (Mark(span),) if span else (), (),
+            "write a number in place of `auto`, or draw one of them",
+        )  # fmt: skip
+        raise FmlError([diagnostic])
     return training.learners.per_device

@@ -155,6 +155,7 @@ def test_learners_that_cannot_be_counted_are_not_unrolled(text: str, message: st
     (diagnostic,) = caught.value.diagnostics
     assert diagnostic.code == "E0735"
     assert message in diagnostic.message
+    assert [mark.span.text[:8] for mark in diagnostic.marks] == ["learners"] * ("learners" in text)
 
 
 def test_the_command_unrolls(
