@@ -53,10 +53,17 @@ def complete(
     }
 
 
-def arrow(number: int, begin: float, on: Track, end: float, to: Track) -> Iterator[Event]:
-    """An arrow of a number of its own from what ends on one track to what begins on another."""
+def arrow(
+    number: int, awaited: tuple[float, float], on: Track, begin: float, to: Track
+) -> Iterator[Event]:
+    """An arrow of a number of its own from what is done on one track to what begins on another.
+
+    `awaited` is when the one begins and ends. An arrow belongs to the event that it begins in: that
+    is the last nanosecond of this one, as the next may begin where it ends.
+    """
     common: Event = {"name": "wait", "cat": "wait", "id": number}
-    at: Event = {"pid": on.process, "tid": on.number, "ts": round(begin * 1e9) / 1e3}
+    first, last = (round(time * 1e9) for time in awaited)
+    at: Event = {"pid": on.process, "tid": on.number, "ts": max(first, last - 1) / 1e3}
     yield {**common, "ph": "s", **at}
-    at = {"pid": to.process, "tid": to.number, "ts": round(end * 1e9) / 1e3}
+    at = {"pid": to.process, "tid": to.number, "ts": round(begin * 1e9) / 1e3}
     yield {**common, "ph": "f", "bp": "e", **at}

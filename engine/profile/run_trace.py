@@ -164,7 +164,7 @@ class _Drawn:
                 if awaited in when and on != to:
                     number += 1
                     begin = when[step, task, learner][0]
-                    yield from arrow(number, when[awaited][1], on, begin, to)
+                    yield from arrow(number, when[awaited], on, begin, to)
 
 
 def _name(expected: Expected) -> str:
