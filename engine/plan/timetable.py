@@ -1,13 +1,17 @@
 """When each task of a plan would run, if each stream had a core of its own.
 
 A task begins when that before it on its stream is over and everything that it waits for, as CUDA's
-streams and events have it.
+streams and events have it; a critical section when all that any of its tasks waits for is.
 """
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import TypeAlias
 
 from fml.engine.plan.task import Plan
+
+# Tasks and learners of one stream that begin together, in their order.
+_Section: TypeAlias = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,23 +28,66 @@ class Slot:
 def timetable(plan: Plan, costs: Sequence[float], iterations: int) -> tuple[Slot, ...]:
     """Return the slots of so many iterations, in the order of issue; `costs` are by task."""
     free: dict[int, float] = {}  # when each stream is
-    unlocked = 0.0  # when the last critical task is over
+    unlocked = 0.0  # when the last critical section is over
     ends: dict[tuple[int, int, int], float] = {}
     slots: list[Slot] = []
+    sections = _sections(plan)
     for iteration in range(iterations):
-        for number, task in enumerate(plan.tasks):
-            for learner in plan.instances(task.mapped):
-                stream = plan.streams.number(task, learner)
-                awaited = _awaited(plan, iteration, number, learner)
-                begin = max([free.get(stream, 0.0), *(ends.get(key, 0.0) for key in awaited)])
-                if task.is_critical:
-                    begin = max(begin, unlocked)
-                end = begin + costs[number]
-                free[stream] = ends[iteration, number, learner] = end
-                if task.is_critical:
-                    unlocked = end
-                slots.append(Slot(iteration, number, learner, begin, end))
-    return tuple(slots)
+        for section in _in_order(plan, sections):
+            number, learner = section[0]
+            task = plan.tasks[number]
+            stream = plan.streams.number(task, learner)
+            awaited = (key for one in section for key in _awaited(plan, iteration, *one))
+            now = max([free.get(stream, 0.0), *(ends.get(key, 0.0) for key in awaited)])
+            if task.is_critical:
+                now = max(now, unlocked)
+            for number, learner in section:
+                slots.append(Slot(iteration, number, learner, now, now + costs[number]))
+                now = ends[iteration, number, learner] = now + costs[number]
+            free[stream] = now
+            if task.is_critical:
+                unlocked = now
+    return tuple(sorted(slots, key=lambda slot: (slot.iteration, slot.task, slot.learner)))
+
+
+def _sections(plan: Plan) -> list[_Section]:
+    """The critical sections of an iteration, and each other instance for itself."""
+    found: list[list[tuple[int, int]]] = []
+    current: dict[int, list[tuple[int, int]]] = {}  # the section that each stream is in
+    for number, task in enumerate(plan.tasks):
+        for learner in plan.instances(task.mapped):
+            stream = plan.streams.number(task, learner)
+            if task.is_critical and stream in current:
+                current[stream].append((number, learner))
+                continue
+            found.append([(number, learner)])
+            if task.is_critical:
+                current[stream] = found[-1]
+            else:
+                current.pop(stream, None)
+    return [tuple(section) for section in found]
+
+
+def _in_order(plan: Plan, sections: Sequence[_Section]) -> Iterator[_Section]:
+    """Sections, each behind those that it waits for: a later task of it may wait for more."""
+    done: set[tuple[int, int]] = set()
+    left = [*sections]
+    while left:
+        held: set[int] = set()  # streams whose next section must wait
+        later: list[_Section] = []
+        for section in left:
+            number, learner = section[0]
+            stream = plan.streams.number(plan.tasks[number], learner)
+            awaited = (w for one in section for w in waits_of(plan, *one))
+            needed = {(other, whose) for other, whose, before in awaited if not before}
+            if stream in held or not needed <= done.union(section):
+                held.add(stream)
+                later.append(section)
+            else:
+                done.update(section)
+                yield section
+        assert len(later) < len(left), "critical sections of a plan never wait for each other"
+        left = later
 
 
 def waits_of(plan: Plan, number: int, learner: int) -> Iterator[tuple[int, int, int]]:

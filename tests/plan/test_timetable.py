@@ -43,3 +43,19 @@ def test_no_two_critical_tasks_run_at_once() -> None:
     found = times(timetable(plan, [1.0, 5.0], 1))
     assert found[0, 0, 0] == found[0, 0, 1] == (0, 1)
     assert sorted([found[0, 1, 0], found[0, 1, 1]]) == [(1, 6), (6, 11)]
+
+
+def test_nothing_critical_comes_between_the_tasks_of_a_section() -> None:
+    plan = as_plan(
+        (
+            task(mapped=True, is_critical=True),
+            task(waits=(Wait(3, before=1),)),
+            task(mapped=True, is_critical=True, waits=(Wait(1),)),
+            task(mapped=True),
+        ),
+        Streams(learners=2),
+    )
+    found = times(timetable(plan, [1.0, 4.0, 2.0, 10.0], 1))
+    # The first task of a section waits for what the second one waits for.
+    assert [found[0, number, 0] for number in (0, 2, 3)] == [(4, 5), (5, 7), (7, 17)]
+    assert [found[0, number, 1] for number in (0, 2, 3)] == [(7, 8), (8, 10), (10, 20)]
