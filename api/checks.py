@@ -21,7 +21,7 @@ _EVENTS = ("started", "stepped", "measured", "stopped")
 _MAY_BE_HEARD = ("measuring", "noted", "interrupted", "finished")
 _ARGUMENTS = (
     "plan", "data", "seed", "device", "devices", "cores", "seconds", "run", "on_fault", "on_event",
-    "options",
+    "options", "streams", "trace",
 )  # fmt: skip
 
 

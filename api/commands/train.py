@@ -105,6 +105,8 @@ def command(
         ctx.exit(_resume(resume, quiet))
     if file is None:
         raise click.UsageError("Missing argument 'FILE'.", ctx)
+    if is_dry and trace is not None:
+        raise click.UsageError("--dry-run takes no step, so that there is nothing to --trace", ctx)
     from fml.console import messages, print_diagnostics
     from fml.leaving import undoing
     from fml.program import load
@@ -177,8 +179,8 @@ def _close(run: "Run", quiet: bool, trace: Path | None = None) -> int:
         print_diagnostics([run.failure])
     if not quiet:
         print_closing(run, output())
-        if trace is not None and trace.exists():
-            output().print(f"trace:  {trace}, for https://ui.perfetto.dev", soft_wrap=True)
+        if trace is not None and run.steps and trace.exists():
+            output().print(f"trace:   {trace}, for https://ui.perfetto.dev", soft_wrap=True)
     if run.failure is not None:
         return BAD_INPUT
     return INTERRUPTED if run.interrupted else 0

@@ -167,6 +167,7 @@ def test_splits_can_be_handed_over() -> None:
         ({"lr": ""}, "E0405"),
         ({"lr": True}, "E0405"),
         ({"sede": 1}, "E0405"),
+        ({"trase": "steps.json"}, "E0405"),
         ({"options": {3: 4}}, "E0405"),
         ({"options": 3}, "E0744"),
         ({"data": 3}, "E0744"),
