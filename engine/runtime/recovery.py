@@ -13,6 +13,8 @@ from fml.engine.runtime.trail import Found
 
 # What to do when a learner raises or its loss is not finite: end the run, or begin again with it.
 OnFault: TypeAlias = Literal["stop", "restart"]
+# A learner that was restarted in so many steps in a row is past help.
+TRIES = 3
 
 
 class Recovery:
@@ -33,23 +35,33 @@ class Recovery:
         self.on_fault: OnFault = "stop"
         self._training, self._store, self._central = training, store, central
         self._first_values = first_values
-        self._restarted: dict[int, int] = {}  # the learners that were, and the latest step of each
+        # Of the learners that were restarted, the latest step, and in how many in a row.
+        self._restarted: dict[int, tuple[int, int]] = {}
 
     def can_mend(self, found: Found) -> bool:
-        """Whether learners may be restarted: not in the step in which they just were."""
+        """Whether learners may be restarted: not in the step in which they just were.
+
+        Nor behind `TRIES` steps in each of which they were.
+        """
         step = found.moment.step
-        in_vain = any(self._restarted.get(learner) == step for learner in found.learners)
+        last = [self._restarted[n] for n in found.learners if n in self._restarted]
+        in_vain = any(at == step or (at + 1 == step and tries == TRIES) for at, tries in last)
         return self.on_fault == "restart" and bool(found.learners) and not in_vain
 
     def restart(self, found: Found) -> str:
         """Restart the learners of a fault, and say so; all variables stand where it was found."""
-        first = self._first_values()
+        first, step = self._first_values(), found.moment.step
         with self._central.averaged(found.moment):
             for learner in found.learners:
                 restart(self._store, self._training, first, learner)
-                self._restarted[learner] = found.moment.step
+                self._restarted[learner] = (step, self._tries(learner, step) + 1)
         who = in_words(found.learners).removeprefix(" of ")
         return (
             f"{found.diagnostic.message}: {who} restarted from the central model "
-            f"at step {found.moment.step}"
+            f"at step {step}"
         )
+
+    def _tries(self, learner: int, step: int) -> int:
+        """In how many steps in a row before this one a learner was restarted."""
+        at, tries = self._restarted.get(learner, (0, 0))
+        return tries if at + 1 == step else 0

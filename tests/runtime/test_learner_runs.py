@@ -322,6 +322,18 @@ def test_a_fault_that_a_restart_does_not_mend_ends_the_run() -> None:
     assert len(notes.words) == 1
 
 
+@on_each_backend
+def test_a_learner_that_fails_step_after_step_ends_the_run() -> None:
+    notes = Notes()
+    # n is 1 in each step behind a restart, and 2 in the one after it.
+    outcome = run(faulty("2 - n"), on_fault="restart", listener=notes)
+    assert outcome.failure is not None
+    assert outcome.failure.code == "E0703"
+    steps = [int(words.rpartition("at step ")[2]) for words in notes.words]
+    assert steps == [1, 2, 3]
+    assert outcome.progress.step == 4
+
+
 # --- the sample with rules of its own ------------------------------------------------------------
 
 
