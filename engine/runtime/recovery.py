@@ -56,10 +56,7 @@ class Recovery:
                 restart(self._store, self._training, first, learner)
                 self._restarted[learner] = (step, self._tries(learner, step) + 1)
         who = in_words(found.learners).removeprefix(" of ")
-        return (
-            f"{found.diagnostic.message}: {who} restarted from the central model "
-            f"at step {step}"
-        )
+        return f"{found.diagnostic.message}: {who} restarted from the central model at step {step}"
 
     def _tries(self, learner: int, step: int) -> int:
         """In how many steps in a row before this one a learner was restarted."""
