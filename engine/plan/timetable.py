@@ -8,6 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import TypeAlias
 
+from fml.engine.plan.sections import sections
 from fml.engine.plan.task import Plan
 
 # Tasks and learners of one stream that begin together, in their order.
@@ -31,9 +32,9 @@ def timetable(plan: Plan, costs: Sequence[float], iterations: int) -> tuple[Slot
     unlocked = 0.0  # when the last critical section is over
     ends: dict[tuple[int, int, int], float] = {}
     slots: list[Slot] = []
-    sections = _sections(plan)
+    every = _sections(plan)
     for iteration in range(iterations):
-        for section in _in_order(plan, sections):
+        for section in _in_order(plan, every):
             number, learner = section[0]
             task = plan.tasks[number]
             stream = plan.streams.number(task, learner)
@@ -52,26 +53,22 @@ def timetable(plan: Plan, costs: Sequence[float], iterations: int) -> tuple[Slot
 
 def _sections(plan: Plan) -> list[_Section]:
     """The critical sections of an iteration, and each other instance for itself."""
-    found: list[list[tuple[int, int]]] = []
-    current: dict[int, list[tuple[int, int]]] = {}  # the section that each stream is in
-    for number, task in enumerate(plan.tasks):
-        for learner in plan.instances(task.mapped):
-            stream = plan.streams.number(task, learner)
-            if task.is_critical and stream in current:
-                current[stream].append((number, learner))
-                continue
-            found.append([(number, learner)])
-            if task.is_critical:
-                current[stream] = found[-1]
-            else:
-                current.pop(stream, None)
-    return [tuple(section) for section in found]
+    keys = [(n, one) for n, task in enumerate(plan.tasks) for one in plan.instances(task.mapped)]
+    begun = {
+        places[0]: tuple(keys[place] for place in places)
+        for places in sections(
+            (plan.streams.number(task, one), task.is_critical, task.is_apart)
+            for task, one in ((plan.tasks[n], one) for n, one in keys)
+        )
+    }
+    alone = {place: (key,) for place, key in enumerate(keys) if not plan.tasks[key[0]].is_critical}
+    return [section for _, section in sorted((begun | alone).items())]
 
 
-def _in_order(plan: Plan, sections: Sequence[_Section]) -> Iterator[_Section]:
+def _in_order(plan: Plan, every: Sequence[_Section]) -> Iterator[_Section]:
     """Sections, each behind those that it waits for: a later task of it may wait for more."""
     done: set[tuple[int, int]] = set()
-    left = [*sections]
+    left = [*every]
     while left:
         held: set[int] = set()  # streams whose next section must wait
         later: list[_Section] = []

@@ -53,10 +53,15 @@ class _Drawn:
     def is_one_stream(self) -> bool:
         return self.plan.streams.count == 1
 
-    @property
+    @cached_property
     def first(self) -> float:
         """When the first step that is shown began."""
         return min(float(step.seconds[:, 0].min()) for step in self.tracer.steps)
+
+    @cached_property
+    def streams(self) -> list[str]:
+        """What each stream is called, by its number."""
+        return _stream_names(self.plan.streams)
 
     @cached_property
     def keys(self) -> list[tuple[int | None, int]]:
@@ -71,13 +76,13 @@ class _Drawn:
 
     def track(self, process: int, task: int | None, learner: int) -> Track:
         """The row of an instance of a task."""
-        streams = self.plan.streams
-        stream = 0 if task is None else streams.number(self.plan.tasks[task], learner)
-        return Track(process, stream + 1, _stream_names(streams)[stream])
+        number = self.plan.streams.number
+        stream = 0 if task is None else number(self.plan.tasks[task], learner)
+        return Track(process, stream + 1, self.streams[stream])
 
     def names(self, plan: str) -> Iterator[Event]:
         """Name all rows."""
-        rows = [(n, name) for n, name in enumerate(_stream_names(self.plan.streams), 1)]
+        rows = [(n, name) for n, name in enumerate(self.streams, 1)]
         of = f" of {plan}" if plan else ""
         for process, title in ((_ACTUAL, "done"), (_PLANNED, "planned")):
             yield from names(process, f"{title}: steps{of}", [Track(process, *r) for r in rows])

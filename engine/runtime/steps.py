@@ -108,10 +108,13 @@ class Steps:
 
     def take(self, count: int) -> int:
         """Take the steps that `fill` has made ready; return as `run` does."""
+        return self._run(self._loop, count)
+
+    def _run(self, loop: Loop, count: int) -> int:
+        self._made = loop
         try:
             with np.errstate(all="ignore"):
-                self._made = self._loop
-                return self._made.run(count)
+                return loop.run(count)
         except LaunchError as fault:
             raise self._said_of(fault) from fault
 
@@ -121,13 +124,9 @@ class Steps:
         Return when each thing began, and the end: f64[steps, things + 1], in seconds from the
         beginning on. Things are what is given (`given_to`), the tasks, and the figures taken.
         """
-        self._made, ticks = self._timed_loop
+        loop, ticks = self._timed_loop
         begun = time.perf_counter()
-        try:
-            with np.errstate(all="ignore"):
-                taken = self._made.run(count)
-        except LaunchError as fault:
-            raise self._said_of(fault) from fault
+        taken = self._run(loop, count)
         seconds = time.perf_counter() - begun
         first, last = ticks[0, 0], ticks[taken - 1, -1]
         return (ticks[:taken] - first) * (seconds / max(float(last - first), 1.0))
@@ -138,13 +137,9 @@ class Steps:
             looks = self.take_timed(count)
             seconds = np.stack([looks[:, :-1], looks[:, 1:]], axis=-1)
             return Times(seconds, np.zeros(seconds.shape[:2], np.int64))
-        self._made, rows = self._traced_loop
+        loop, rows = self._traced_loop
         begun = time.perf_counter()
-        try:
-            with np.errstate(all="ignore"):
-                taken = self._made.run(count)
-        except LaunchError as fault:
-            raise self._said_of(fault) from fault
+        taken = self._run(loop, count)
         elapsed, ticks = time.perf_counter() - begun, rows[:taken, :, :2]
         # Iterations run on: what is begun behind the last one is not counted.
         first, last = int(ticks[..., 0].min()), int(ticks[..., 1].max())

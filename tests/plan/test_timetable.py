@@ -59,3 +59,18 @@ def test_nothing_critical_comes_between_the_tasks_of_a_section() -> None:
     # The first task of a section waits for what the second one waits for.
     assert [found[0, number, 0] for number in (0, 2, 3)] == [(4, 5), (5, 7), (7, 17)]
     assert [found[0, number, 1] for number in (0, 2, 3)] == [(7, 8), (8, 10), (10, 20)]
+
+
+def test_a_section_that_is_parted_is_planned_in_its_parts() -> None:
+    plan = as_plan(
+        (
+            task(mapped=True, is_critical=True),
+            task(waits=(Wait(0, all_learners=True),)),
+            task(mapped=True, is_critical=True, is_apart=True, waits=(Wait(1),)),
+        ),
+        Streams(learners=2),
+    )
+    found = times(timetable(plan, [1.0, 1.0, 1.0], 1))
+    assert sorted(found[0, 0, learner] for learner in range(2)) == [(0, 1), (1, 2)]
+    assert found[0, 1, 0] == (2, 3)
+    assert sorted(found[0, 2, learner] for learner in range(2)) == [(3, 4), (4, 5)]
