@@ -108,7 +108,9 @@ class Steps:
 
     def take(self, count: int) -> int:
         """Take the steps that `fill` has made ready; return as `run` does."""
-        return self._run(self._loop, count)
+        with np.errstate(all="ignore"):
+            loop = self._loop  # when it is made, constants are written that may overflow
+        return self._run(loop, count)
 
     def _run(self, loop: Loop, count: int) -> int:
         self._made = loop
