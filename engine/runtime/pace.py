@@ -1,31 +1,42 @@
 """How many steps are taken before Python looks up: as many as fit into a short time."""
 
+from collections.abc import Iterable
+
 import numpy as np
 
-from fml.engine.ir.training import Training, Unit
+from fml.engine.ir.training import Duration, Training, Unit
 from fml.engine.runtime.section import Moment, is_due
 from fml.engine.runtime.watch import TOLERANCE, Record
 
-# Progress is shown so often; a request to stop is heard at the end of any step.
-SECONDS_AT_ONCE = 0.25
+# Progress is shown so often; a request to stop is heard at the end of any step. Python's share of a
+# step of a tenth of a second is then some 10 microseconds.
+SECONDS_AT_ONCE = 0.5
 # One stretch may be so many times as long as the one before it.
 GROWTH = 8
 
 
 class Pace:
-    """The number of steps to be taken at once.
+    """The number of steps to be taken at once."""
 
-    Attributes:
-        steps: how many steps are taken next.
-    """
+    def __init__(self, durations: Iterable[Duration]) -> None:
+        """After each of the durations something is due: those in seconds cut a stretch short."""
+        self._each = [d.amount for d in durations if d.unit is Unit.SECONDS]
+        self._a_step = 0.0  # seconds
+        self._most = 1
 
-    def __init__(self) -> None:
-        self.steps = 1
+    def steps(self, seconds: float, seconds_before: float) -> int:
+        """How many steps are taken next, so many seconds after the run began.
+
+        What was due at the latest look, after `seconds_before`, is not due again.
+        """
+        left = SECONDS_AT_ONCE
+        for each in self._each:
+            left = min(left, (seconds_before // each + 1) * each - seconds)
+        return max(1, min(int(left / max(self._a_step, 1e-9)), self._most))
 
     def took(self, steps: int, seconds: float) -> None:
         """So many steps have taken so long."""
-        fitting = int(SECONDS_AT_ONCE * steps / max(seconds, 1e-9))
-        self.steps = max(1, min(fitting, GROWTH * self.steps))
+        self._a_step, self._most = seconds / max(steps, 1), GROWTH * max(steps, 1)
 
 
 class Ahead:

@@ -108,9 +108,7 @@ class Steps:
 
     def take(self, count: int) -> int:
         """Take the steps that `fill` has made ready; return as `run` does."""
-        with np.errstate(all="ignore"):
-            loop = self._loop  # when it is made, constants are written that may overflow
-        return self._run(loop, count)
+        return self._run(self._loop, count)
 
     def _run(self, loop: Loop, count: int) -> int:
         self._made = loop
@@ -195,13 +193,14 @@ class Steps:
     def _loop(self) -> Loop:
         executable = self.section.executable
         streams = executable.plan.streams
-        if streams.count == 1:
-            return self._backend.loop(
-                executable.calls, [*self._given.values()], [*self._taken.values()]
+        with np.errstate(all="ignore"):  # constants are written that may overflow
+            if streams.count == 1:
+                return self._backend.loop(
+                    executable.calls, [*self._given.values()], [*self._taken.values()]
+                )
+            return self._backend.capture(
+                executable.issues(self._given, self._taken), streams.devices_of_streams()
             )
-        return self._backend.capture(
-            executable.issues(self._given, self._taken), streams.devices_of_streams()
-        )
 
     @cached_property
     def _timed_loop(self) -> tuple[Loop, Array]:

@@ -17,7 +17,7 @@ from fml.engine.runtime.watch import Mean, add_figures
 # Marks are made so often, and seldom enough that copying the variables takes no more than a share
 # of the time. Going back takes as long again as all steps since the older one.
 SECONDS_BETWEEN_MARKS = 0.25
-SHARE_FOR_MARKS = 0.005
+SHARE_FOR_MARKS = 0.002
 
 
 @dataclass(frozen=True, slots=True)

@@ -123,7 +123,7 @@ class Trainer:
         self.saver = Saver(data, store, self.scale)
         self.tracer: Tracer | None = None
         self.failure: Diagnostic | None = None
-        self._pace = Pace()
+        self._pace = Pace(training.durations)
         self._ahead = Ahead(training, self.record, self.steps.most)
         self._stepping = False
         self._looked = True
@@ -184,7 +184,8 @@ class Trainer:
     def _some_steps(self) -> None:
         """Take steps up to where something is due, or as many as fit into a short time."""
         self.moment = replace(self.moment, seconds=self._seconds())
-        count = self._ahead.at_most(min(self.steps.most, self._pace.steps), self.moment)
+        wanted = self._pace.steps(self.moment.seconds, self._seconds_before)
+        count = self._ahead.at_most(min(self.steps.most, wanted), self.moment)
         means = {name: replace(mean) for name, mean in self.record.means.items()}
         self.trail.begin(Stretch(self.moment, self._seconds_before, count, means))
         self._stepping = True

@@ -164,7 +164,7 @@ class Cut(LlvmBackend):
 def test_steps_that_are_taken_together_are_undone_together(
     monkeypatch: pytest.MonkeyPatch, epochs: int, after: int
 ) -> None:
-    monkeypatch.setattr(trainer, "Pace", lambda: Blocks([99]))  # a whole epoch of 4 steps
+    monkeypatch.setattr(trainer, "Pace", lambda durations: Blocks([99]))  # a whole epoch of 4 steps
     steps = 4 * epochs
     outcome = run(backend=Cut(epochs + 1, after))
     assert (outcome.interrupted, outcome.progress.step) == (True, steps)

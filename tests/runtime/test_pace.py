@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from fml.engine.runtime.pace import Ahead
+from fml.engine.ir.training import Duration, Unit
+from fml.engine.runtime.pace import Ahead, Pace
 from fml.engine.runtime.section import Moment
 from fml.engine.runtime.watch import Point, Record
 from tests.dsl.programs import lowered
@@ -46,3 +47,27 @@ def test_a_figure_that_comes_by_the_clock_changes_what_is_due() -> None:
     assert ahead.at_most(MOST, Moment(0, PER_EPOCH, 5)) == 7
     record.note((Point("train.mae", 1, 0.1, 5, 1.0, 0.5),), lambda within: 1.0, dict)
     assert ahead.at_most(MOST, Moment(1, PER_EPOCH, 5)) == 3
+
+
+def test_a_stretch_ends_where_the_clock_says_that_something_is_due() -> None:
+    """Steps take 20 ms each here; what is due by the clock is not passed by more than one."""
+    pace = Pace([Duration(0.3, Unit.SECONDS), Duration(5, Unit.EPOCHS)])
+    seconds, before, lengths = 0.0, 0.0, list[int]()
+    for _ in range(40):
+        count = pace.steps(seconds, before)
+        lengths.append(count)
+        due = (before // 0.3 + 1) * 0.3
+        assert seconds + 0.02 * count < max(due, seconds) + 0.021
+        pace.took(count, 0.02 * count)
+        seconds, before = seconds + 0.02 * count, seconds
+    assert max(lengths) > 10
+
+
+def test_stretches_grow_to_half_a_second_and_no_faster_than_eightfold() -> None:
+    pace = Pace([])
+    lengths = list[int]()
+    for _ in range(6):
+        lengths.append(pace.steps(0.0, 0.0))
+        pace.took(lengths[-1], 0.001 * lengths[-1])
+    assert lengths[:3] == [1, 8, 64]
+    assert lengths[-1] in {499, 500}
