@@ -214,6 +214,20 @@ class GraphBuilder:
         self.nodes.append(Node(number, op, type, inputs, frozen, scope, phase, mapped, guard, span))
         return number
 
+    def instead_of(
+        self,
+        node: Node,
+        op: str,
+        type: TensorType,
+        inputs: tuple[int, ...] = (),
+        attributes: Attributes = NO_ATTRIBUTES,
+    ) -> int:
+        """Add a node in place of another one: of its scope, phase, axis and span."""
+        return self.add(
+            op, type, inputs, attributes,
+            scope=node.scope, phase=node.phase, mapped=node.mapped, span=node.span,
+        )  # fmt: skip
+
     def keep(self, node: Node) -> int:
         """Add a node like this one, under the next number."""
         number = len(self.nodes)

@@ -25,6 +25,7 @@ _CACHED = 1 << 18  # bytes of rows that are read for every few columns
 _SHALLOW = 32  # products of a sum, below which writing takes longer
 _WHOLE = 1.25  # what work is thought to take that cannot be halved
 _BLOCK = 512  # columns whose entries of a chunk are read for every few rows
+_INTERLEAVED = 1.1  # the result is most, and of each of its rows another core has the next lines
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,7 @@ class Product:
 
     Attributes:
         a_shared, b_shared: there is one matrix for all of the batch.
+        is_cut: those of the batch are parts of one sum: `a` is one matrix, whose columns are cut.
         a_turned, b_turned: the last two axes stand the other way round in memory.
     """
 
@@ -45,6 +47,7 @@ class Product:
     b_turned: bool = False
     a_shared: bool = False
     b_shared: bool = False
+    is_cut: bool = False
 
 
 def matmul(product: Product, name: str, host: Host, finish: AtIndices | None = None) -> Kernel:
@@ -193,7 +196,7 @@ def _plans(p: Product, vector: int, host: Host) -> Iterator[_Plan]:
             around += p.depth * p.columns * (TURN_FAR if far else TURN)
         tile = _tile(p, lanes, p.rows, p.columns, vector, host)
         if p.batch > 1:
-            yield _Plan(lanes, tile, ("s", 1), p.batch, tile.cycles)
+            yield _Plan(lanes, tile, ("s", 1), p.batch, tile.cycles + around)
             continue
         yield _Plan(lanes, tile, ("m", max(1, p.rows)), 1, (tile.cycles + around) * _WHOLE)
         for name, size in (("m", p.rows), ("n", p.columns)):
@@ -202,6 +205,8 @@ def _plans(p: Product, vector: int, host: Host) -> Iterator[_Plan]:
             tile = _tile(p, lanes, rows, columns, vector, host)
             # Whoever does half of the rows reads all of the second operand.
             cycles = 2 * tile.cycles + around * (2 if name == "m" else 1)
+            if name == "n" and p.rows > p.depth < p.columns:
+                cycles *= _INTERLEAVED
             plan = _Plan(lanes, tile, (name, half), 2, cycles)
             step = -(-half // _along(plan, name, vector)) * _along(plan, name, vector)
             if step < size:
@@ -233,9 +238,10 @@ def _rows_cached(p: Product) -> int:
 
 
 def _contraction(p: Product) -> Contraction:
-    a_row, a_deep = (1, p.rows) if p.a_turned else (p.depth, 1)
+    whole = p.depth * p.batch if p.is_cut else p.depth
+    a_row, a_deep = (1, p.rows) if p.a_turned else (whole, 1)
     b_deep, b_column = (1, p.depth) if p.b_turned else (p.columns, 1)
-    a_batch = 0 if p.a_shared else p.rows * p.depth
+    a_batch = 0 if p.a_shared else p.depth if p.is_cut else p.rows * p.depth
     b_batch = 0 if p.b_shared else p.depth * p.columns
     return Contraction(
         (

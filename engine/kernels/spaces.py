@@ -74,12 +74,29 @@ def spaces_of_map(sizes: Sequence[int]) -> Iterator[Space]:
 def spaces_of_fold(fold: Nest) -> Iterator[Space]:
     """The loops of a fold, from the fewest axes to the most."""
     over = tuple(axis.size for axis in fold.over)
-    by_columns = is_by_columns(fold)
+    behind = _behind(fold)
     for outer_sizes, inner_sizes in product(_merges(fold.sizes), _merges(over)):
         outer, inner = axes_of(outer_sizes, "o"), axes_of(inner_sizes, "i")
-        o, i = place_of(outer), place_of(inner)
-        place = i * prod(outer_sizes) + o if by_columns else o * prod(inner_sizes) + i
-        yield Space(outer, inner, place, by_columns)
+        for cut in range(len(outer) + 1):
+            before, after = outer[:cut], outer[cut:]
+            if prod(outer_sizes[cut:]) == behind:
+                yield Space(outer, inner, place_of((*before, *inner, *after)), behind > 1)
+                break
+
+
+def _behind(fold: Nest) -> int:
+    """How many entries of a fold's result lie behind its folded axes, in what it reads.
+
+    All of them where columns are added up, one for rows, and in between for columns of a batch.
+    """
+    count = prod(fold.sizes)
+    if not is_by_columns(fold):
+        return 1
+    last = fold.over[-1].var
+    reads = (p for p in parts_of(fold.value) if isinstance(p, Read) and p.indices)
+    strides = {affine(flat_place(read, fold)).stride(last) for read in reads} - {0}
+    stride = strides.pop() if len(strides) == 1 else count
+    return stride if 1 < stride < count and count % stride == 0 else count
 
 
 def reads_at_home(fold: Nest, nest: Nest, homes: Sequence[Home | None]) -> bool:

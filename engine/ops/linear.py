@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import TensorType
 from fml.engine.ops import rules
@@ -137,4 +138,88 @@ MATMUL = Op(
     flops=_flops,
 )
 
-OPS = (MATMUL,)
+
+# --- sums in parts --------------------------------------------------------------------------------
+
+
+def _infer_parts(inputs: Sequence[TensorType], attributes: Attributes) -> TensorType:
+    a, b = inputs
+    if (a.rank, b.rank) != (2, 2):
+        raise OpTypeError("E0304", f"`partial_matmul` takes matrices, found {a} and {b}", (0, 1))
+    whole = _infer_matmul(inputs, attributes)
+    depth, parts = b.shape[0], rules.as_int(attributes["parts"])
+    if depth.size is not None and depth.size % parts:
+        message = f"`partial_matmul` cannot cut {depth} products into {parts} equal parts"
+        raise OpTypeError("E0304", message, (1,))
+    return whole.with_shape((Dim.of(parts), *whole.shape))
+
+
+def _cut(a: Array, b: Array, parts: int) -> tuple[Array, Array]:
+    """Both matrices with the parts as their first axis."""
+    (rows, depth), columns = a.shape, b.shape[1]
+    each = depth // parts
+    return a.reshape(rows, parts, each).swapaxes(0, 1), b.reshape(parts, each, columns)
+
+
+def _partial_matmul(inputs: Sequence[Array], attributes: Attributes, result: TensorType) -> Array:
+    with np.errstate(all="ignore"):
+        a, b = _cut(inputs[0], inputs[1], result.sizes[0])
+        return np.asarray(np.matmul(a, b), result.dtype)
+
+
+def _partial_nest(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "nests.Nest":
+    x, y = nests.inputs_of(inputs)
+    depth = inputs[1].sizes[0] // result.sizes[0]
+
+    def value(at: "nests.Indices", over: "nests.Indices") -> "nests.Expr":
+        (part, row, column), (k,) = at, over
+        return x(row, part * depth + k) * y(part * depth + k, column)
+
+    return nests.fold(inputs, result, (depth,), value)
+
+
+def _partial_block(
+    inputs: Sequence[TensorType], attributes: Attributes, result: TensorType
+) -> "blocks.Product":
+    (parts, rows, columns), depth = result.sizes, inputs[1].sizes[0]
+    element = nests.stored_as(result)
+    return blocks.Product(element, rows, depth // parts, columns, parts, is_cut=True)
+
+
+def _partial_gradient(g: "Value", call: Call) -> Sequence["Value | None"]:
+    """Gradients G B^T and A^T G of each part."""
+    a, b = call.inputs
+    (rows, depth), columns, parts = a.type.shape, b.type.shape[1], g.type.shape[0]
+    each = depth / rules.as_int(call.attributes["parts"])
+    left = reshaped(a, (rows, parts, each)).call("transpose", order=(1, 0, 2))
+    to_left = g @ _swap(reshaped(b, (parts, each, columns)))
+    to_right = _swap(left) @ g
+    whole = reshaped(to_left.call("transpose", order=(1, 0, 2)), a.type.shape)
+    return whole, reshaped(to_right, b.type.shape)
+
+
+def _partial_flops(inputs: Sequence[TensorType], attributes: Attributes, result: TensorType) -> int:
+    return 2 * rules.entries(result) * (inputs[1].sizes[0] // result.sizes[0])
+
+
+def _partial_samples(rng: Generator) -> Sequence[Sample]:
+    cases = (((5, 6), (6, 4), 2), ((1, 6), (6, 1), 3), ((3, 4), (4, 0), 4), ((3, 0), (0, 2), 2))
+    return [sample([draw(rng, a), draw(rng, b)], {"parts": parts}) for a, b, parts in cases]
+
+
+PARTIAL_MATMUL = Op(
+    name="partial_matmul",
+    doc="Products of parts of the summed axis: `parts` matrices whose sum is `a @ b`.",
+    signature="(a: number[M, K], b: number[K, N], parts) -> number[parts, M, N]",
+    infer=_infer_parts,
+    compute=_partial_matmul,
+    nest=_partial_nest,
+    block=_partial_block,
+    samples=_partial_samples,
+    gradient=_partial_gradient,
+    flops=_partial_flops,
+)
+
+OPS = (MATMUL, PARTIAL_MATMUL)

@@ -21,10 +21,7 @@ class DecidedGuards:
 
 def _decide(node: Node, builder: GraphBuilder) -> int:
     if _is_always_due(node):
-        return builder.add(
-            "constant", node.type, (), {"value": True},
-            scope=node.scope, phase=node.phase, mapped=node.mapped, span=node.span,
-        )  # fmt: skip
+        return builder.instead_of(node, "constant", node.type, (), {"value": True})
     is_always = node.guard is not None and is_true(builder[node.guard])
     return builder.keep(replace(node, guard=None) if is_always else node)
 

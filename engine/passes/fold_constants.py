@@ -38,10 +38,7 @@ class FoldConstants:
             return builder.keep(node)
         with np.errstate(all="ignore"):
             value = computed(op, [array_of(i) for i in inputs], node.attributes, node.type)
-        return builder.add(
-            "constant", node.type, (), {"value": as_attribute(value)},
-            scope=node.scope, phase=node.phase, mapped=node.mapped, span=node.span,
-        )  # fmt: skip
+        return builder.instead_of(node, "constant", node.type, (), {"value": as_attribute(value)})
 
     def _is_small(self, kind: TensorType) -> bool:
         definite = all(dim.size is not None for dim in kind.shape)

@@ -14,9 +14,11 @@ from fml.engine.passes.learners_axis import LearnersAxis
 from fml.engine.passes.localise import Localise
 from fml.engine.passes.merge_duplicates import MergeDuplicates
 from fml.engine.passes.old_values_first import OldValuesFirst
+from fml.engine.passes.products_in_parts import ProductsInParts
 from fml.engine.passes.remove_dead import RemoveDead
 from fml.engine.passes.simplify import Simplify
 from fml.engine.passes.specialise import Specialise
+from fml.engine.passes.sums_in_parts import SumsInParts
 
 
 class Pass(Protocol):
@@ -36,6 +38,8 @@ def passes(sizes: Mapping[str, int]) -> tuple[Pass, ...]:
         Localise(),
         LearnersAxis(learners, devices),
         *simplifications(),
+        ProductsInParts(),
+        SumsInParts(),
         LastAssignments(),
         OldValuesFirst(),
     )

@@ -68,7 +68,4 @@ def _is_neutral(node: Node, inputs: list[Node], numbers: dict[str, int], place: 
 
 def _square(node: Node, builder: GraphBuilder) -> int:
     x = node.inputs[0]
-    return builder.add(
-        "multiply", node.type, (x, x), scope=node.scope, phase=node.phase, mapped=node.mapped,
-        span=node.span,
-    )  # fmt: skip
+    return builder.instead_of(node, "multiply", node.type, (x, x))

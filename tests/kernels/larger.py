@@ -138,6 +138,9 @@ LARGER: dict[str, list[Sample]] = {
         ([(13, 70), (70, 67)], {}), ([(3, 5, 9), (3, 9, 35)], {}), ([(5, 300), (300,)], {}),
         ([(300,), (300, 3)], {}), ([(2, 7, 9), (9, 10)], {}),
     ),
+    "partial_matmul": _floats(
+        ([(13, 70), (70, 67)], {"parts": 2}), ([(5, 600), (600, 9)], {"parts": 3})
+    ),
     "conv": _convolutions(),
     "conv_input_gradient": _conv_results(0),
     "conv_weight_gradient": _conv_results(1),

@@ -31,6 +31,8 @@ LARGE = (
     Product(F32, 4, 530, 700, b_turned=True),
     Product(F32, 300, 400, 1),
     Product(F32, 1, 2000, 700),
+    Product(F32, 9, 300, 130, 2, is_cut=True),
+    Product(F32, 30, 64, 260, 3, is_cut=True),
 )
 TYPES = (Element.F64, Element.F16, Element.I32)
 
@@ -54,7 +56,8 @@ def run(
     a, b = inputs(p)
     kernel = matmul(p, "product", host, finish)
     call = built(kernel, host)
-    stored_a = unaligned((a.swapaxes(1, 2) if p.a_turned else a).astype(dtype(p)))
+    written_a = a.swapaxes(1, 2) if p.a_turned else a.swapaxes(0, 1) if p.is_cut else a
+    stored_a = unaligned(written_a.astype(dtype(p)))
     stored_b = unaligned((b.swapaxes(1, 2) if p.b_turned else b).astype(dtype(p)))
     out = unaligned(np.full((p.batch, p.rows, p.columns), 77, dtype(p)))
     scratch = [np.full(size, 77, np.float64 if p.element is Element.F64 else np.float32)

@@ -26,9 +26,9 @@ LEARNERS = 3
 COMPUTED = [op for op in OPS.values() if op.compute is not None and not op.view]
 # Of these, entries are added up (or multiplied) in an order of our own.
 ADDING = {
-    "sum", "product", "cumsum", "matmul", "conv", "conv_input_gradient", "conv_weight_gradient",
-    "window_sum", "window_sum_adjoint", "max_pool_gradient", "max_pool_pick", "take_adjoint",
-    "learners_reduce",
+    "sum", "product", "cumsum", "matmul", "partial_matmul",
+    "conv", "conv_input_gradient", "conv_weight_gradient", "window_sum",
+    "window_sum_adjoint", "max_pool_gradient", "max_pool_pick", "take_adjoint", "learners_reduce",
 }  # fmt: skip
 # Of these, entries stay what they are, to the sign of a zero.
 MOVING = {
