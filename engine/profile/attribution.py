@@ -9,6 +9,7 @@ from fml.engine.ops.table import OPS
 from fml.engine.plan.task import Plan, Task
 from fml.engine.profile.machine import Machine
 from fml.engine.profile.profile import OUTSIDE, Part, shares
+from fml.engine.runtime.section import duration_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +66,20 @@ def layers_of(graph: Graph) -> Mapping[int, str]:
         else:
             found[node.id] = set()
     return {n: next(iter(of)) if len(of) == 1 else OUTSIDE for n, of in found.items()}
+
+
+def given_name(node: Node) -> str:
+    """What a node that a step is given is called: `iris.x`, `counter of step`, `every 2 steps`."""
+    attributes = node.attributes
+    match node.op:
+        case "feed":
+            return f"{attributes['data']}.{attributes['field']}"
+        case "counter":
+            return f"counter of {str(attributes['name']).replace('_', ' ')}"
+        case "fires":
+            return f"every {duration_of(attributes)}"
+        case _:
+            return "key of random draws"
 
 
 def flops_of(graph: Graph, node: Node) -> int:

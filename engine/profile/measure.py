@@ -9,13 +9,12 @@ import numpy as np
 
 from fml.engine.backends.interface import Backend, Clock, Launch, LaunchError, Loop
 from fml.engine.backends.numpy import LoopOfCalls
-from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import Measure, Training
 from fml.engine.ir.types import Element, tensor
 from fml.engine.ops.record import Array
 from fml.engine.plan.task import Region, Task
 from fml.engine.profile import machine
-from fml.engine.profile.attribution import Amount, amounts
+from fml.engine.profile.attribution import Amount, amounts, given_name
 from fml.engine.profile.profile import (
     Given,
     MeasureCost,
@@ -153,7 +152,7 @@ def of_trainer(
         samples=moment.batch if trainer.batches else 0,
         tasks=_costs(trainer, backend, peaks, calls, alone),
         given=tuple(
-            Given(_given_name(graph, number), spent, 2 * graph[number].type.nbytes)
+            Given(given_name(graph[number]), spent, 2 * graph[number].type.nbytes)
             for number, spent in every.items()
         ),
         figures=float(figures.sum()),
@@ -250,7 +249,8 @@ def _timeline(trainer: Trainer) -> Timeline:
         python.append((before, start))
         shown += [(now.step + n, tuple((start + row).tolist())) for n, row in enumerate(rows)]
         count = min(count, _SHOWN_STEPS - len(shown))
-    names = tuple(_given_name(trainer.step.graph, number) for number in steps.given_to)
+    graph = trainer.step.graph
+    names = tuple(given_name(graph[number]) for number in steps.given_to)
     figures = len(shown[0][1]) - 1 - len(names) - len(trainer.step.executable.calls)
     places = {number: place for place, number in enumerate(_computing(trainer))}
     calls = tuple((places[n], learner) for n, learner in trainer.step.executable.called_keys)
@@ -260,19 +260,6 @@ def _timeline(trainer: Trainer) -> Timeline:
 def _computing(trainer: Trainer) -> list[int]:
     """The numbers of the tasks that compute something."""
     return [*dict.fromkeys(number for number, _ in trainer.step.executable.called_keys)]
-
-
-def _given_name(graph: Graph, number: int) -> str:
-    node = graph[number]
-    match node.op:
-        case "feed":
-            return f"{node.attributes['data']}.{node.attributes['field']}"
-        case "counter":
-            return f"counter of {node.attributes['name']}"
-        case "fires":
-            return f"every {node.attributes['amount']:g} {node.attributes['unit']}"
-        case _:
-            return "key of random draws"
 
 
 # --- tasks by themselves ---------------------------------------------------------------------

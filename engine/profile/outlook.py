@@ -6,12 +6,13 @@ Times are estimates: operations and bytes at the rates of a typical core.
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from fml.engine.ir.graph import Graph, Node
+from fml.engine.ir.graph import Graph
 from fml.engine.plan.critical_path import CriticalPath, critical_path
 from fml.engine.plan.task import Kind, Plan, Region, Space, Task
 from fml.engine.plan.text import format_plan
-from fml.engine.profile.attribution import Amount, whole_amounts
+from fml.engine.profile.attribution import Amount, given_name, whole_amounts
 from fml.engine.profile.machine import TYPICAL, Machine
+from fml.engine.profile.profile import OUTSIDE
 from fml.engine.runtime.dry_run import DryRun
 
 
@@ -112,19 +113,14 @@ def _expected(
         case Kind.COPY:
             name = f"put aside {node.attributes.get('name', node.op)}"
         case Kind.GIVE:
-            name = f"give {given_name(node)}"
+            layer, name = OUTSIDE, f"give {given_name(node)}"
         case Kind.TAKE:
-            name = f"take {takers.get(node.id, node.op)}"
+            name = f"keep {takers.get(node.id, node.op)}"
         case Kind.WORK:
             main = max(amount.parts, key=lambda part: (part.flops, part.share))
             layer, phase = main.layer, main.phase.value
             name = amount.name.removeprefix(f"{layer}: ")
     return Expected(name, layer, phase, task, seconds, amount.flops, amount.nbytes)
-
-
-def given_name(node: Node) -> str:
-    """What a step is given: a field, a counter, whether something is due, or a key of draws."""
-    return str(node.attributes.get("field") or node.attributes.get("name") or node.op)
 
 
 def _covered(regions: Iterable[Region]) -> int:

@@ -11,9 +11,10 @@ from functools import cached_property
 
 from fml.engine.plan.task import Plan, Streams
 from fml.engine.plan.timetable import timetable, waits_of
+from fml.engine.profile.attribution import given_name
 from fml.engine.profile.events import Event, Track, arrow, complete, names
 from fml.engine.profile.machine import Machine
-from fml.engine.profile.outlook import Expected, expected_tasks, given_name
+from fml.engine.profile.outlook import Expected, expected_tasks
 from fml.engine.profile.profile import OUTSIDE
 from fml.engine.runtime.tracer import TracedStep, Tracer
 

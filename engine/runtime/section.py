@@ -107,7 +107,7 @@ class Section:
             case "counter":
                 value = moment.counter(str(node.attributes["name"]), steps)
             case "fires":
-                value = is_due(_duration(node.attributes), moment, steps + 1, seconds_before)
+                value = is_due(duration_of(node.attributes), moment, steps + 1, seconds_before)
             case "learners_index":
                 value = moment.learner
             case _:
@@ -145,7 +145,8 @@ class Section:
         return float(self.executable.output(name).mean(dtype=np.float64))
 
 
-def _duration(attributes: Mapping[str, object]) -> Duration:
+def duration_of(attributes: Mapping[str, object]) -> Duration:
+    """Return the duration of a `fires` node, by its attributes."""
     amount = attributes["amount"]
     assert isinstance(amount, int | float)
     return Duration(float(amount), Unit(attributes["unit"]))

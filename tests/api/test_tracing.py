@@ -133,7 +133,34 @@ def test_one_stream_shows_what_is_given_and_kept_too(tmp_path: Path) -> None:
     (planned,) = rows(tmp_path / "steps.json", "planned: steps").values()
     assert_one_by_one(done)
     names = {e["name"] for e in done}
-    assert {"give x", "give y", "keep a figure"} == names - {e["name"] for e in planned}
+    assert {"give d.x", "give d.y", "keep a figure"} == names - {e["name"] for e in planned}
+
+
+def test_what_a_step_is_given_has_one_name_everywhere(tmp_path: Path) -> None:
+    text = """
+    data d = given { x: f32[6]; y: label[3] }
+    model net(x: f32[N, 6]) -> f32[N, 3] = x |> dropout(0.5) |> dense(3)
+    train {
+      z = net()
+      feed x, y from d.train |> shuffle |> batch(4)
+      minimize loss = cross_entropy(z(x), y)
+      using momentum(0.05 |> cosine(40 steps))
+      every 1 epoch { z.dense.b <- 0.5 * z.dense.b }
+      stop after 12 steps
+    }"""
+    program = fml.loads(text)
+    rng = np.random.default_rng(0)
+    data = {"d": {"train": {"x": rng.normal(size=(40, 6)), "y": rng.integers(0, 3, 40)}}}
+    program.train(data=data, trace=tmp_path / "steps.json", streams=2, device="numpy")
+    done = rows(tmp_path / "steps.json", "done: steps").values()
+    for names in (
+        {event["name"] for row in done for event in row},
+        {task.name for task in program.outlook(streams=2).tasks},
+        {f"give {one.name}" for one in program.profile(seconds=0.01, device="numpy").given},
+    ):
+        assert {name.removeprefix("give ") for name in names if name.startswith("give ")} == {
+            "d.x", "d.y", "every 1 epoch", "counter of step", "key of random draws"
+        }  # fmt: skip
 
 
 def test_a_file_that_cannot_be_written_is_told_before_the_run(
