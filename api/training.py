@@ -156,13 +156,11 @@ def device_of(training: Training, asked: str | None) -> str:
     learners = training.learners
     if asked is not None or learners is None or learners.devices is None:
         return asked or "cpu"
-    kind = learners.devices.partition("[")[0].strip()
-    if kind == "cpu":
-        return kind
-    message = "cannot be used yet" if kind == "gpu" else "is not known"
+    if learners.devices == "cpu":
+        return "cpu"
     raise FmlError([Diagnostic(
         "E0740",
-        f"the device `{learners.devices}` {message}",
+        f"the device `{learners.devices}` cannot be used yet",
         (Mark(learners.span),) if learners.span else (),
         (),
         "leave `on` out, or write `on cpu`; `--device cpu` (in Python, `device=\"cpu\"`) goes "

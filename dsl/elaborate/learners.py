@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 from fml.dsl import ast
 from fml.dsl.elaborate import expressions, places
 from fml.dsl.elaborate.session import Attempts, Session
-from fml.dsl.elaborate.syntax import walk
+from fml.dsl.elaborate.syntax import names_in, walk
 from fml.dsl.scope import Bound, Scope
 from fml.dsl.values import Closure, Tensor, describe
 from fml.engine.ir.diagnostics import did_you_mean
@@ -17,6 +17,9 @@ if TYPE_CHECKING:
     from fml.dsl.elaborate.plan import PlanWork
 
     Statements = Callable[[Session, PlanWork, tuple[ast.Statement, ...], Scope], None]
+
+# What may stand behind `on`.
+DEVICES = ("cpu", "gpu")
 
 
 def mentions_learners(written: ast.Syntax, scope: Scope) -> bool:
@@ -51,7 +54,9 @@ def block(
         count = _count(s, written, scope)
     with Attempts():
         staleness = _staleness(s, written, scope)
-    devices = written.on.span.text if written.on is not None else None
+    devices = None
+    with Attempts():
+        devices = _devices(s, written.on)
     work.learners = Learners(count, devices, staleness, written.span)
     inner = scope.inner()
     inner.path = "learners"
@@ -136,6 +141,25 @@ def _staleness(s: Session, written: ast.Learners, scope: Scope) -> int | None:
             )  # fmt: skip
         staleness = value
     return staleness
+
+
+def _devices(s: Session, on: ast.Expression | None) -> str | None:
+    """What `on` says, as it is written; whether there is such a GPU is seen where it is trained."""
+    if on is None:
+        return None
+    kind = on.value if isinstance(on, ast.Index) else on
+    if not isinstance(kind, ast.Name) or kind.name not in DEVICES:
+        near = "every GPU is `gpu[*]`; " if names_in(on) & {"cuda", "GPU"} else ""
+        raise s.report(
+            "E0613", f"there is no device `{on.span.text}`", [on],
+            help=f"{near}there are `cpu`, and of GPUs `gpu[*]`, all, or `gpu[0]`, one",
+        )  # fmt: skip
+    if kind.name == "cpu" and isinstance(on, ast.Index):
+        raise s.report(
+            "E0613", "the CPU is one device, and has no numbers", [on],
+            help="write `on cpu`; `fml train --devices 2` makes it two devices, groups of cores",
+        )  # fmt: skip
+    return on.span.text
 
 
 # --- states of layers ----------------------------------------------------------------------------

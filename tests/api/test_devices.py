@@ -55,6 +55,24 @@ def test_without_a_gpu_the_ways_out_are_named(on: str) -> None:
 
 
 @pytest.mark.parametrize(
+    ("on", "way"),
+    [
+        ("tpu", "there are `cpu`, and of GPUs `gpu[*]`"),
+        ("cuda[0]", "every GPU is `gpu[*]`"),
+        ("2", "there are `cpu`"),
+        ("cpu[1]", "`fml train --devices 2`"),
+        ("cpu[*]", "write `on cpu`"),
+    ],
+)
+def test_a_device_that_there_is_not_is_told_before_anything_runs(on: str, way: str) -> None:
+    with pytest.raises(FmlError, match="E0613") as caught:
+        fml.loads(TEXT.format(on=f"on {on}"))
+    (diagnostic,) = caught.value.diagnostics
+    assert diagnostic.marks[0].span.text == on
+    assert way in diagnostic.help
+
+
+@pytest.mark.parametrize(
     "wrong", [{"devices": 0}, {"devices": True}, {"devices": 1.5}, {"on_fault": "ignore"}]
 )
 def test_arguments_that_cannot_be(wrong: dict[str, object]) -> None:
