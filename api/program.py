@@ -158,8 +158,8 @@ class Program:
 
         Raises:
             FmlError: the options, the data or the device do not fit; E0732, a file cannot be
-                written; E0744, an argument is not
-                of its kind.
+                written; E0744, an argument is not of its kind; E0746, it is for learners, and
+                the plan has none.
         """
         from fml.training import Request, train
 
@@ -259,13 +259,15 @@ class Program:
         what is not counted.
 
         Raises:
-            FmlError: as `lower` raises, or sizes do not fit.
+            FmlError: as `lower` raises; sizes do not fit, or E0746, several devices for a plan
+                without learners.
         """
         from fml.engine.runtime.dry_run import dry_run
         from fml.engine.sources.bind import bind
-        from fml.training import read_what_is_there
+        from fml.training import read_what_is_there, require_learners
 
         training = self._lowered(plan, options, named_options)
+        require_learners(training, as_devices(devices))
         read, missing = read_what_is_there(self, training, as_data(data))
         bound, splits = bind(training, read)
         return dry_run(bound, splits, missing, as_devices(devices), as_streams(streams))

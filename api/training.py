@@ -56,9 +56,11 @@ def train(program: "Program", request: Request) -> Run:
     """Train a plan to its end.
 
     Raises:
-        FmlError: the options, the data or the device do not fit, or a file cannot be written.
+        FmlError: the options, the data or the device do not fit, or a file cannot be written;
+            E0746, what is asked for is for learners, and the plan has none.
     """
     training = language.lower(program.checked, request.plan, request.options)
+    require_learners(training, request.devices, request.on_fault)
     device = device_of(training, request.device)
     backend = backend_of(device, request.cores, request.streams)
     data = read_data(program, training, request.data)
@@ -145,6 +147,31 @@ def resume(
         outcome = replace(outcome, history=(*earlier, *outcome.history))
         keeping.finish(folder, training, outcome)
     return Run(kept.program, training, loaded, outcome, folder.path)
+
+
+_BY_LEARNERS = "let learners train the plan, by a line such as `learners 2 per device by sma()`"
+
+
+def require_learners(training: Training, devices: int, on_fault: trainer.OnFault = "stop") -> None:
+    """Refuse, for a plan without learners, what is for learners alone.
+
+    Raises:
+        FmlError: E0746.
+    """
+    if training.learners is not None:
+        return
+    if devices > 1:
+        raise error(
+            "E0746", f"{devices} devices for a plan without learners, which trains on one",
+            help=f"leave `--devices {devices}` (in Python, `devices={devices}`) out: its kernels "
+            f"are shared by all cores; or {_BY_LEARNERS}",
+        )  # fmt: skip
+    if on_fault == "restart":
+        raise error(
+            "E0746", "a plan without learners has none to restart",
+            help='leave `--on-fault restart` (in Python, `on_fault="restart"`) out; or '
+            f"{_BY_LEARNERS}",
+        )  # fmt: skip
 
 
 def device_of(training: Training, asked: str | None) -> str:

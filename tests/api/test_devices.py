@@ -7,6 +7,8 @@ import pytest
 import fml
 from fml.engine.ir.diagnostics import FmlError
 from fml.training import device_of
+from tests.api.programs import LINE, line_csv
+from tests.api.test_cli import fml as command
 
 TEXT = """
 data d = given {{
@@ -78,6 +80,31 @@ def test_a_device_that_there_is_not_is_told_before_anything_runs(on: str, way: s
 def test_arguments_that_cannot_be(wrong: dict[str, object]) -> None:
     with pytest.raises(FmlError, match="E0744.*" + next(iter(wrong))):
         fml.loads(TEXT.format(on="")).train(**wrong)
+
+
+def test_what_is_for_learners_is_refused_where_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("line.csv").write_text(line_csv(16))
+    Path("line.fml").write_text(LINE)
+    way = "learners 2 per device by sma()"
+    for option in ("--devices 2", "--on-fault restart"):
+        ran = command(capfd, "train", "line.fml", *option.split())
+        assert ran.status == 2
+        assert "error[E0746]" in ran.err
+        assert f"leave `{option}`" in ran.err
+        assert way in ran.err
+    for asked in (("train", "--dry-run"), ("plan",)):
+        assert "E0746" in command(capfd, asked[0], "line.fml", "--devices", "2", *asked[1:]).err
+    assert not Path("runs").exists()
+    # The way out, taken.
+    text = LINE.replace("line.train", "line.train |> batch(4)").replace(
+        "400 epochs", f"1 epoch\n{way}"
+    )
+    Path("line.fml").write_text(text)
+    ran = command(capfd, "train", "line.fml", "--devices", "2", "--on-fault", "restart", "-q")
+    assert (ran.status, ran.err) == (0, "")
 
 
 def test_the_sample_for_gpus_trains_elsewhere() -> None:
