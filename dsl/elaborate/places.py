@@ -264,9 +264,9 @@ def _require_one(s: Session, place: Place, value: Value, at: ast.Syntax) -> None
         )  # fmt: skip
     if value.node.mapped:
         way = "reduce it: `mean(..., over = learners)`"
-        if s.frames:  # most often `use sma(z, learners.w)`
+        if (name := s.strategy()) is not None:  # most often `use sma(z, learners.w)`
             model = place.name.partition(".")[0]
-            way += f"; or give `{s.frames[-1].name}`, for `{model}`, what each has: `learners.w`"
+            way += f"; or give `{name}`, for `{model}`, what each has: `learners.w`"
         raise s.report(
             "E0606", f"there is one `{place.name}` for all learners, and each has its own value",
             [at], help=way,

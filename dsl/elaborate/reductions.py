@@ -116,10 +116,13 @@ def _over_learners(s: Session, op: str, value: Any_, e: ast.Expression) -> Any_:
 def require_outside(s: Session, e: ast.Expression) -> None:
     """Refuse to look at other learners inside the block, where none waits for another (E0606)."""
     if s.builder.context.mapped and not s.region.after_step:
+        name = s.strategy()
+        way = "do this below the block, in `every 1 step { ... }`, with `learners.NAME`"
+        if name is not None:
+            way = f"write `use {name}(...)` below the block, with `learners.w` for what each has"
         raise s.report(
-            "E0606", "inside the block, a learner knows nothing of the others", [e],
-            help="do this below the block, in `every 1 step { ... }`, with `learners.NAME`",
-        )  # fmt: skip
+            "E0606", "inside the block, a learner knows nothing of the others", [e], help=way
+        )
 
 
 def _of_alike(s: Session, op: str, tensor: Tensor, e: ast.Expression) -> Tensor:

@@ -143,6 +143,11 @@ class CallFrame:
     module: Module
     outside: "CallFrame | None" = None
 
+    @property
+    def is_of_strategy(self) -> bool:
+        """Whether it is a `use`."""
+        return isinstance(self.module.names.get(self.name), ast.Strategy)
+
 
 @dataclass(slots=True, eq=False)
 class PlanState:
@@ -331,6 +336,10 @@ class Session:
         """Return the innermost call that stands in the user's text and leads into `std`."""
         last = self.frames[-1] if self.frames else None
         return last.outside if last and last.span.source.is_std else last
+
+    def strategy(self) -> str | None:
+        """Return the name of the strategy whose statements are being taken, if there is one."""
+        return next((frame.name for frame in reversed(self.frames) if frame.is_of_strategy), None)
 
     def user_span(self, span: Span) -> Span:
         """Return the span, or that of the user's call if it lies in `std`."""

@@ -31,6 +31,7 @@ def use(
             "behind `using`",
         )  # fmt: skip
     declaration = factory.declaration
+    _require_inside(s, factory, e)
     path = scope.path_of(s.optimizer_path(declaration.name))
     inner = Scope(factory.module, s.plan.root, path=path)
     names = [p.name for p in declaration.parameters]
@@ -67,3 +68,20 @@ def use(
     allowed.require_of_closures(s, declaration.parameters, inner, declaration.name)
     with calls.followed(s, declaration.name, factory.module, e):
         statements(s, work, declaration.body, inner)
+
+
+def _require_inside(s: Session, factory: StrategyFactory, e: ast.Expression) -> None:
+    """Refuse below the block what each learner does with its own loss and replica (E0606)."""
+    declaration = factory.declaration
+    needed = [p.name for p in declaration.parameters if p.default is None]
+    is_of_each = factory.module.source.is_std and {"loss", "w"} <= set(needed)
+    if not is_of_each or s.plan.learners is None or s.builder.context.mapped:
+        return
+    given = e.arguments if isinstance(e, ast.Call) else ()
+    call = f"{declaration.name}({', '.join(needed)})".replace("optimizer", "sgd(0.1)")
+    if len(given) >= len(needed):
+        call = e.span.text.replace("learners.", "")
+    raise s.report(
+        "E0606", f"`{declaration.name}` is what each learner does, in the block", [e],
+        help=f"write `use {call}` into the block `learners`, in the place of `using`",
+    )  # fmt: skip
