@@ -5,7 +5,7 @@ from fractions import Fraction
 from typing import TYPE_CHECKING, cast
 
 from fml.dsl import ast
-from fml.dsl.elaborate import clock
+from fml.dsl.elaborate import clock, replicas
 from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.elaborate.statics import fold
 from fml.dsl.values import (
@@ -225,9 +225,18 @@ def no_parameters(s: Session, at: ast.Syntax) -> Failed:
     """Say that a layer value has no parameters; silent where an error elsewhere is the reason."""
     if s.broken or s.plan.misapplied:
         return Failed()
+    meant = replicas.meant(s)
+    if meant is None:
+        return s.report(
+            "E0402", "there are no parameters here yet", [at],
+            help="a layer value gets its parameters when it is first applied",
+        )  # fmt: skip
+    w, z = meant.replica, meant.central
+    s.plan.misapplied = True  # said once, wherever its parameters are missed
     return s.report(
-        "E0402", "there are no parameters here yet", [at],
-        help="a layer value gets its parameters when it is first applied",
+        "E0402", f"`{z}` has no parameters: `{w}` is a model of its own, and not its replica",
+        [meant.span, s.user_span(at.span)],
+        help=f"`{w} = replica({z})` makes it a copy of `{z}`, which then has parameters as well",
     )  # fmt: skip
 
 
@@ -238,6 +247,8 @@ def tree_map(
     keys = left.items if isinstance(left, Tree) else cast(Tree, right).items
     other = right if isinstance(left, Tree) else left
     if isinstance(other, Tree) and other.items.keys() != keys.keys():
+        if not (other.items and keys):
+            raise no_parameters(s, at)
         missing = sorted(other.items.keys() ^ keys.keys())
         raise s.report(
             "E0327",

@@ -183,6 +183,8 @@ def descend(s: Session, work: "PlanWork", written: ast.Descend, scope: Scope) ->
     elif isinstance(target, Instance | Selection) and isinstance(along, Tree):
         whole = target.instance if isinstance(target, Selection) else target
         trained = list(target.places() if isinstance(target, Selection) else target.trained())
+        if not trained:
+            raise no_parameters(s, written.place)
         if {whole.below(p.name) for p in trained} != set(along.items):
             raise s.report(
                 "E0327",
@@ -192,7 +194,5 @@ def descend(s: Session, work: "PlanWork", written: ast.Descend, scope: Scope) ->
         found = {p.name: along.items[whole.below(p.name)] for p in trained}
     else:
         raise s.report("E0407", "`descend` takes a place and a tree of its form", [written])
-    if not found:
-        raise no_parameters(s, written.place)
     first = next(iter(found.values())).value
     update_with(s, optimizer, written.optimizer, first, trained, found, written)

@@ -222,6 +222,8 @@ def _tree_for(s: Session, keys: list[str], value: Any_, written: ast.Assign) -> 
     if not isinstance(value, Tree):
         single = as_tensor(s, value, written.value, Element.F64 if clock.is_weak(value) else None)
         return dict.fromkeys(keys, single)
+    if not value.items:
+        raise no_parameters(s, written.value)
     if set(keys) != set(value.items):
         odd = sorted(set(keys) ^ value.items.keys())
         raise s.report(

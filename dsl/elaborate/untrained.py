@@ -2,6 +2,7 @@
 
 from typing import TYPE_CHECKING
 
+from fml.dsl.elaborate import replicas
 from fml.dsl.elaborate.session import Session
 from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import Role
@@ -45,6 +46,10 @@ def warn(s: Session, work: "PlanWork", graph: Graph, measured: "Sequence[Watched
             layer = stale[0].partition(".")[0]
             copies = {v.name for v in s.plan.variables.values() if v.replica_of in stale}
             note, way = _UNUSED_REPLICAS if copies & assigned else _MADE_TWICE
+            if (meant := replicas.meant(s, stale)) is not None:
+                note = f"`{meant.replica}`, which learners train, is not its replica"
+                way = f"write `{meant.replica} = replica({meant.central})`, and a strategy behind "
+                way += f"the block, such as `use sma(learners.{meant.replica}, {meant.central})`"
             s.report(
                 "W0601",
                 f"nothing trains the parameters of `{layer}`, which is measured here",
