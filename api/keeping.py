@@ -107,6 +107,8 @@ def begin(
         device=device,
         devices=request.devices,
         on_fault=request.on_fault,
+        cores=request.cores,
+        streams=request.streams,
     )
     versions = {"fml": __version__, "numpy": np.__version__}
     folder.begin(origin, _encodings(data), versions, sys.argv)

@@ -127,7 +127,8 @@ def resume(
         folder.require_begun()
         kept = keeping.reopen(folder)
         training = kept.training
-        backend = backend_of(kept.origin.device)
+        origin = kept.origin
+        backend = backend_of(origin.device, origin.cores, origin.streams)
         loaded = read_data(kept.program, training, data)
         checkpoint, earlier = keeping.place_to_go_on(folder)
         bound, splits = bind(training, loaded)
@@ -137,12 +138,12 @@ def resume(
             bound,
             splits,
             backend,
-            seed=kept.origin.seed,
+            seed=origin.seed,
             listener=keeping.Recorder(folder, watch(training) or Silent(), earlier),
             checkpoint=folder.checkpoint,
             resume=checkpoint,
-            devices=kept.origin.devices,
-            on_fault="restart" if kept.origin.on_fault == "restart" else "stop",
+            devices=origin.devices,
+            on_fault="restart" if origin.on_fault == "restart" else "stop",
         )
         outcome = replace(outcome, history=(*earlier, *outcome.history))
         keeping.finish(folder, training, outcome)

@@ -35,6 +35,8 @@ class Origin:
     device: str
     devices: int = 1
     on_fault: str = "stop"
+    cores: int | None = None
+    streams: int = 1
 
 
 @dataclass(frozen=True, slots=True)

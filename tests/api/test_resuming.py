@@ -10,15 +10,19 @@ import sys
 from collections.abc import Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import cast
 
 import numpy as np
 import pytest
 
 import fml
 from fml.cli import main
+from fml.engine.backends.interface import Backend
+from fml.engine.backends.processor import processor
 from fml.engine.ir.diagnostics import FmlError
 from fml.engine.runtime import pace
 from fml.engine.runtime.watch import Progress
+from fml.training import BACKENDS
 from tests.api.programs import CLASSIFIER, line_csv, points
 
 TEXT = """\
@@ -465,6 +469,26 @@ def test_python_goes_on_with_its_own_arrays() -> None:
     program.train(data=data, run="b", on_event=Stop(5))
     with pytest.raises(FmlError, match="E05"):
         fml.resume("runs/b")
+
+
+def test_a_run_goes_on_with_its_cores_and_streams(monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[Backend] = []
+
+    def noted(cores: int | None = None, streams: int = 1) -> Backend:
+        made.append(processor(cores, streams))
+        assert cores == 1
+        return made[-1]
+
+    monkeypatch.setitem(cast("dict[str, object]", BACKENDS), "cpu", noted)
+    program, data = fml.loads(CLASSIFIER), {"points": points()}
+    wide = {"width": 4096, "rounds": "2 epochs"}
+    assert program.outlook(streams=2, options=wide).plan.streams.count == 2
+    program.train(data=data, run="a", cores=1, streams=2, on_event=Stop(5), options=wide)
+    resumed = fml.resume("runs/a", data)
+    assert [backend.streams for backend in made] == [2, 2]
+    whole = program.train(data=data, cores=1, options=wide)
+    for name, value in whole.variables.items():
+        np.testing.assert_array_equal(resumed.variables[name], value)
 
 
 @pytest.mark.parametrize("written", range(8))
