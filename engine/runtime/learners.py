@@ -7,6 +7,7 @@ from typing import Protocol
 
 from fml.engine.ir.diagnostics import FmlError
 from fml.engine.ir.training import Training
+from fml.engine.runtime.faults import StepRaised
 from fml.engine.runtime.footprint import Footprint
 from fml.engine.runtime.free_memory import available_nbytes
 from fml.engine.runtime.section import Moment
@@ -90,7 +91,8 @@ class Trial:
 class Choice:
     """A number of learners a device, and why.
 
-    `speeds` are samples a second by the numbers that were tried, `bound` what speaks against more.
+    `speeds` are samples a second by the numbers that were tried, `bound` what speaks against more;
+    where a single one raised at once, which the run will say, there are none.
     """
 
     per_device: int
@@ -100,6 +102,8 @@ class Choice:
     def __str__(self) -> str:
         """Say it in a line."""
         speeds = (f"{n} {speed:,.0f}" for n, speed in self.speeds.items())
+        if not self.speeds:
+            return f"1 learner per device: {self.bound}"
         noun = "learner trains" if self.per_device == 1 else "learners train"
         return (
             f"{self.per_device} {noun} fastest per device, in samples a second: "
@@ -111,10 +115,11 @@ def choose_learners(tried: Callable[[int], Trial], available: int | None) -> Cho
     """Try 1, 2, 4 ... learners a device as long as more are faster, and take the last that were.
 
     They end where twice the memory would be more than is `available` (bytes, None if that is not
-    known), and where `tried` raises that there are too few samples or too little memory.
+    known), and where `tried` raises that there are too few samples or too little memory, or that an
+    operation of a step raised. If one learner's does, it is taken: what it raises is the run's.
 
     Raises:
-        FmlError: as `tried` raises of one learner; MemoryError likewise.
+        FmlError: as `tried` raises of one learner that cannot begin; MemoryError likewise.
     """
     speeds: dict[int, float] = {}
     chosen, per_device, bound = 1, 1, ""
@@ -123,7 +128,7 @@ def choose_learners(tried: Callable[[int], Trial], available: int | None) -> Cho
             trial = tried(per_device)
         except (FmlError, MemoryError) as fault:
             bound = _bound(fault, per_device)
-            if not speeds or not bound:
+            if not bound or not (speeds or isinstance(fault, StepRaised)):
                 raise
             break
         speeds[per_device] = trial.speed
@@ -141,7 +146,11 @@ def _bound(fault: Exception, per_device: int) -> str:
     codes = {d.code for d in fault.diagnostics} if isinstance(fault, FmlError) else {"E0714"}
     if codes == {"E0520"}:
         return f"for {per_device} there are too few samples"
-    return _no_memory(per_device) if codes == {"E0714"} else ""
+    if codes == {"E0714"}:
+        return _no_memory(per_device)
+    if isinstance(fault, StepRaised):
+        return f"for {per_device}, {fault.diagnostics[0].message}"
+    return ""
 
 
 def _no_memory(per_device: int) -> str:
@@ -149,13 +158,22 @@ def _no_memory(per_device: int) -> str:
 
 
 def samples_a_second(steps: Steps, moment: Moment) -> float:
-    """Take steps for a while, the first of which is not counted, and return how fast they were."""
+    """Take steps for a while, the first of which is not counted, and return how fast they were.
+
+    Raises:
+        StepRaised: an operation did, before any step could be counted.
+    """
     taken = steps.run(moment, 0.0, 1)
     count, counted, seconds = 1, 0, 0.0
     while seconds < SECONDS_OF_A_TRIAL:
         begun = time.perf_counter()
         asked = min(count, steps.most)
-        now = steps.run(replace(moment, step=moment.step + taken), 0.0, asked)
+        try:
+            now = steps.run(replace(moment, step=moment.step + taken), 0.0, asked)
+        except StepRaised:
+            if not counted:
+                raise
+            break  # the steps before it are known, and the run will say it
         lasted = time.perf_counter() - begun
         taken, counted, seconds = taken + now, counted + now, seconds + lasted
         if now < asked:

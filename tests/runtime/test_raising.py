@@ -207,6 +207,45 @@ def test_samples_that_cannot_be_read_are_of_the_learner_that_asks(
     assert outcome.progress.step == 2
 
 
+# --- while `auto` tries numbers of learners -------------------------------------------------------
+
+AUTO = LEARNERS.replace("3 per device", "auto per device")
+BY_THE_FIRST = AUTO.replace("index == 1", "index == 0")
+
+
+@on_each_backend
+@pytest.mark.parametrize("spoilt", ["6 - n", "0 * n"], ids=["later", "at_once"])
+def test_what_raises_while_numbers_of_learners_are_tried_ends_the_run_where_it_does(
+    spoilt: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "last.safetensors"
+    outcome = run(plan(BY_THE_FIRST, spoilt), checkpoint=path)
+    step = 5 if spoilt == "6 - n" else 0
+    assert outcome.failure is not None
+    assert outcome.failure.code == "E0715"
+    assert outcome.failure.message == f"`log` raised IndexError at step {step} of learner 0"
+    assert outcome.progress.step == read_checkpoint(path).state["step"] == step
+
+
+@on_each_backend
+def test_what_raises_while_numbers_of_learners_are_tried_is_restarted_in_the_run() -> None:
+    notes = Notes()
+    outcome = run(plan(BY_THE_FIRST, "6 - n"), on_fault="restart", listener=notes)
+    assert outcome.failure is None
+    assert outcome.progress.step == 14
+    assert notes.words[0].startswith("auto: ")
+    assert notes.words[1].startswith("`log` raised IndexError at step 5 of learner 0: learner 0")
+
+
+@on_each_backend
+def test_so_many_learners_as_raise_at_once_are_not_taken() -> None:
+    notes = Notes()
+    outcome = run(plan(AUTO, "0 * n"), listener=notes)
+    assert (outcome.failure, outcome.progress.step) == (None, 14)
+    assert len(outcome.variables["w.w"]) == 1
+    assert "for 2, `log` raised IndexError at step 0 of learner 1" in notes.words[0]
+
+
 # --- beside compiled code ------------------------------------------------------------------------
 
 
