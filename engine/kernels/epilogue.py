@@ -6,8 +6,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+from fml.engine.kernels.composing import Composer, Scope
 from fml.engine.kernels.expr import Expr, Var, wide
-from fml.engine.kernels.fusion import Composer, Fusion, NotFusable, Scope
+from fml.engine.kernels.fusion import Fusion, NotFusable
 from fml.engine.kernels.loops import Let, Statement, Store
 from fml.engine.kernels.nest import Total, axes_of, rewritten
 from fml.engine.kernels.spaces import Space, place_of

@@ -6,14 +6,11 @@ are summed first and divided then, are computed once.
 
 from collections.abc import Callable, Iterator
 from math import prod
-from typing import TYPE_CHECKING
 
 from fml.engine.kernels.expr import Apply
+from fml.engine.kernels.fusion import Fusion
 from fml.engine.kernels.nest import parts_of
 from fml.engine.kernels.spaces import Space
-
-if TYPE_CHECKING:
-    from fml.engine.kernels.fusion import Fusion
 
 # Rows of so many entries stay in the first cache.
 _ROW = 4096
@@ -21,7 +18,7 @@ _ROW = 4096
 _COSTLY = 8
 
 
-def kept_in_rows(fusion: "Fusion", space: Space, level: Callable[[int], int]) -> dict[int, int]:
+def kept_in_rows(fusion: Fusion, space: Space, level: Callable[[int], int]) -> dict[int, int]:
     """Values that are needed again, and for each the result in whose place it is kept.
 
     `level` is how many folds stand before a value.
@@ -54,7 +51,7 @@ def kept_in_rows(fusion: "Fusion", space: Space, level: Callable[[int], int]) ->
     return found
 
 
-def _reached(fusion: "Fusion", value: int, is_inner: Callable[[int], bool]) -> Iterator[int]:
+def _reached(fusion: Fusion, value: int, is_inner: Callable[[int], bool]) -> Iterator[int]:
     """The values of the same row that a value is computed of, itself among them if it is a map."""
     if not fusion.nest(value).over:
         yield value
@@ -63,11 +60,11 @@ def _reached(fusion: "Fusion", value: int, is_inner: Callable[[int], bool]) -> I
             yield from _reached(fusion, read, is_inner)
 
 
-def _is_room(fusion: "Fusion", value: int) -> bool:
+def _is_room(fusion: Fusion, value: int) -> bool:
     """Whether the result has what is computed as it is, not rounded."""
     return fusion.nest(value).element is fusion.nest(value).value.type
 
 
-def _is_costly(fusion: "Fusion", value: int) -> bool:
+def _is_costly(fusion: Fusion, value: int) -> bool:
     parts = parts_of(fusion.nest(value).value)
     return sum(isinstance(part, Apply) for part in parts) >= _COSTLY

@@ -8,9 +8,9 @@ from math import prod
 from fml.engine.ir.graph import Graph
 from fml.engine.kernels.ahead import fetching_ahead
 from fml.engine.kernels.blocks import block_kernel, result_sizes
+from fml.engine.kernels.composing import compose
 from fml.engine.kernels.epilogue import epilogue_of
 from fml.engine.kernels.expr import Buffer, Expr
-from fml.engine.kernels.fusion import compose
 from fml.engine.kernels.llvm.compiled import Recipe
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import Kernel, Statement, Store

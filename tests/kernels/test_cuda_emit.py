@@ -15,6 +15,7 @@ from test_emit import FLOATS, ODD, WHOLE, defined, takes, values_of
 from test_fusion import batch_norm_of, folded, mapped, reshaped, softmax_of
 
 from fml.engine.ir.types import BOOL, F32, Element, TensorType, tensor
+from fml.engine.kernels.composing import compose
 from fml.engine.kernels.cuda.emit import NotPrinted, emit, program
 from fml.engine.kernels.cuda.geometry import VECTOR_BYTES, Launch, Team, phases
 from fml.engine.kernels.cuda.prelude import PRIMITIVES
@@ -39,7 +40,7 @@ from fml.engine.kernels.expr import (
 from fml.engine.kernels.expr import (
     PRIMITIVES as OPERANDS,
 )
-from fml.engine.kernels.fusion import Fusion, Member, compose
+from fml.engine.kernels.fusion import Fusion, Member
 from fml.engine.kernels.loops import Declare, Fold, For, Kernel, Let, Store, loop
 from fml.engine.kernels.nest import inputs_of
 from fml.engine.kernels.schedule import schedule

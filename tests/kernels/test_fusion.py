@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 
 from fml.engine.ir.types import F32, TensorType, tensor
 from fml.engine.kernels import maths
+from fml.engine.kernels.composing import compose
 from fml.engine.kernels.expr import Expr, maximum, select
-from fml.engine.kernels.fusion import Fusion, Member, NotFusable, compose
+from fml.engine.kernels.fusion import Fusion, Member, NotFusable
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.nest import Nest, fold, inputs_of, pull, row_major
 from fml.engine.kernels.text import show
