@@ -1,0 +1,85 @@
+"""The syntax tree: what was written, node by node, each with its place.
+
+Nothing is resolved here: a name is a name whatever it means, and `f(x)` is a `Call` whether `f`
+is a layer or a function. `fml.dsl.parse` makes these, `fml.dsl.format` prints them back.
+"""
+
+from fml.dsl.ast.declarations import (
+    Constant,
+    Data,
+    DataField,
+    Declaration,
+    File,
+    Function,
+    Import,
+    ImportFrom,
+    Layer,
+    Optimizer,
+    Option,
+    Parameter,
+    SplitBy,
+    SplitPart,
+    Strategy,
+    Train,
+)
+from fml.dsl.ast.expressions import (
+    UNITS,
+    All,
+    Argument,
+    Attribute,
+    Binary,
+    Boolean,
+    Call,
+    Dots,
+    Expression,
+    If,
+    Index,
+    Interval,
+    ListOf,
+    Name,
+    Number,
+    Pipe,
+    Quantity,
+    Range,
+    Slice,
+    String,
+    Type,
+    Unary,
+)
+from fml.dsl.ast.statements import (
+    Assign,
+    Bind,
+    Block,
+    Descend,
+    Each,
+    Every,
+    FeedFrom,
+    Keep,
+    Learners,
+    Log,
+    Measure,
+    Measured,
+    Minimize,
+    Param,
+    Precision,
+    Seed,
+    State,
+    Statement,
+    StopAfter,
+    StopStalled,
+    StopWhen,
+    Use,
+    Using,
+    When,
+)
+from fml.dsl.ast.syntax import Syntax
+
+__all__ = [
+    "UNITS", "All", "Argument", "Assign", "Attribute", "Binary", "Bind", "Block", "Boolean", "Call",
+    "Constant", "Data", "DataField", "Declaration", "Descend", "Dots", "Each", "Every",
+    "Expression", "FeedFrom", "File", "Function", "If", "Import", "ImportFrom", "Index", "Interval",
+    "Keep", "Layer", "Learners", "ListOf", "Log", "Measure", "Measured", "Minimize", "Name",
+    "Number", "Optimizer", "Option", "Param", "Parameter", "Pipe", "Precision", "Quantity", "Range",
+    "Seed", "Slice", "SplitBy", "SplitPart", "State", "Statement", "StopAfter", "StopStalled",
+    "StopWhen", "Strategy", "String", "Syntax", "Train", "Type", "Unary", "Use", "Using", "When",
+]  # fmt: skip
