@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING
 from fml.dsl import ast
 from fml.dsl.elaborate import expressions, plan, splits, untrained
 from fml.dsl.elaborate.arithmetic import as_tensor, read
-from fml.dsl.elaborate.session import Attempts, Failed, Origin, Session
+from fml.dsl.elaborate.region import Origin
+from fml.dsl.elaborate.session import Attempts, Failed, Session
 from fml.dsl.scope import Scope
 from fml.dsl.values import Any_, Poison, SplitValue, Tensor, describe
 from fml.engine.ir.dims import Dim

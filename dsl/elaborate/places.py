@@ -5,7 +5,8 @@ from dataclasses import replace
 from fml.dsl import ast
 from fml.dsl.elaborate import calls, clock, expressions, masters, pushes, written_types
 from fml.dsl.elaborate.arithmetic import as_tensor, no_parameters, parameters, read
-from fml.dsl.elaborate.session import Failed, Origin, Session
+from fml.dsl.elaborate.region import Origin
+from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.scope import Scope, declared
 from fml.dsl.values import (
     POISON,

@@ -22,7 +22,8 @@ from fml.dsl.elaborate import (
     watching,
 )  # fmt: skip
 from fml.dsl.elaborate.arithmetic import as_tensor, read
-from fml.dsl.elaborate.session import Attempts, CallFrame, Failed, Region, Session
+from fml.dsl.elaborate.region import Region
+from fml.dsl.elaborate.session import Attempts, CallFrame, Failed, Session
 from fml.dsl.modules import Module
 from fml.dsl.scope import Bound, FedField, Scope
 from fml.dsl.values import (

@@ -8,7 +8,8 @@ ends it, and whoever reads the variable later in the text sees what all learners
 from collections.abc import Generator, Iterable
 from contextlib import contextmanager
 
-from fml.dsl.elaborate.session import Push, Session
+from fml.dsl.elaborate.region import Push
+from fml.dsl.elaborate.session import Session
 from fml.dsl.values import Place
 
 

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, cast
 from fml.dsl import ast
 from fml.dsl.elaborate.arithmetic import as_tensor, read, to_dim
 from fml.dsl.elaborate.clock import is_of_clock, is_weak, with_unit
-from fml.dsl.elaborate.session import Attempts, Failed, Origin, Session
+from fml.dsl.elaborate.region import Origin
+from fml.dsl.elaborate.session import Attempts, Failed, Session
 from fml.dsl.elaborate.statics import simplest
 from fml.dsl.elaborate.written_types import (
     FLOAT,

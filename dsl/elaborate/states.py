@@ -3,7 +3,8 @@
 from fml.dsl import ast
 from fml.dsl.elaborate import expressions, layers, places
 from fml.dsl.elaborate.arithmetic import no_parameters, read
-from fml.dsl.elaborate.session import Failed, Region, Session
+from fml.dsl.elaborate.region import Region
+from fml.dsl.elaborate.session import Failed, Session
 from fml.dsl.scope import ParamEntry, Scope
 from fml.dsl.values import (
     Place,
