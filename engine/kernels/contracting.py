@@ -9,7 +9,8 @@ from dataclasses import dataclass, field, replace
 from itertools import product
 
 from fml.engine.ir.types import BOOL
-from fml.engine.kernels.contraction import Contraction, Schedule, Steps, Window
+from fml.engine.kernels.clipping import clipped
+from fml.engine.kernels.contraction import Contraction, Schedule, Steps
 from fml.engine.kernels.expr import (
     Apply,
     Buffer,
@@ -197,7 +198,7 @@ class Contracting:
     def _inner(self, state: _State) -> tuple[str, ...]:
         return tuple(
             name for name in self.how.inner
-            if _difference(state.begin[name], state.end[name]) != 1 or self._windows(name)
+            if _difference(state.begin[name], state.end[name]) != 1 or self.what.windows_of(name)
         )  # fmt: skip
 
     def _bases(self, state: _State) -> tuple[list[Statement], tuple[Expr, Expr, Expr]]:
@@ -292,7 +293,7 @@ class Contracting:
             return self._products(places, sums, entries, lane)
         name, axis = loops[0], self.what.axis(loops[0])
         var = Var(f"{name}_sum")
-        begin, end, before = self._clipped(name, state)
+        begin, end, before = clipped(self.what, name, state.begin, state.end)
         a, b = Var(f"a_{name}"), Var(f"b_{name}")
         body: list[Statement] = [
             Let(a, places[0] + var * axis.a),
@@ -324,29 +325,6 @@ class Contracting:
             made.append(Assign(total, _product_added(a, b, total)))
         return made
 
-    # --- windows --------------------------------------------------------------------------------
-
-    def _windows(self, name: str) -> list[Window]:
-        return [w for w in self.what.windows if name in {w.place, w.tap}]
-
-    def _clipped(self, name: str, state: _State) -> tuple[Expr, Expr, list[Statement]]:
-        """The range of a summed axis without what windows leave out.
-
-        Of two summed axes of a window the inner one is clipped.
-        """
-        begin, end = state.begin[name], state.end[name]
-        lets: list[Statement] = []
-        for window in self._windows(name):
-            at_place = name == window.place
-            other = window.tap if at_place else window.place
-            offset = state.begin[other] * (window.spread if at_place else window.step)
-            step = window.step if at_place else window.spread
-            low, high = _allowed(offset + window.offset, step, window.limit)
-            first, last = Var(f"{name}_first"), Var(f"{name}_last")
-            lets += [Let(first, maximum(begin, low)), Let(last, minimum(end, high))]
-            begin, end = first, last
-        return begin, end, lets
-
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
@@ -356,17 +334,6 @@ class _Entry:
     b: int
     out: int
     moved: Mapping[str, int]
-
-
-def _allowed(offset: Expr, step: int, limit: int) -> tuple[Expr, Expr]:
-    """The x from 0 on with 0 <= offset + step x < limit: from the first, to below the second."""
-    zero = index(0)
-    if step > 0:
-        low = maximum(zero - offset + (step - 1), zero) // step
-        return low, maximum(index(limit + step - 1) - offset, zero) // step
-    size = -step
-    low = maximum(offset - (limit - size), zero) // size
-    return low, maximum(offset + size, zero) // size
 
 
 def _difference(begin: Expr, end: Expr) -> int | None:

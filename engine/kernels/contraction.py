@@ -55,6 +55,10 @@ class Contraction:
         """The axis of that name."""
         return next(axis for axis in self.axes if axis.name == name)
 
+    def windows_of(self, name: str) -> list[Window]:
+        """The windows that an axis belongs to."""
+        return [window for window in self.windows if name in {window.place, window.tap}]
+
 
 def joined(what: Contraction, first: str, second: str) -> Contraction:
     """Make two axes one, called by both names, if one lies behind the other in every operand."""
