@@ -11,7 +11,7 @@ from evaluate import evaluate
 from fml.engine.autodiff import expand_gradients
 from fml.engine.ir.graph import Attribute
 from fml.engine.ir.types import Element, tensor
-from fml.engine.ops import convolution
+from fml.engine.ops import columns
 from fml.engine.ops.build import Builder
 from fml.engine.ops.record import Array
 
@@ -90,7 +90,7 @@ def test_a_batch_in_parts_is_the_whole_batch(
     x: Sizes, w: Sizes, how: How, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Column matrices are bounded: here to the columns of one sample."""
-    monkeypatch.setattr(convolution, "SLAB", 1)
+    monkeypatch.setattr(columns, "SLAB", 1)
     agrees("conv", normal(x, w), how, jax_convolution(how))
 
 
