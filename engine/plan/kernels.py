@@ -7,14 +7,14 @@ from math import prod
 
 from fml.engine.ir.graph import Graph
 from fml.engine.kernels.ahead import fetching_ahead
-from fml.engine.kernels.blocks import block_kernel, result_sizes
+from fml.engine.kernels.blocks import Block, block_kernel, result_sizes
 from fml.engine.kernels.composing import compose
 from fml.engine.kernels.epilogue import epilogue_of
 from fml.engine.kernels.expr import Buffer, Expr
 from fml.engine.kernels.llvm.compiled import Recipe
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import Kernel, Statement, Store
-from fml.engine.kernels.nest import Nest, row_major
+from fml.engine.kernels.nest import row_major
 from fml.engine.kernels.sharing import shared_out
 from fml.engine.kernels.sums import fewer_passes
 from fml.engine.ops.table import OPS
@@ -25,15 +25,23 @@ def recipes_of(graph: Graph, found: Sequence[Cluster]) -> tuple[Recipe, ...]:
     """How to make the kernel of each cluster; clusters that are alike have equal keys."""
     alike = Alike(graph)
     return tuple(
-        Recipe(alike.key(cluster), partial(kernel_of, graph, cluster)) for cluster in found
+        Recipe(alike.key(cluster), partial(_kernel_of, alike, cluster)) for cluster in found
     )
 
 
 def kernel_of(graph: Graph, cluster: Cluster, name: str, host: Host) -> Kernel:
-    """The kernel of a cluster: its inputs, its results, then scratch."""
+    """The kernel of a cluster: its inputs, its results, then scratch.
+
+    Raises:
+        NotFusable: its nodes cannot be one kernel.
+    """
+    return _kernel_of(Alike(graph), cluster, name, host)
+
+
+def _kernel_of(alike: Alike, cluster: Cluster, name: str, host: Host) -> Kernel:
     if cluster.block is not None:
-        return _block_kernel(graph, cluster, name, host)
-    return shared_out(_entries_kernel(graph, cluster, name, host.vector_bytes))
+        return _block_kernel(alike, cluster.block, cluster, name, host)
+    return shared_out(_entries_kernel(alike, cluster, name, host.vector_bytes))
 
 
 def plain_kernel_of(graph: Graph, cluster: Cluster, name: str, vector_bytes: int) -> Kernel:
@@ -45,32 +53,32 @@ def plain_kernel_of(graph: Graph, cluster: Cluster, name: str, vector_bytes: int
     Raises:
         NotFusable: what is done to the sums of a contraction cannot be told where they are made.
     """
+    alike = Alike(graph)
     if cluster.block is None:
-        return _entries_kernel(graph, cluster, name, vector_bytes)
+        return _entries_kernel(alike, cluster, name, vector_bytes)
     # An operand that is read the other way round is turned in the fold.
     turned = (value for value in graph[cluster.nodes[0]].inputs if value not in cluster.inputs)
     nodes = (*dict.fromkeys(turned), *cluster.nodes)
-    return _entries_kernel(graph, replace(cluster, nodes=nodes, block=None), name, vector_bytes)
+    return _entries_kernel(alike, replace(cluster, nodes=nodes, block=None), name, vector_bytes)
 
 
-def _entries_kernel(graph: Graph, cluster: Cluster, name: str, vector_bytes: int) -> Kernel:
-    node = graph[cluster.nodes[-1]]
+def _entries_kernel(alike: Alike, cluster: Cluster, name: str, vector_bytes: int) -> Kernel:
+    if alike.nest(cluster.nodes[-1]) is not None:
+        return compose(fewer_passes(fusion_of(alike, cluster)), name, vector_bytes)
+    node, graph = alike.graph[cluster.nodes[-1]], alike.graph
     op = OPS[node.op]
     assert op.nest is not None, f"`{node.op}` has no kernel"
     made = op.nest([graph[v].type for v in node.inputs], node.attributes, node.type)
-    if isinstance(made, Nest):
-        fusion = fewer_passes(fusion_of(Alike(graph), cluster))
-        return compose(fusion, name, vector_bytes)
+    assert isinstance(made, Kernel)
     return replace(made, name=name)
 
 
-def _block_kernel(graph: Graph, cluster: Cluster, name: str, host: Host) -> Kernel:
+def _block_kernel(alike: Alike, block: Block, cluster: Cluster, name: str, host: Host) -> Kernel:
     """A block with what is done to its sums; those that nobody else reads are not stored."""
-    assert cluster.block is not None
     root, *others = cluster.nodes
     if not others:
-        return fetching_ahead(block_kernel(cluster.block, name, host))
-    fusion, sizes = fusion_of(Alike(graph), cluster), result_sizes(cluster.block)
+        return fetching_ahead(block_kernel(block, name, host))
+    fusion, sizes = fusion_of(alike, cluster), result_sizes(block)
     epilogue = epilogue_of(fusion, 0, sizes)
     is_kept = root in cluster.results
     sums = Buffer("out", fusion.inputs[0].element)
@@ -79,7 +87,7 @@ def _block_kernel(graph: Graph, cluster: Cluster, name: str, host: Host) -> Kern
         kept: list[Statement] = [Store(sums, row_major(at, sizes), total)] if is_kept else []
         return [*kept, *epilogue.at(total, at)]
 
-    kernel = block_kernel(cluster.block, name, host, finish)
+    kernel = block_kernel(block, name, host, finish)
     given = fusion.buffers[1 : len(fusion.inputs)]
     made = iter(fusion.buffers[len(fusion.inputs) :])
     results = [sums if value == root else next(made) for value in cluster.results]
