@@ -4,7 +4,7 @@ What a reshape does to indices, and a broadcast to flat places, are quotients an
 come out as sums again once it is known how far each variable runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import gcd
 
@@ -43,11 +43,6 @@ class Affine:
         kept = {part: stride for part, stride in strides.items() if stride}
         joined = _rejoined(kept)
         return Affine(self.offset + factor * other.offset + joined.offset, joined.strides)
-
-    def renamed(self, old: Sequence[Var], new: Var, stride: int) -> "Affine":
-        """Variables that run as one, put together as one; the stride is that of the innermost."""
-        kept = {part: s for part, s in self.strides.items() if part not in old}
-        return Affine(self.offset, {**kept, **({new: stride} if stride else {})})
 
     def divided(self, by: int, ranges: Ranges) -> "tuple[Affine, Affine] | None":
         """Quotient and remainder as sums; None if they are none, as far as can be told."""

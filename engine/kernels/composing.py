@@ -29,8 +29,7 @@ from fml.engine.kernels.nest import (
     unflattened,
 )
 from fml.engine.kernels.rows import SHORT, written_out
-from fml.engine.kernels.schedule import around
-from fml.engine.kernels.spaces import Space, place_of, spaces_of_fold, spaces_of_map
+from fml.engine.kernels.spaces import Space, around, place_of, spaces_of_fold, spaces_of_map
 from fml.engine.kernels.turning import turned
 
 # An expression of more operations is kept in memory, if it is a result anyway, and read again by

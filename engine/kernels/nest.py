@@ -1,7 +1,7 @@
 """Loop nests: what one entry of a result is, as an expression over its place.
 
-An operation's record gives its nest once. `schedule.py` turns nests into statements; putting the
-expression of one nest where another reads it is what fusion does.
+An operation's record gives its nest once. `composing.py` turns one or several into statements,
+putting the expression of one where another reads it.
 """
 
 from collections.abc import Callable, Sequence

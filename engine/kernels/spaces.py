@@ -7,7 +7,8 @@ from itertools import combinations, product
 from math import prod
 
 from fml.engine.kernels.affine import Ranges, affine
-from fml.engine.kernels.expr import Expr, Var
+from fml.engine.kernels.expr import Expr, Var, index
+from fml.engine.kernels.loops import For, Statement
 from fml.engine.kernels.nest import (
     Axis,
     Nest,
@@ -62,6 +63,14 @@ class Home(Enum):
 def place_of(axes: Sequence[Axis]) -> Expr:
     """The place that the variables of axes make up, counted in row-major order."""
     return row_major([axis.var for axis in axes], [axis.size for axis in axes])
+
+
+def around(axes: Sequence[Axis], body: tuple[Statement, ...], lanes: int) -> tuple[Statement, ...]:
+    """Loops around a body; the innermost has lanes."""
+    for axis in reversed(axes):
+        body = (For(axis.var, index(0), index(axis.size), body, lanes=lanes),)
+        lanes = 1
+    return body
 
 
 def spaces_of_map(sizes: Sequence[int]) -> Iterator[Space]:

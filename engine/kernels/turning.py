@@ -10,7 +10,7 @@ from fml.engine.kernels.affine import Affine, affine
 from fml.engine.kernels.expr import Load, index
 from fml.engine.kernels.loops import For, Let, Statement, Store
 from fml.engine.kernels.nest import Axis, parts_of
-from fml.engine.kernels.schedule import around
+from fml.engine.kernels.spaces import around
 
 
 def turned(

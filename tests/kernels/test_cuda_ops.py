@@ -10,6 +10,7 @@ import numpy as np
 import nvrtc
 import on_host
 import pytest
+from clustered import alone
 from compiled import Fenced
 from larger import samples
 from test_op_kernels import COMPUTED, Case, assert_agrees, case_of, stacked
@@ -18,8 +19,8 @@ from fml.engine.ir.types import F32, Element
 from fml.engine.kernels.cuda.emit import emit, program
 from fml.engine.kernels.cuda.geometry import VECTOR_BYTES
 from fml.engine.kernels.loops import Kernel
-from fml.engine.kernels.schedule import schedule
 from fml.engine.ops.record import Array, Op
+from fml.engine.plan.kernels import plain_kernel_of
 
 OP = pytest.mark.parametrize("op", COMPUTED, ids=lambda op: op.name)
 
@@ -52,11 +53,8 @@ def kernel_of(case: Case, name: str) -> Kernel:
     if case.op.across_learners:
         types = [stacked(type) for type in types]
         result = result if case.op.reduces_learners else stacked(result)
-    assert case.op.nest is not None
-    made = case.op.nest(types, case.attributes, result)
-    if isinstance(made, Kernel):
-        return replace(made, name=name)
-    return schedule(made, name, VECTOR_BYTES)
+    operation = alone(case.op.name, types, case.attributes, result)
+    return plain_kernel_of(*operation, name, VECTOR_BYTES)
 
 
 @nvrtc.NEEDED

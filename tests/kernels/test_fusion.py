@@ -54,6 +54,12 @@ def reshaped(type: TensorType, sizes: Sequence[int]) -> Nest:
     return pull([type], f32(*sizes), lambda at: x.flat(row_major(at, sizes)))
 
 
+def by_itself(nest: Nest) -> Fusion:
+    """A nest on its own."""
+    inputs = range(len(nest.inputs))
+    return Fusion(nest.inputs, (Member(nest, tuple(inputs)),), (len(inputs),))
+
+
 def numbers(*sizes: int, seed: int = 0) -> Array:
     return np.random.default_rng(seed).standard_normal(sizes).astype(np.float32)
 

@@ -2,17 +2,17 @@
 
 import numpy as np
 import pytest
+from clustered import alone
 from compare import ULPS, steps
 from compiled import HOSTS, built
 from interpret import dtype_of
 
 from fml.engine.ir.types import BOOL, Element, Label, TensorType, tensor
 from fml.engine.kernels.llvm.host import Host
-from fml.engine.kernels.nest import Nest
-from fml.engine.kernels.schedule import schedule
 from fml.engine.ops.precision import computed, stored
 from fml.engine.ops.record import Array, Op, OpTypeError
 from fml.engine.ops.table import OPS
+from fml.engine.plan.kernels import kernel_of
 
 ELEMENTWISE = [op for op in OPS.values() if op.scalar is not None]
 NUMBERS = [element for element in Element if element is not BOOL]
@@ -63,12 +63,10 @@ CASES = [
 @pytest.mark.parametrize(("op", "types"), CASES)
 def test_elementwise_records_agree_with_numpy(op: Op, types: list[TensorType], host: Host) -> None:
     result = op.infer(types, {})
-    assert op.nest is not None
-    nest = op.nest(types, {}, result)
-    assert isinstance(nest, Nest)
+    kernel = kernel_of(*alone(op.name, types, {}, result), "kernel", host)
     arrays = [odd_values(t.element, seed) for seed, t in enumerate(types)]
     found = np.zeros(result.sizes, result.dtype)
-    built(schedule(nest, "kernel", host.vector_bytes), host)([*arrays, found])
+    built(kernel, host)([*arrays, found])
     wanted = computed(op, arrays, {}, result)
     if not result.is_float:
         np.testing.assert_array_equal(found, wanted)

@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import pytest
+from clustered import alone
 from compare import DIGITS, ULPS, one
 from compiled import HOSTS, Fenced, built_together
 from larger import samples
@@ -16,11 +17,11 @@ from fml.engine.ir.types import F32, Element, TensorType, tensor
 from fml.engine.kernels.expr import wide
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import Kernel
-from fml.engine.kernels.schedule import schedule
 from fml.engine.ops.precision import computed, stored
 from fml.engine.ops.record import Array, Op, OpTypeError, Sample
 from fml.engine.ops.rules import as_dim
 from fml.engine.ops.table import OPS
+from fml.engine.plan.kernels import kernel_of
 
 LEARNERS = 3
 COMPUTED = [op for op in OPS.values() if op.compute is not None and not op.view]
@@ -53,11 +54,7 @@ class Case:
         if self.op.across_learners:
             types = [stacked(type) for type in types]
             result = result if self.op.reduces_learners else stacked(result)
-        assert self.op.nest is not None
-        made = self.op.nest(types, self.attributes, result)
-        if isinstance(made, Kernel):
-            return replace(made, name=name)
-        return schedule(made, name, host.vector_bytes)
+        return kernel_of(*alone(self.op.name, types, self.attributes, result), name, host)
 
 
 def stacked(type: TensorType) -> TensorType:

@@ -5,18 +5,18 @@ from itertools import pairwise
 
 import numpy as np
 import pytest
+from clustered import alone
 from compiled import HOSTS, built
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from fml.engine.ir.graph import Attribute
 from fml.engine.ir.types import F32, tensor
 from fml.engine.kernels.expr import Buffer, Load, Local, Var, constant
 from fml.engine.kernels.loops import Declare, Fold, Kernel, Store, loop
-from fml.engine.kernels.nest import Nest
-from fml.engine.kernels.schedule import schedule
 from fml.engine.kernels.sharing import shared_out
 from fml.engine.ops.record import Array
-from fml.engine.ops.table import OPS
+from fml.engine.plan.kernels import plain_kernel_of
 
 X, Y = Buffer("x", F32), Buffer("y", F32)
 AT, ROW = Var("i"), Var("j")
@@ -24,14 +24,11 @@ TOTAL = Local("total", F32)
 
 
 def kernel(
-    op: str, *sizes: tuple[int, ...], result: tuple[int, ...], **attributes: object
+    op: str, *sizes: tuple[int, ...], result: tuple[int, ...], **attributes: Attribute
 ) -> Kernel:
     """The kernel of an operation on f32, with lanes as it would have them."""
-    nest = OPS[op].nest
-    assert nest is not None
-    made = nest([tensor(F32, *size) for size in sizes], attributes, tensor(F32, *result))
-    assert isinstance(made, Nest)
-    return schedule(made, op, 64)
+    types = [tensor(F32, *size) for size in sizes]
+    return plain_kernel_of(*alone(op, types, attributes, tensor(F32, *result)), op, 64)
 
 
 WHOLE = {
