@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -67,34 +68,26 @@ def train(program: "Program", request: Request) -> Run:
     bound, splits = bind(training, data)
     listener = request.watch(training) or Silent()
     tracer = tracing.begin(request.trace)
+    run = partial(
+        trainer.train,
+        bound,
+        splits,
+        backend,
+        seed=request.seed,
+        devices=request.devices,
+        on_fault=request.on_fault,
+        tracer=tracer,
+    )
     if request.folder is False:
-        outcome = trainer.train(
-            bound,
-            splits,
-            backend,
-            seed=request.seed,
-            listener=listener,
-            devices=request.devices,
-            on_fault=request.on_fault,
-            tracer=tracer,
-        )
+        outcome = run(listener=listener)
         tracing.write(tracer, request.trace, training, backend)
         return Run(program, training, data, outcome)
     folder = keeping.create(program, training, request)
     try:
         with folder.locked():
             keeping.begin(folder, program, training, data, request, device)
-            outcome = trainer.train(
-                bound,
-                splits,
-                backend,
-                seed=request.seed,
-                listener=keeping.Recorder(folder, listener),
-                checkpoint=folder.checkpoint,
-                devices=request.devices,
-                on_fault=request.on_fault,
-                tracer=tracer,
-            )
+            recorder = keeping.Recorder(folder, listener)
+            outcome = run(listener=recorder, checkpoint=folder.checkpoint)
             keeping.finish(folder, training, outcome)
             tracing.write(tracer, request.trace, training, backend)
     except (FmlError, MemoryError, KeyboardInterrupt) as fault:

@@ -136,39 +136,21 @@ class Loader:
 
     def _imported(self, module: Module, declaration: ast.Import | ast.ImportFrom) -> Module | None:
         path = (module.base / declaration.path.value).resolve()
-        mark = (Mark(declaration.path.span),)
         if path in self._open:
             chain = " -> ".join(p.name for p in (*self._open[self._open.index(path) :], path))
-            self.diagnostics.append(
-                Diagnostic(
-                    "E0206",
-                    f"files import each other: {chain}",
-                    mark,
-                    (),
-                    "move what both need into a third file",
-                )
-            )
+            self._cannot_import(
+                declaration, f"files import each other: {chain}",
+                help="move what both need into a third file",
+            )  # fmt: skip
             return None
         if path not in self._modules:
-            try:
-                text = path.read_text(encoding="utf-8")
-            except (OSError, UnicodeDecodeError) as reason:
-                why = "is not UTF-8 text" if isinstance(reason, UnicodeDecodeError) else "not found"
-                near = did_you_mean(path.stem, (p.stem for p in path.parent.glob("*.fml")))
-                self.diagnostics.append(
-                    Diagnostic(
-                        "E0206",
-                        f"cannot import `{declaration.path.value}`: {why}",
-                        mark,
-                        (f"looked for it at {path}",),
-                        near or "paths are relative to this file",
-                    )
-                )
+            text = self._read(declaration, path)
+            if text is None:
                 return None
+            # Named as seen from where the importing file was named from.
+            name = (Path(module.source.name).parent / declaration.path.value).as_posix()
             self._open.append(path)
             try:
-                # Named as seen from where the importing file was named from.
-                name = (Path(module.source.name).parent / declaration.path.value).as_posix()
                 self._modules[path] = self.load(Source(name, text), path.parent)
             except FmlError as errors:
                 self.diagnostics.extend(errors.diagnostics)
@@ -176,6 +158,30 @@ class Loader:
             finally:
                 self._open.pop()
         return self._modules[path]
+
+    def _read(self, declaration: ast.Import | ast.ImportFrom, path: Path) -> str | None:
+        try:
+            return path.read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError) as reason:
+            why = "is not UTF-8 text" if isinstance(reason, UnicodeDecodeError) else "not found"
+            near = did_you_mean(path.stem, (p.stem for p in path.parent.glob("*.fml")))
+            self._cannot_import(
+                declaration, f"cannot import `{declaration.path.value}`: {why}",
+                notes=(f"looked for it at {path}",),
+                help=near or "paths are relative to this file",
+            )  # fmt: skip
+            return None
+
+    def _cannot_import(
+        self,
+        declaration: ast.Import | ast.ImportFrom,
+        message: str,
+        *,
+        notes: tuple[str, ...] = (),
+        help: str,
+    ) -> None:
+        mark = Mark(declaration.path.span)
+        self.diagnostics.append(Diagnostic("E0206", message, (mark,), notes, help))
 
 
 def parameters_of(declaration: ast.Declaration) -> tuple[ast.Parameter, ...]:

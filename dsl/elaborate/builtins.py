@@ -3,7 +3,7 @@
 Most are one operation of the graph; the rest say how arguments become operations.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from math import prod
@@ -291,91 +291,74 @@ def _learners_size(s: Session, p: Primitive, bound: Arguments, e: ast.Expression
     return statics.simplest(prod(tensor.type.shape, start=Dim.of(1)))
 
 
-def _table() -> dict[str, Primitive]:
-    unary = {
-        "abs": "abs",
-        "sign": "sign",
-        "exp": "exp",
-        "log": "log",
-        "log1p": "log1p",
-        "expm1": "expm1",
-        "sqrt": "sqrt",
-        "rsqrt": "rsqrt",
-        "sin": "sin",
-        "cos": "cos",
-        "tanh": "tanh",
-        "floor": "floor",
-        "ceil": "ceil",
-        "round": "round",
-        "erf": "erf",
-        "sigmoid": "sigmoid",
-        "softplus": "softplus",
-        "stop_gradient": "stop_gradient",
-    }
+_UNARY = (
+    "abs", "sign", "exp", "log", "log1p", "expm1", "sqrt", "rsqrt", "sin", "cos", "tanh", "floor",
+    "ceil", "round", "erf", "sigmoid", "softplus", "stop_gradient",
+)  # fmt: skip
+_SLIDING = ("x", "w", "stride", "pad", "dilation", "groups")
+
+
+def _families() -> Iterator[Primitive]:
+    """Those that are called alike."""
     reduced = {"sum": "sum", "mean": "mean", "prod": "product", "any": "any", "all": "all"}
-    pools = ("max_pool", "window_sum")
-    table = [Primitive(n, ("x",), _elementwise, op) for n, op in unary.items()]
-    table += [Primitive(n, ("x", "over?", "keep?"), _reduce, op) for n, op in reduced.items()]
-    table += [Primitive(n, ("a", "b?", "over?", "keep?"), _extreme, n) for n in ("max", "min")]
-    table += [Primitive(n, ("x", "over?"), _arg, n) for n in ("argmax", "argmin", "cumsum")]
-    sliding = ("x", "w", "stride", "pad", "dilation", "groups")
-    table += [Primitive(n, ("x", "size", "stride?", "pad?"), windows.pool, n) for n in pools]
-    table += [Primitive(n, ("like",), _like) for n in ("zeros", "ones")]
-    table += [Primitive(n, ("w",), _fan) for n in ("fan_in", "fan_out")]
-    return {
-        p.name: p
-        for p in (
-            *table,
-            Primitive("conv2d", sliding, windows.conv2d),
-            Primitive("conv2d_transpose", sliding, windows.conv2d_transpose),
-            Primitive("mod", ("a", "b"), _elementwise, "mod"),
-            Primitive("where", ("condition", "a", "b"), _where),
-            Primitive("reshape", ("x", "shape"), shapes.reshape),
-            Primitive("flatten", ("x",), shapes.flatten),
-            Primitive("transpose", ("x", "order?"), shapes.transpose),
-            Primitive("expand", ("x", "over?", "size?"), shapes.expand),
-            Primitive("squeeze", ("x", "over?"), shapes.squeeze),
-            Primitive("concat", ("items", "over?"), shapes.joined),
-            Primitive("stack", ("items", "over?"), shapes.joined),
-            Primitive("split", ("x", "into", "over?"), shapes.split),
-            Primitive("tile", ("x", "times", "over?"), shapes.tile),
-            Primitive("pad", ("x", "width", "over?", "value?"), shapes.pad),
-            Primitive("flip", ("x", "over?"), shapes.flip),
-            Primitive("roll", ("x", "by", "over?"), shapes.roll),
-            Primitive("cast", ("x", "to"), _cast),
-            Primitive("one_hot", ("y",), _one_hot),
-            Primitive("two_classes", ("y", "to"), _two_classes),
-            Primitive("take", ("x", "indices", "over?"), shapes.take),
-            Primitive("top_k", ("x", "k", "over?"), shapes.top_k),
-            Primitive("einsum", ("spec", "a", "b?", "c?", "d?"), einsum.einsum),
-            Primitive("iota", ("n",), _iota),
-            Primitive("constant", ("like", "value"), _like),
-            Primitive("size", ("x",), _learners_size),
-            Primitive("uniform", ("like", "low?", "high?"), dynamics.uniform),
-            Primitive("steps", ("duration",), clock.steps),
-            Primitive("before", ("place",), dynamics.before),
-            Primitive("grad", ("e", "w"), dynamics.grad),
-            Primitive("replica", ("of",), dynamics.replica),
-            Primitive("standardize", ("x",), datasets.standardize),
-        )
-    }
+    for name in _UNARY:
+        yield Primitive(name, ("x",), _elementwise, name)
+    for name, op in reduced.items():
+        yield Primitive(name, ("x", "over?", "keep?"), _reduce, op)
+    for name in ("max", "min"):
+        yield Primitive(name, ("a", "b?", "over?", "keep?"), _extreme, name)
+    for name in ("argmax", "argmin", "cumsum"):
+        yield Primitive(name, ("x", "over?"), _arg, name)
+    for name in ("max_pool", "window_sum"):
+        yield Primitive(name, ("x", "size", "stride?", "pad?"), windows.pool, name)
+    for name in ("zeros", "ones"):
+        yield Primitive(name, ("like",), _like)
+    for name in ("fan_in", "fan_out"):
+        yield Primitive(name, ("w",), _fan)
 
 
 BUILTINS: Mapping[str, Primitive] = {
-    **_table(),
-    "previous": Primitive("previous", ("e",), dynamics.not_here),
-    "repeat": Primitive("repeat", ("n", "layer"), dynamics.not_here),
+    p.name: p
+    for p in (
+        *_families(),
+        Primitive("conv2d", _SLIDING, windows.conv2d),
+        Primitive("conv2d_transpose", _SLIDING, windows.conv2d_transpose),
+        Primitive("mod", ("a", "b"), _elementwise, "mod"),
+        Primitive("where", ("condition", "a", "b"), _where),
+        Primitive("reshape", ("x", "shape"), shapes.reshape),
+        Primitive("flatten", ("x",), shapes.flatten),
+        Primitive("transpose", ("x", "order?"), shapes.transpose),
+        Primitive("expand", ("x", "over?", "size?"), shapes.expand),
+        Primitive("squeeze", ("x", "over?"), shapes.squeeze),
+        Primitive("concat", ("items", "over?"), shapes.joined),
+        Primitive("stack", ("items", "over?"), shapes.joined),
+        Primitive("split", ("x", "into", "over?"), shapes.split),
+        Primitive("tile", ("x", "times", "over?"), shapes.tile),
+        Primitive("pad", ("x", "width", "over?", "value?"), shapes.pad),
+        Primitive("flip", ("x", "over?"), shapes.flip),
+        Primitive("roll", ("x", "by", "over?"), shapes.roll),
+        Primitive("cast", ("x", "to"), _cast),
+        Primitive("one_hot", ("y",), _one_hot),
+        Primitive("two_classes", ("y", "to"), _two_classes),
+        Primitive("take", ("x", "indices", "over?"), shapes.take),
+        Primitive("top_k", ("x", "k", "over?"), shapes.top_k),
+        Primitive("einsum", ("spec", "a", "b?", "c?", "d?"), einsum.einsum),
+        Primitive("iota", ("n",), _iota),
+        Primitive("constant", ("like", "value"), _like),
+        Primitive("size", ("x",), _learners_size),
+        Primitive("uniform", ("like", "low?", "high?"), dynamics.uniform),
+        Primitive("steps", ("duration",), clock.steps),
+        Primitive("before", ("place",), dynamics.before),
+        Primitive("grad", ("e", "w"), dynamics.grad),
+        Primitive("replica", ("of",), dynamics.replica),
+        Primitive("standardize", ("x",), datasets.standardize),
+        Primitive("previous", ("e",), dynamics.not_here),
+        Primitive("repeat", ("n", "layer"), dynamics.not_here),
+    )
 }
 SPECIAL: Mapping[str, Callable[[Session, ast.Call, Scope], Any_]] = {
     "previous": dynamics.previous,
     "repeat": dynamics.repeat,
 }
-_LATER = "it comes with a later version; the primitives of today are in the language reference"
-NOT_LOWERED: Mapping[str, str] = dict.fromkeys(
-    (
-        "lstm", "gru", "load",
-        "parameter_server", "local_sgd",
-        "post_local_sgd", "diloco", "gossip", "sync_sgd",
-    ),
-    _LATER,
-)  # fmt: skip
+# Of the language, and of no version yet.
+NOT_LOWERED = ("lstm", "gru", "load")

@@ -90,7 +90,8 @@ def _named(
     if e.name in builtins.NOT_LOWERED:
         raise s.report(
             "E0903", f"`{e.name}` is part of the language but cannot be lowered yet", [e],
-            help=builtins.NOT_LOWERED[e.name],
+            help="it comes with a later version; the primitives of today are in the language "
+            "reference",
         )  # fmt: skip
     if s.region.fields is not None and e.name in s.plan.doubtful:
         return POISON

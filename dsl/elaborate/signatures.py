@@ -178,20 +178,9 @@ def _bind_axes(
         )
     axes = list(type.shape)
     if dots:
-        run = tuple(axes[dots[0] : dots[0] + type.rank - fixed])
-        if matched.run is not None and matched.run != run:
-            raise s.report(
-                "E0321",
-                f"`...` stands for different axes in two arguments of `{name}`",
-                [Mark(at.span, s.type_text(tensor.value))],
-                notes=[
-                    f"[{_list(matched.run)}] before, [{_list(run)}] here",
-                    *s.origin_notes(tensor.value),
-                ],
-                help=_one_axis_less(matched, run, at),
-            )
-        matched.run, matched.run_at = run, matched.run_at or at
-        axes[dots[0] : dots[0] + type.rank - fixed] = []
+        run = slice(dots[0], dots[0] + type.rank - fixed)
+        _bind_dots(s, tuple(axes[run]), tensor, at, matched, name)
+        axes[run] = []
     named = [a for a in written if not isinstance(a, ast.Dots)]
     pairs: list[tuple[ast.Expression, Dim]] = list(zip(named, axes, strict=True))
     if isinstance(type.element, Label) and p.type.classes:
@@ -200,6 +189,24 @@ def _bind_axes(
         if isinstance(axis, ast.Name) and axis.name not in matched.names | matched.scope.names:
             matched.sources.setdefault(axis.name, at)
             matched.dims.setdefault(axis.name, dim)
+
+
+def _bind_dots(
+    s: Session, run: tuple[Dim, ...], tensor: Tensor, at: ast.Syntax, matched: Matched, name: str
+) -> None:
+    """Take the axes that `...` stands for, which are the same in all arguments."""
+    if matched.run is not None and matched.run != run:
+        raise s.report(
+            "E0321",
+            f"`...` stands for different axes in two arguments of `{name}`",
+            [Mark(at.span, s.type_text(tensor.value))],
+            notes=[
+                f"[{_list(matched.run)}] before, [{_list(run)}] here",
+                *s.origin_notes(tensor.value),
+            ],
+            help=_one_axis_less(matched, run, at),
+        )
+    matched.run, matched.run_at = run, matched.run_at or at
 
 
 def _one_axis_less(matched: Matched, run: tuple[Dim, ...], at: ast.Syntax) -> str:

@@ -34,6 +34,16 @@ def use(
     _require_inside(s, factory, e)
     path = scope.path_of(s.optimizer_path(declaration.name))
     inner = Scope(factory.module, s.plan.root, path=path)
+    _bind(s, declaration, e, scope, inner)
+    allowed.require_of_closures(s, declaration.parameters, inner, declaration.name)
+    with calls.followed(s, declaration.name, factory.module, e):
+        statements(s, work, declaration.body, inner)
+
+
+def _bind(
+    s: Session, declaration: ast.Strategy, e: ast.Expression, scope: Scope, inner: Scope
+) -> None:
+    """Give the parameters what is written for them, or their defaults, not evaluated yet."""
     names = [p.name for p in declaration.parameters]
     free = list(names)
     declared = calls.signature_text(declaration.name, declaration.parameters)
@@ -65,9 +75,6 @@ def use(
                     notes=[f"it is declared as {declared}"],
                 )  # fmt: skip
             inner.names[parameter.name] = Closure(parameter.default, inner)
-    allowed.require_of_closures(s, declaration.parameters, inner, declaration.name)
-    with calls.followed(s, declaration.name, factory.module, e):
-        statements(s, work, declaration.body, inner)
 
 
 def _require_inside(s: Session, factory: StrategyFactory, e: ast.Expression) -> None:

@@ -142,19 +142,12 @@ def of_trainer(
         restore()
     counts = [len(steps.given_to), len(trainer.step.executable.calls)]
     given, calls, figures = np.split(stretches.things, np.cumsum(counts))
-    graph = trainer.step.graph
-    every: dict[int, float] = defaultdict(float)
-    for number, seconds_of_one in zip(steps.given_to, given, strict=True):
-        every[number] += float(seconds_of_one)
     return Profile(
         plan="",
         device=backend.name,
         samples=moment.batch if trainer.batches else 0,
         tasks=_costs(trainer, backend, peaks, calls, alone),
-        given=tuple(
-            Given(given_name(graph[number]), spent, 2 * graph[number].type.nbytes)
-            for number, spent in every.items()
-        ),
+        given=_given(trainer, given),
         figures=float(figures.sum()),
         between=stretches.between,
         python=stretches.filling,
@@ -164,6 +157,17 @@ def of_trainer(
         machine=peaks,
         measures=(),
         timeline=timeline,
+    )
+
+
+def _given(trainer: Trainer, seconds: Array) -> tuple[Given, ...]:
+    """What a step is given, from f64[things], seconds of each that is done for it."""
+    graph, spent = trainer.step.graph, defaultdict[int, float](float)
+    for number, of_one in zip(trainer.steps.given_to, seconds, strict=True):
+        spent[number] += float(of_one)
+    return tuple(
+        Given(given_name(graph[number]), total, 2 * graph[number].type.nbytes)
+        for number, total in spent.items()
     )
 
 
