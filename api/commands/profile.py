@@ -79,7 +79,10 @@ def command(
     from fml.engine.profile.report import report
 
     console = output()
-    console.print(report(found, console.width, top))
+    if console.is_terminal:
+        console.print(report(found, console.width, top))
+    else:  # whoever reads a file looks for whole names
+        click.echo(found.text(None, top))
     if trace is not None:
         console.print(f"trace:  {trace}, for https://ui.perfetto.dev", soft_wrap=True)
 

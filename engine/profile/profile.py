@@ -185,8 +185,11 @@ class Profile:
         """Write all of it."""
         return self.text()
 
-    def text(self, width: int = 80, top: int = 10) -> str:
-        """Write the tables, in lines of at most `width` letters, with the `top` slowest tasks."""
+    def text(self, width: int | None = 80, top: int = 10) -> str:
+        """Write the tables, with the `top` slowest tasks.
+
+        Lines have at most `width` letters; without it, none is broken.
+        """
         from fml.engine.profile.report import text
 
         return text(self, width, top)

@@ -1,10 +1,13 @@
 """A profile as tables for a terminal."""
 
+import re
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from io import StringIO
 
 from rich import box
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, ConsoleOptions, Group, RenderableType
+from rich.measure import Measurement
 from rich.table import Table
 from rich.text import Text
 
@@ -13,15 +16,17 @@ from fml.engine.profile.machine import F64
 from fml.engine.profile.profile import Cost, Profile, TaskCost
 from fml.engine.summary import quantity
 
-# Columns that are left out where lines have fewer letters.
-_WIDE = 100
+# Columns that are left out where lines have fewer letters: phases, the share of the peak, rates.
+_WIDE, _USUAL, _NARROW = 100, 72, 56
+_UNBROKEN = 10_000
 
 
-def text(profile: Profile, width: int, top: int) -> str:
-    """Write a profile as lines of at most `width` letters."""
+def text(profile: Profile, width: int | None, top: int) -> str:
+    """Write a profile as lines of at most `width` letters; without it, no line is broken."""
+    letters = _UNBROKEN if width is None else width
     file = StringIO()
-    console = Console(file=file, width=width, color_system=None, highlight=False, markup=False)
-    console.print(report(profile, width, top))
+    console = Console(file=file, width=letters, color_system=None, highlight=False, markup=False)
+    console.print(report(profile, letters, top))
     return "\n".join(line.rstrip() for line in file.getvalue().splitlines())
 
 
@@ -33,7 +38,7 @@ def report(profile: Profile, width: int, top: int) -> RenderableType:
     parts.append(_costs("operation", operations[:top], profile, width, len(operations) - top))
     parts.append(_tasks(profile, width, top))
     if profile.measures:
-        parts.append(_measures(profile))
+        parts.append(_measures(profile, width))
     parts += [Text(f"note: {note}") for note in profile.notes]
     return Group(*parts)
 
@@ -45,7 +50,7 @@ def _head(profile: Profile) -> Iterator[Text]:
     named = f" of {profile.plan}" if profile.plan else ""
     yield Text(
         f"step{named}: {duration(profile.seconds)}{samples}, "
-        f"{quantity(round(cost.flops), 1000, 'flop')} at {quantity(round(rate), 1000, 'flop/s')}"
+        f"{quantity(round(cost.flops), 1000, 'flop')} at {quantity(round(rate), 1000, 'FLOP/s')}"
     )
     copies = ", ".join(
         f"{rate / 1e9:.0f} in {quantity(nbytes, 1024, 'B')}"
@@ -76,6 +81,31 @@ def table(*headings: str, caption: str = "") -> Table:
     return made
 
 
+@dataclass(frozen=True, slots=True)
+class _Name:
+    """A name in a cell: words, and those that are too long for a line are broken behind dots."""
+
+    name: str
+
+    def __rich_measure__(self, console: Console, options: ConsoleOptions) -> Measurement:
+        least = max(map(len, _parts(self.name, 0)), default=0)
+        return Measurement(least, len(self.name)).with_maximum(options.max_width)
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[Text]:
+        lines = [""]
+        for part in _parts(self.name, options.max_width):
+            if len(lines[-1] + part.rstrip()) > options.max_width:
+                lines.append("")
+            lines[-1] += part
+        yield Text("\n".join(line.rstrip() for line in lines if line))
+
+
+def _parts(name: str, width: int) -> Iterator[str]:
+    """Between what a name may be broken: a blank and a dot belong to what they end."""
+    for word in re.findall(r"\S+\s*", name):
+        yield from [word] if len(word.rstrip()) <= width else re.findall(r"[^.]+\.?", word)
+
+
 def _where(profile: Profile) -> Table:
     """What a step consists of, to 100 %."""
     made = table("a step", "time", "share")
@@ -86,7 +116,7 @@ def _where(profile: Profile) -> Table:
     rows.append(("the way between, and noise", profile.between))
     rows.append(("Python, to choose samples", profile.python))
     for name, seconds in rows:
-        made.add_row(name, duration(seconds), share(seconds, whole))
+        made.add_row(_Name(name), duration(seconds), share(seconds, whole))
     return made
 
 
@@ -95,22 +125,30 @@ def _costs(
 ) -> Table:
     """Rows that add up to the tasks; `more` of them are left out."""
     phases = list(profile.phases) if width >= _WIDE else []
+    rates = _rate_headings(width)
     made = table(
-        heading, "time", "share", "GFLOP/s", "GB/s", "of peak",
+        heading, "time", "share", *rates,
         *(phase.value for phase in phases),
         caption=f"and {more} more" if more > 0 else "",
     )  # fmt: skip
     for name, cost in rows:
         spent = [cost.phases.get(phase, 0.0) for phase in phases]
-        made.add_row(name, *_rates(cost, profile), *(duration(s) if s else "" for s in spent))
+        numbers = _rates(cost, profile)[: 2 + len(rates)]
+        made.add_row(_Name(name), *numbers, *(duration(s) if s else "" for s in spent))
     return made
 
 
+def _rate_headings(width: int) -> tuple[str, ...]:
+    """The columns behind time and share that lines of `width` letters have room for."""
+    headings = ("GFLOP/s", "GB/s", "of peak")
+    return headings if width >= _USUAL else headings[:2] if width >= _NARROW else ()
+
+
 def _tasks(profile: Profile, width: int, top: int) -> Table:
-    is_wide = width >= _WIDE
+    is_wide, headings = width >= _WIDE, _rate_headings(width)
     more = len(profile.tasks) - top
     made = table(
-        "task", "time", "share", "GFLOP/s", "GB/s", "of peak", *(("alone",) if is_wide else ()),
+        "task", "time", "share", *headings, *(("alone",) if is_wide else ()),
         caption=f"and {more} more; `--top {len(profile.tasks)}` shows all" if more > 0 else "",
     )  # fmt: skip
     for task in profile.slowest[:top]:
@@ -118,7 +156,10 @@ def _tasks(profile: Profile, width: int, top: int) -> Table:
         rates = _rates(cost, profile)
         if task.is_conditional:
             rates = [*rates[:2], "", "", "not always"]
-        made.add_row(_name(task, profile), *rates, *((duration(task.alone),) if is_wide else ()))
+        numbers = rates[: 2 + len(headings)]
+        made.add_row(
+            _Name(_name(task, profile)), *numbers, *((duration(task.alone),) if is_wide else ())
+        )
     return made
 
 
@@ -140,16 +181,18 @@ def _rates(cost: Cost, profile: Profile) -> list[str]:
     return [duration(seconds), share(seconds, profile.seconds), flops, nbytes, of_peak]
 
 
-def _measures(profile: Profile) -> Table:
-    made = table("measure", "samples", "time", "of all", "time")
+def _measures(profile: Profile, width: int) -> Table:
+    headings = ("samples", "time", "of all", "time")[: 4 if width >= _NARROW else 2]
+    made = table("measure", *headings)
     for measure in profile.measures:
-        made.add_row(
-            f"{', '.join(measure.series)} on {measure.name}",
+        numbers = (
             f"{measure.samples:,}",
             duration(measure.seconds),
             f"{measure.of:,}",
             f"about {duration(measure.whole)}" if measure.of > measure.samples else "",
         )
+        name = f"{', '.join(measure.series)} on {measure.name}"
+        made.add_row(_Name(name), *numbers[: len(headings)])
     return made
 
 

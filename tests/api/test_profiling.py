@@ -192,6 +192,34 @@ def test_what_beats_a_peak_is_not_said_to_be_more_than_all_of_it() -> None:
     assert not re.search(r"[1-9]\d\d+% ", text.replace("100% ", ""))
 
 
+@cache
+def deep() -> Profile:
+    """The network with convolutions one layer deeper, whose names are longer."""
+    cell = "layer cell(C: dim)(x: f32[N, H, W, D]) -> f32[N, H, W, C] = x |> conv(C, 5)\n"
+    text = LENET.replace("x |> conv(C, 5)", "x |> cell(C)")
+    return fml.loads(text.replace("layer block", f"{cell}layer block")).profile(seconds=SECONDS)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80])
+def test_a_narrow_terminal_gets_whole_numbers_and_names_broken_behind_dots(width: int) -> None:
+    text = deep().text(width, top=40)
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    broken = [line.split()[0] for line in text.splitlines() if line.startswith(" net.block_1")]
+    assert len(broken) > 2
+    names = {"net.block_1", "net.block_1.cell", "net.block_1.cell.conv"}
+    assert {name.rstrip(":") for name in broken if not name.endswith(".")} <= names
+
+
+def test_a_file_gets_whole_names_and_no_blanks_at_the_end_of_lines() -> None:
+    lines = lenet("cpu").text(None, top=40).splitlines()
+    assert all(line == line.rstrip() for line in lines)
+    for task in lenet("cpu").tasks:
+        assert any(task.name in line for line in lines)
+    (core,) = [line for line in lines if line.startswith("core:")]
+    assert "MiB" in core
+
+
 def test_printing_it_is_the_text_of_80_letters() -> None:
     assert repr(lenet("cpu")) == lenet("cpu").text(80)
 
@@ -287,6 +315,7 @@ def test_the_command_prints_tables(line: Path, capsys: pytest.CaptureFixture[str
     printed = capsys.readouterr().out
     assert "everything runs in numpy" in printed
     assert "line.x" in printed
+    assert all(line == line.rstrip() for line in printed.splitlines())
 
 
 @pytest.mark.parametrize(
