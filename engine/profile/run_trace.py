@@ -8,6 +8,7 @@ no, is planned all the same.
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cached_property
+from math import ceil
 
 from fml.engine.plan.task import Plan, Streams
 from fml.engine.plan.timetable import timetable, waits_of
@@ -146,7 +147,9 @@ class _Drawn:
 
     def planned(self) -> Iterator[Event]:
         """What the plan comes to."""
-        costs = [task.seconds for task in self.tasks]
+        # Whole nanoseconds, as events have them, and no less than one: an arrow to a task of no
+        # length would belong to what begins behind it.
+        costs = [max(ceil(task.seconds * 1e9), 1) / 1e9 for task in self.tasks]
         numbers = [step.step for step in self.tracer.steps]
         when: dict[_Key, tuple[float, float]] = {}
         for slot in timetable(self.plan, costs, len(numbers)):

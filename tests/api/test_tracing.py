@@ -109,18 +109,19 @@ def test_arrows_lead_from_within_what_is_waited_for(tmp_path: Path) -> None:
         begin, end = arrow["s"], arrow["f"]
         assert begin["ts"] <= end["ts"] + 1e-3
         assert begin["tid"] != end["tid"]
-        # Perfetto takes an arrow to belong to the event that is under way where it begins.
+        # Perfetto takes an arrow to be of the events that are under way where it begins and ends.
         on = [e for e in slices if (e["pid"], e["tid"]) == place_of(begin)]
         under_way = [e for e in on if is_within(e, begin["ts"])]
         assert any(abs(e["ts"] + e["dur"] - begin["ts"]) < 2e-3 for e in under_way)
-        begins = [e["ts"] for e in slices if (e["pid"], e["tid"]) == place_of(end)]
-        assert min(abs(at - end["ts"]) for at in begins) < 2e-3
+        on = [e for e in slices if (e["pid"], e["tid"]) == place_of(end)]
+        (reached,) = [e for e in on if is_within(e, end["ts"])]
+        assert abs(reached["ts"] - end["ts"]) < 2e-3
 
 
 def is_within(event: dict[str, Any], time: float) -> bool:
-    """Whether a time lies in an event, which is without its end unless it has no length."""
+    """Whether a time lies in an event, which is without its end."""
     begin, at = round(1000 * event["ts"]), round(1000 * time)
-    return begin <= at < begin + max(round(1000 * event["dur"]), 1)
+    return begin <= at < begin + round(1000 * event["dur"])
 
 
 def place_of(event: dict[str, Any]) -> tuple[int, int]:
