@@ -80,18 +80,20 @@ class LoopOfCalls:
         Raises:
             LaunchError: as the interface says.
         """
-        for iteration in range(iterations):
-            match self._looks:
-                case Clock(ticks):
-                    is_last = self._timed(iteration, ticks)
-                case Trace(rows):
-                    is_last = self._traced(iteration, rows)
-                case None:
-                    is_last = self._once(iteration)
-            if is_last or self._is_told:
-                self._is_told = False
-                return iteration + 1
-        return iterations
+        try:
+            for iteration in range(iterations):
+                match self._looks:
+                    case Clock(ticks):
+                        is_last = self._timed(iteration, ticks)
+                    case Trace(rows):
+                        is_last = self._traced(iteration, rows)
+                    case None:
+                        is_last = self._once(iteration)
+                if is_last or self._is_told:
+                    return iteration + 1
+            return iterations
+        finally:
+            self._is_told = False
 
     def end(self) -> None:
         """Let the iteration under way, or the next, be the last of its call."""

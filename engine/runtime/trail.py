@@ -84,7 +84,7 @@ class Trail:
         latest = self._marks[-1]
         latest.restore()
         for stretch in latest.since[:-1]:
-            self._steps.run(stretch.moment, stretch.seconds_before, stretch.count)
+            self._take_again(stretch, stretch.count, _copied(stretch.means))
 
     def before(self, fault: StepRaised) -> Found:
         """Go back to before the step in which an operation raised.
@@ -103,16 +103,26 @@ class Trail:
     def _taken_again(self, stretches: Sequence[Stretch], fault: StepRaised) -> Found:
         """Take the steps before the one in which something raised, from a mark on."""
         for stretch in stretches:
-            moment, means = stretch.moment, _copied(stretch.means)
-            count = min(stretch.count, fault.step - moment.step)
-            if count:
-                self._steps.run(moment, stretch.seconds_before, count)
-                add_figures(means, self._series, self._steps.figures, count)
+            means = _copied(stretch.means)
+            count = min(stretch.count, fault.step - stretch.moment.step)
+            self._take_again(stretch, count, means)
             if count < stretch.count:
                 learners = () if fault.learner is None else (fault.learner,)
-                moment = replace(moment, step=fault.step)
+                moment = replace(stretch.moment, step=fault.step)
                 return Found(moment, means, fault.diagnostics[0], learners)
         raise AssertionError(f"step {fault.step} is none of those taken since the mark")
+
+    def _take_again(self, stretch: Stretch, count: int, means: Mapping[str, Mean]) -> None:
+        """Take so many steps of a stretch once more, and add their figures to the means.
+
+        They were told to end perhaps, which whatever is taken next obeys: so until all are taken.
+        """
+        taken = 0
+        while taken < count:
+            moment = replace(stretch.moment, step=stretch.moment.step + taken)
+            some = self._steps.run(moment, stretch.seconds_before, count - taken)
+            add_figures(means, self._series, self._steps.figures, some)
+            taken += some
 
     def find_fault(self, fault: Fault) -> Found:
         """Say why a figure is not finite, and go back to before it went wrong."""

@@ -15,6 +15,8 @@ from fml.engine.ops.record import Array
 from fml.engine.plan.task import Work
 from fml.engine.runtime import trainer
 from fml.engine.runtime.outcome import Outcome
+from fml.engine.runtime.section import Moment
+from fml.engine.runtime.steps import Steps
 from fml.engine.runtime.trainer import train
 from fml.engine.runtime.watch import Progress, Silent
 from tests.backends import current_backend, on_each_backend
@@ -172,6 +174,69 @@ def test_steps_that_are_taken_together_are_undone_together(
         assert_same(outcome, run(steps=steps, backend=LlvmBackend()))
     else:
         np.testing.assert_array_equal(outcome.variables["net.w"], np.ones(3))
+
+
+def press_twice() -> None:
+    for _ in range(2):
+        signal.raise_signal(signal.SIGINT)
+
+
+class Pressing(LlvmBackend):
+    """Node by node, and many steps at a time; presses Ctrl-C twice in the middle of an update."""
+
+    def __init__(self, at: int) -> None:
+        super().__init__()
+        self.at, self.updates = at, 0
+
+    def compile(self, graph: Graph) -> Code:
+        backend = self
+
+        class Counted(NodeByNode):
+            def launch(self, work: Work, *views: Sequence[Array]) -> Launch:
+                launch, node = super().launch(work, *views), graph[work.nodes[0]]
+                return backend.counting(launch) if node.op == "assign" else launch
+
+        return Counted(graph)
+
+    def counting(self, launch: Launch) -> Launch:
+        def pressing() -> None:
+            launch()
+            self.updates += 1
+            if self.updates == self.at:
+                press_twice()
+
+        return pressing
+
+
+def assert_undone(outcome: Outcome, steps: int) -> None:
+    assert (outcome.interrupted, outcome.progress.step) == (True, steps)
+    whole = run(steps=steps, backend=Pressing(0))
+    assert_same(outcome, replace(whole, figures={}))
+
+
+def test_all_steps_are_taken_again_though_they_have_been_told_to_end(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The first Ctrl-C tells the steps to end, and the second one takes them back."""
+    monkeypatch.setattr(trainer, "Pace", lambda: Blocks([99]))  # a whole epoch of 4 steps
+    assert_undone(run(backend=Pressing(19)), 8)  # two updates a step
+
+
+def test_all_steps_are_taken_again_though_the_next_were_told_to_end_before_they_began(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Both come while the samples of the next steps are chosen."""
+    fill = Steps.fill
+
+    def pressing(steps: Steps, moment: Moment, seconds_before: float, count: int) -> None:
+        fill(steps, moment, seconds_before, count)
+        if moment.step == 8:
+            monkeypatch.setattr(Steps, "fill", fill)
+            press_twice()
+
+    monkeypatch.setattr(trainer, "Pace", lambda: Blocks([99]))
+    monkeypatch.setattr(Steps, "fill", pressing)
+    assert_undone(run(backend=Pressing(0)), 8)
 
 
 # --- figures that are not finite ---------------------------------------------------------------
