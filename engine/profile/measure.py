@@ -127,8 +127,9 @@ def of_trainer(
         FmlError: E0714 and E0715, an operation raised.
     """
     steps, moment = trainer.steps, trainer.moment
-    fill, restore = trainer.store.second_place()
-    fill()
+    before = trainer.store.second_place()
+    before.fill()
+    restore = before.restore
     try:
         stretches = _stretches(trainer, restore, _seconds_of_a_look(backend), seconds)
         restore()

@@ -1,7 +1,7 @@
 """Runs plans: views and kernels are made once, a step is a walk over a list of calls."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
 from functools import cached_property
 from itertools import accumulate
 
@@ -57,6 +57,21 @@ class Workspace:
         return self._memory
 
 
+@dataclass(frozen=True, slots=True)
+class SecondPlace:
+    """Memory where all variables fit once more.
+
+    Attributes:
+        fill: copies them there.
+        restore: copies them back.
+        put: sets those that are given there, and leaves the others as they are.
+    """
+
+    fill: Launch
+    restore: Launch
+    put: Callable[[Mapping[str, Array]], None]
+
+
 class VariableStore:
     """The variables of a training in one memory, by path: all its graphs share them.
 
@@ -79,8 +94,11 @@ class VariableStore:
         self.memory = backend.allocate(self.layout.nbytes)
         self._backend = backend
         self._variables = variables
-        self._views: dict[str, View] = {
-            name: backend.view(self.memory, region.offset, self._type(variables[name]))
+        self._views = self._views_in(self.memory)
+
+    def _views_in(self, memory: Memory) -> dict[str, View]:
+        return {
+            name: self._backend.view(memory, region.offset, self._type(self._variables[name]))
             for name, region in self.layout.regions.items()
         }
 
@@ -94,18 +112,27 @@ class VariableStore:
 
     def __setitem__(self, name: str, value: Array) -> None:
         """Set a variable; one learner's value of a mapped one is given to all learners."""
-        self._backend.upload(stored(value, self._variables[name].type), self._views[name])
+        self._put(name, value, self._views[name])
+
+    def _put(self, name: str, value: Array, view: View) -> None:
+        self._backend.upload(stored(value, self._variables[name].type), view)
 
     def __contains__(self, name: object) -> bool:
         """Whether there is a variable of that name."""
         return name in self._views
 
-    def second_place(self) -> tuple[Launch, Launch]:
-        """Take memory for all variables; return what copies them there, and what copies back."""
-        every = tensor(Element.U8, self.layout.nbytes)
-        here = self._backend.view(self.memory, 0, every)
-        there = self._backend.view(self._backend.allocate(self.layout.nbytes), 0, every)
-        return self._backend.copy(here, there), self._backend.copy(there, here)
+    def second_place(self) -> SecondPlace:
+        """Take memory for all variables once more."""
+        memory = self._backend.allocate(self.layout.nbytes)
+        every, views = tensor(Element.U8, self.layout.nbytes), self._views_in(memory)
+        here, there = (self._backend.view(m, 0, every) for m in (self.memory, memory))
+
+        def put(values: Mapping[str, Array]) -> None:
+            for name, value in values.items():
+                self._put(name, value, views[name])
+
+        copy = self._backend.copy
+        return SecondPlace(copy(here, there), copy(there, here), put)
 
     def not_finite(self) -> set[str]:
         """Names of the variables that hold an infinity or no number."""

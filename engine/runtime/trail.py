@@ -4,11 +4,12 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
-from fml.engine.backends.interface import Backend, Launch
+from fml.engine.backends.interface import Backend
 from fml.engine.ir.diagnostics import Diagnostic
 from fml.engine.ir.graph import Node
 from fml.engine.ir.training import Series
-from fml.engine.runtime.executor import VariableStore
+from fml.engine.ops.record import Array
+from fml.engine.runtime.executor import SecondPlace, VariableStore
 from fml.engine.runtime.faults import Fault, StepRaised, diagnosed
 from fml.engine.runtime.section import Moment, Section
 from fml.engine.runtime.steps import Steps
@@ -47,8 +48,7 @@ class Found:
 class _Mark:
     """A place for all variables, and the steps that were begun from there."""
 
-    fill: Launch
-    restore: Launch
+    place: SecondPlace
     since: list[Stretch] = field(default_factory=list[Stretch])
 
 
@@ -65,7 +65,7 @@ class Trail:
         """Take memory for the variables twice; `series` are those of the steps' figures."""
         self._steps, self._backend, self._store = steps, backend, store
         self._series = series
-        self._marks = [_Mark(*store.second_place()) for _ in range(2)]  # the latest is last
+        self._marks = [_Mark(store.second_place()) for _ in range(2)]  # the latest is last
         self._next = 0.0
 
     def begin(self, stretch: Stretch) -> None:
@@ -74,15 +74,24 @@ class Trail:
         if now >= self._next:
             self._marks.reverse()
             self._marks[-1].since.clear()
-            self._marks[-1].fill()
+            self._marks[-1].place.fill()
             ended = time.monotonic()
             self._next = ended + max(SECONDS_BETWEEN_MARKS, (ended - now) / SHARE_FOR_MARKS)
         self._marks[-1].since.append(stretch)
 
+    def remember(self, values: Mapping[str, Array]) -> None:
+        """Set what a look between two steps leaves for the next one, and what no step touches.
+
+        It holds in the marks too: whoever goes back there takes no look again.
+        """
+        for mark in self._marks:
+            mark.place.put(values)
+        self._store.restore(values)
+
     def undo(self) -> None:
         """Go back to before the latest steps were begun."""
         latest = self._marks[-1]
-        latest.restore()
+        latest.place.restore()
         for stretch in latest.since[:-1]:
             self._take_again(stretch, stretch.count, _copied(stretch.means))
 
@@ -94,7 +103,7 @@ class Trail:
         """
         latest = self._marks[-1]
         while True:
-            latest.restore()
+            latest.place.restore()
             try:
                 return self._taken_again(latest.since, fault)
             except StepRaised as earlier:
@@ -133,18 +142,18 @@ class Trail:
             self._marks.reverse()
             latest.since.clear()
         before, oldest = self._marks  # before: where the variables were before a step
-        oldest.restore()
+        oldest.place.restore()
         for stretch in oldest.since:
             means = _copied(stretch.means)
             for step in range(stretch.moment.step, stretch.moment.step + stretch.count):
                 moment = replace(stretch.moment, step=step)
-                before.fill()
+                before.place.fill()
                 spoiled = self._store.not_finite()
                 self._steps.run(moment, stretch.seconds_before, 1)
                 if step == fault.step or self._store.not_finite() - spoiled:
-                    before.restore()
+                    before.place.restore()
                     node, learner = self._first_not_finite(moment, stretch.seconds_before)
-                    before.restore()
+                    before.place.restore()
                     words = diagnosed(fault, step, node, learner)
                     return Found(moment, means, words, fault.learners)
                 add_figures(means, self._series, self._steps.figures, 1)

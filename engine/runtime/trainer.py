@@ -246,7 +246,7 @@ class Trainer:
         why = self._stop_reason()
         if ends_epoch:
             self.record.begin_epoch()
-        self.store.restore(look.remembered)
+        self.trail.remember(look.remembered)
         self._seconds_before, self._looked = self.moment.seconds, True
         if self.saver.is_due:
             self._save()

@@ -13,6 +13,7 @@ from fml.engine.runtime.interrupt import Interrupt
 from fml.engine.runtime.measuring import Measurement
 from fml.engine.runtime.outcome import Outcome
 from fml.engine.runtime.section import Moment
+from fml.engine.runtime.steps import Steps
 from fml.engine.runtime.trainer import Trainer, train
 from fml.engine.runtime.watch import Point, Progress, Silent
 from tests.backends import current_backend, on_each_backend
@@ -63,6 +64,29 @@ def test_an_interrupted_run_goes_on_with_the_same_bits(
     earlier = [(p.series, p.step, p.value) for p in begun.history if checkpoint.covers(p)]
     assert earlier + series(resumed) == series(whole)
     assert (resumed.figures, resumed.stopped_by) == (whole.figures, whole.stopped_by)
+
+
+@on_each_backend
+@pytest.mark.parametrize("step", [4, 7, 12])
+def test_steps_that_are_taken_back_leave_what_figures_remember(
+    tmp_path: Path, step: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What `previous` is in a figure was set between the steps that are taken again for it."""
+    path, whole, fill = tmp_path / "last.safetensors", run(14), Steps.fill
+
+    def pressing(steps: Steps, moment: Moment, seconds_before: float, count: int) -> None:
+        fill(steps, moment, seconds_before, count)
+        if moment.step == step:
+            monkeypatch.setattr(Steps, "fill", fill)
+            Signals(step, times=2).send()
+
+    monkeypatch.setattr(Steps, "fill", pressing)
+    begun = run(14, checkpoint=path)
+    assert (begun.interrupted, begun.progress.step) == (True, step)
+    resumed = run(14, resume=read_checkpoint(path))
+    for name, value in whole.variables.items():
+        np.testing.assert_array_equal(resumed.variables[name], value, err_msg=name)
+    assert series(begun) + series(resumed) == series(whole)
 
 
 class AtTheEnd(Silent):
