@@ -316,7 +316,9 @@ class Contracting:
             key = (buffer.name, offset)
             if key not in read:
                 read[key] = Var(f"{buffer.name}{len(read)}", wide(buffer.element))
-                made.append(Let(read[key], Load(buffer, (at + lane * step) + offset)))
+                ahead = self.how.ahead if buffer is self.b else 0
+                place = (at + lane * step) + offset
+                made.append(Let(read[key], Load(buffer, place, ahead=ahead)))
             return read[key]
 
         for total, entry in zip(sums, entries, strict=True):

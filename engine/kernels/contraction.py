@@ -88,6 +88,7 @@ class Schedule:
         inner: loops over summed axes inside of the tile, outermost first.
         is_padded: `b` may be read as far as whole vectors go; what does not count of the last one
             is left out only where sums are stored.
+        ahead: entries from what is read of `b` to what is fetched of it, if above 0.
     """
 
     outer: Steps
@@ -97,3 +98,4 @@ class Schedule:
     vectors: int
     inner: tuple[str, ...]
     is_padded: bool = False
+    ahead: int = 0

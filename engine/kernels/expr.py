@@ -147,13 +147,15 @@ class Buffer:
 class Load(Expr):
     """The entry of a buffer at an index, or `otherwise` where `guard` is false.
 
-    16-bit floats are widened to f32 at once.
+    16-bit floats are widened to f32 at once. With `ahead` above 0, an entry so many places on is
+    fetched, for it will be read soon.
     """
 
     buffer: Buffer
     index: Expr
     guard: Expr | None = None
     otherwise: float = 0.0
+    ahead: int = 0
 
     @property
     def type(self) -> Element:

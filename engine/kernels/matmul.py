@@ -25,6 +25,8 @@ _CACHED = 1 << 18  # bytes of rows that are read for every few columns
 _SHALLOW = 32  # products of a sum, below which writing takes longer
 _WHOLE = 1.25  # what work is thought to take that cannot be halved
 _BLOCK = 512  # columns whose entries of a chunk are read for every few rows
+_FEW_ROWS = 64  # for which the second operand is read once
+_STREAMED = 64  # rows of it that are read together then: pieces of as many pages
 _INTERLEAVED = 1.1  # the result is most, and of each of its rows another core has the next lines
 
 
@@ -106,7 +108,7 @@ class _Written:
             writer = self._turned(body, scratch, vector)
         schedule = Schedule(
             writer._outer(plan, vector), plan.tile.axes, plan.lanes, vector, plan.tile.vectors,
-            ("k",),
+            ("k",), ahead=writer._ahead(plan, vector),
         )  # fmt: skip
         contracting = Contracting(
             _contraction(writer.product), schedule, writer.a, writer.b, self.out, writer._finished,
@@ -147,7 +149,30 @@ class _Written:
         body += turned(self.b, to, rows, columns, columns, rows, vector, outer)
         return replace(self, b=to, product=replace(p, b_turned=not p.b_turned))
 
+    @property
+    def _streams(self) -> bool:
+        """Whether the second operand comes from memory and serves few rows."""
+        p = self.product
+        is_far = 4 * p.batch * p.depth * p.columns > FAR
+        return p.rows <= _FEW_ROWS and is_far and self.b.name == "b"
+
+    def _ahead(self, plan: "_Plan", vector: int) -> int:
+        """How far the entries of `b` are that are fetched; with few rows, nothing else hides it."""
+        if not self._streams:
+            return 0
+        p = self.product
+        return _across(plan, vector) * p.depth if p.b_turned else _streamed(p) * p.columns
+
+    def _streaming(self, plan: "_Plan", vector: int) -> Steps:
+        """Loops that read `b` once, as it lies in memory: all rows are done with what is there."""
+        p, across, high = self.product, _across(plan, vector), plan.tile.axes["m"]
+        if p.b_turned:
+            return (("n", across), ("k", _deep(p)), ("m", high))
+        return (("k", _streamed(p)), ("n", across), ("m", high))
+
     def _outer(self, plan: "_Plan", vector: int) -> Steps:
+        if self._streams:
+            return (plan.first, *self._streaming(plan, vector))
         p = self.product
         high = plan.tile.axes["m"]
         across = _across(plan, vector)
@@ -231,6 +256,11 @@ def _along(plan: _Plan, name: str, vector: int) -> int:
 def _deep(p: Product) -> int:
     """Products that are added up before they meet the others; 16-bit sums must not meet."""
     return _CHUNK if wide(p.element) is p.element else max(1, p.depth)
+
+
+def _streamed(p: Product) -> int:
+    """Products that are added up of each column before the next columns follow."""
+    return min(_deep(p), _STREAMED) if wide(p.element) is p.element else _deep(p)
 
 
 def _rows_cached(p: Product) -> int:

@@ -262,7 +262,7 @@ def _rebuilt(e: Expr, visit: Callable[[Expr], Expr]) -> Expr:
             return Read(place, tuple(map(visit, indices)), element, flat, guard, otherwise)
         case Load(buffer, at, guard, otherwise):
             guard = None if guard is None else visit(guard)
-            return Load(buffer, visit(at), guard, otherwise)
+            return Load(buffer, visit(at), guard, otherwise, e.ahead)
         case _:
             return e
 

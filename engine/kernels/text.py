@@ -115,8 +115,9 @@ def show_expr(e: Expr, names: Names | None = None) -> str:
             return f"{value:g}" if element.is_float else str(value)
         case Var(name) | Local(name):
             return name
-        case Load(buffer, at, guard, otherwise):
-            return f"{buffer.name}[{show(at)}{_guard(guard, otherwise)}]"
+        case Load(buffer, at, guard, otherwise, ahead):
+            fetched = f" fetching {ahead} ahead" if ahead else ""
+            return f"{buffer.name}[{show(at)}{fetched}{_guard(guard, otherwise)}]"
         case Read(place, indices, _, _, guard, otherwise):
             shown = ", ".join(map(show, indices))
             return f"#{place}[{shown}{_guard(guard, otherwise)}]"

@@ -103,7 +103,7 @@ class _Emitter:
                     at = self._eval(index)
                     self.memory.store(buffer, at, self._eval(value), self._lanes, self._mask)
                     if ahead:
-                        self.memory.fetch(buffer, at, ahead)
+                        self.memory.fetch(buffer, at, ahead, to_write=True)
                 case Turn(source_at=read, to_at=write):
                     places = self._eval(read), self._eval(write)
                     turn(self.w, self.memory, statement, *places, self._has_masks)
@@ -327,8 +327,10 @@ class _Emitter:
                 return self._values[e]
             case Local():
                 return self._read(self._shares.get(e) or self._places[e])
-            case Load(buffer, index, guard, otherwise):
+            case Load(buffer, index, guard, otherwise, ahead):
                 at = self._value(index, known)
+                if ahead:
+                    self.memory.fetch(buffer, at, ahead, to_write=False)
                 asked = None if guard is None else self._value(guard, known)
                 none = number(otherwise, wide(buffer.element))
                 return self.memory.load(buffer, at, asked, none, self._lanes, self._mask)
