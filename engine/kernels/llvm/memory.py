@@ -137,11 +137,11 @@ class Memory:
     def fetch(self, buffer: Buffer, at: Value, ahead: int, to_write: bool) -> None:
         """Ask for the line of what lies so many entries behind one, to be read or written.
 
-        What is to be read once comes into the second cache, which has room for it.
+        What is to be read once does not go into the first cache, where there is no room for it.
         """
         nbytes = ahead * _nbytes(self._stored(buffer.element))
         place = self.w.put(f"getelementptr i8, ptr {self._place(buffer, at)}, i64 {nbytes}")
-        how = ("i32 1", "i32 3", "i32 1") if to_write else ("i32 0", "i32 2", "i32 1")
+        how = ("i32 1", "i32 3", "i32 1") if to_write else ("i32 0", "i32 1", "i32 1")
         self.w.run("llvm.prefetch.p0", f"ptr {place}", *how)
 
     # --- elements -------------------------------------------------------------------------------
