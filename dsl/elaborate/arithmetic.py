@@ -289,7 +289,7 @@ def as_tensor(
     if not isinstance(value, Tensor):
         value = read(s, value)
     if isinstance(value, Tensor):
-        return value if element is None else clock.in_element(s, value, element)
+        return value if element is None else clock.in_element(value, element)
     if element is None:
         element = clock.common_element(value) if isinstance(value, tuple) else F32
     match value:

@@ -195,12 +195,12 @@ def function(s: Session, f: FunctionValue, given: list[Given], e: ast.Expression
     if any(isinstance(g.value, Poison) for g in bound.values()):
         return POISON
     with followed(s, declaration.name, f.module, e):
-        matched = signatures.match(s, declaration.parameters, bound, declaration.name, e)
+        matched = signatures.match(s, declaration.parameters, bound, declaration.name)
         if id(declaration) in s.broken:
             return POISON
         scope = Scope(f.module, None, None, dict(matched.names))
         result = body(s, declaration.body, scope)
-        return signatures.check_result(s, declaration.result, result, matched, declaration, e)
+        return signatures.check_result(s, declaration.result, result, matched, declaration)
 
 
 def body(s: Session, written: ast.Expression | ast.Block, scope: Scope) -> Any_:

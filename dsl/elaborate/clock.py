@@ -91,7 +91,7 @@ def common_element(values: Sequence[Any_]) -> ElementType:
     return next((v.type.element for v in found if not is_of_clock(v.value)), elements[0])
 
 
-def in_element(s: Session, tensor: Tensor, element: ElementType) -> Tensor:
+def in_element(tensor: Tensor, element: ElementType) -> Tensor:
     """Return a scalar of the clock as this floating-point element; any other tensor as it is."""
     if tensor.type.element == element or not isinstance(element, Element):
         return tensor

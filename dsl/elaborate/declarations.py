@@ -78,7 +78,7 @@ def _check_function(s: Session, f: ast.Function, module: Module) -> None:
     scope = Scope(module, None, None, dict(matched.names), _places(f.parameters))
     result = calls.body(s, f.body, scope)
     if is_known:
-        signatures.check_result(s, f.result, result, matched, f, f)
+        signatures.check_result(s, f.result, result, matched, f)
 
 
 def _check_layer(s: Session, layer: ast.Layer, module: Module) -> None:
@@ -92,7 +92,7 @@ def _check_layer(s: Session, layer: ast.Layer, module: Module) -> None:
     scope = Scope(module, owner, None, dict(matched.names), taken)
     result = calls.body(s, layer.body, scope)
     if is_known:
-        signatures.check_result(s, layer.result, result, matched, layer, layer)
+        signatures.check_result(s, layer.result, result, matched, layer)
 
 
 def _places(parameters: Sequence[ast.Parameter]) -> dict[str, Span]:

@@ -151,9 +151,7 @@ def apply(s: Session, layer: Instance | Stack, given: "Sequence[Given]", e: ast.
     with calls.followed(s, declaration.name, module, e), s.marked(scope=layer.path):
         entries = cast("dict[str, Entry]", dict(layer.attributes))
         try:
-            matched = signatures.match(
-                s, declaration.parameters, bound, declaration.name, e, entries
-            )
+            matched = signatures.match(s, declaration.parameters, bound, declaration.name, entries)
         except Failed:
             s.plan.misapplied = True
             raise
@@ -161,7 +159,7 @@ def apply(s: Session, layer: Instance | Stack, given: "Sequence[Given]", e: ast.
             return POISON
         scope = Scope(module, layer, None, dict(matched.names))
         result = calls.body(s, declaration.body, scope)
-        return signatures.check_result(s, declaration.result, result, matched, declaration, e)
+        return signatures.check_result(s, declaration.result, result, matched, declaration)
 
 
 def statement(s: Session, written: ast.Statement, scope: Scope) -> None:

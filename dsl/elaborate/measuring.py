@@ -65,7 +65,7 @@ def measure(
         split = _split_of(s, expressions.evaluate(s, written.on, scope), written.on)
         dataset = plan.dataset_of(s, work, split.data)
         with Attempts():
-            _no_clash(s, work, split.split, watched, written)
+            _no_clash(s, work, split.split, watched)
         known = measured.setdefault(dataset.name, [])
         known += [w for w in watched if w.name not in {k.name for k in known}]
         lowered = _lower(s, work, dataset, split.split, watched, every)
@@ -105,9 +105,7 @@ def name_of(s: Session, e: ast.Expression) -> str:
             )
 
 
-def _no_clash(
-    s: Session, work: "PlanWork", split: str, watched: list[Watched], written: ast.Measure
-) -> None:
+def _no_clash(s: Session, work: "PlanWork", split: str, watched: list[Watched]) -> None:
     taken = {series.name for m in work.measures for series in m.series}
     for place, one in enumerate(watched):
         name = f"{split}.{one.name}"

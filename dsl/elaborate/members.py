@@ -67,11 +67,11 @@ def attribute(s: Session, e: ast.Attribute, scope: Scope) -> Any_:
         case _:
             raise s.report(
                 "E0203", f"{describe(value)} has no `{e.name}`", [e],
-                help=_instead_of_member(s, e, value, scope),
+                help=_instead_of_member(e, value, scope),
             )  # fmt: skip
 
 
-def _instead_of_member(s: Session, e: ast.Attribute, value: Any_, scope: Scope) -> str:
+def _instead_of_member(e: ast.Attribute, value: Any_, scope: Scope) -> str:
     """How what was meant by `x.T`, `x.mean()` or the parameters of a bare layer is said."""
     written = e.value.span.text
     if isinstance(value, LayerFactory):

@@ -78,7 +78,7 @@ def _named(
 ) -> Any_:
     found = scope.find(e.name)
     if found:
-        return _entry(s, found[1], scope, e)
+        return _entry(s, found[1], e)
     if s.region.fields is not None and e.name in s.region.fields:
         return s.region.fields[e.name]
     value = global_value(s, scope.module, e.name, e)
@@ -112,7 +112,7 @@ def _of_learners(s: Session, e: ast.Name) -> str | None:
     return f"the learners have it: `learners.{e.name}`"
 
 
-def _entry(s: Session, entry: object, scope: Scope, e: ast.Name) -> Any_:
+def _entry(s: Session, entry: object, e: ast.Name) -> Any_:
     match entry:
         case ParamEntry():
             if entry.in_making:

@@ -110,11 +110,11 @@ def _first_value(s: Session, place: Place, initial: ast.Expression, scope: Scope
         if isinstance(value, Poison):
             raise Failed
         value = as_tensor(s, value, initial, variable.type.element)
-        value = constrained(s, place, value, initial)
+        value = constrained(s, place, value)
         return fitted(s, value, variable.type, initial, variable.name)
 
 
-def constrained(s: Session, place: Place, value: Tensor, at: ast.Syntax) -> Tensor:
+def constrained(s: Session, place: Place, value: Tensor) -> Tensor:
     """Pipe a value that is to be stored through the constraint of its place."""
     if place.constraint is None:
         return value
@@ -242,7 +242,7 @@ def store_in(s: Session, place: Place, value: Tensor, at: ast.Syntax) -> None:
     if region.read_only:
         return
     variable = place.variable
-    new_value = fitted(s, constrained(s, place, value, at), variable.type, at, variable.name)
+    new_value = fitted(s, constrained(s, place, value), variable.type, at, variable.name)
     if region.push is not None:
         region.push.assigned.add(place.name)
     elif not variable.mapped:

@@ -23,8 +23,8 @@ if TYPE_CHECKING:
 ONE = Dim.of(1)
 
 
-def _x(s: Session, bound: "Arguments", name: str = "x") -> Tensor:
-    return as_tensor(s, bound[name].value, bound[name].at)
+def _x(s: Session, bound: "Arguments") -> Tensor:
+    return as_tensor(s, bound["x"].value, bound["x"].at)
 
 
 def _axis(s: Session, tensor: Tensor, bound: "Arguments", e: ast.Expression) -> int:

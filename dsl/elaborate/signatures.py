@@ -32,7 +32,6 @@ def match(
     parameters: Sequence[ast.Parameter],
     bound: "Mapping[str, Given]",
     name: str,
-    e: ast.Syntax,
     attributes: Mapping[str, Entry] | None = None,
 ) -> Matched:
     """Match arguments with parameter types; returns the names that the body sees."""
@@ -272,7 +271,6 @@ def check_result(
     result: Any_,
     matched: Matched,
     declaration: ast.Function | ast.Layer,
-    e: ast.Syntax,
 ) -> Any_:
     """Compare a body's value with the declared result and return it."""
     if written is None or isinstance(result, Poison | Unknown):
@@ -282,7 +280,7 @@ def check_result(
         return result
     expected = written_type(s, written, matched)
     tensor = as_tensor(s, result, value, expected.element if expected else None)
-    if expected is None or _same(expected, tensor.type, matched):
+    if expected is None or _same(expected, tensor.type):
         return tensor
     marks = [
         Mark(value.span, s.type_text(tensor.value)),
@@ -296,7 +294,7 @@ def check_result(
     )
 
 
-def _same(expected: TensorType, found: TensorType, matched: Matched) -> bool:
+def _same(expected: TensorType, found: TensorType) -> bool:
     """Equal, once what the signature promises to divide exactly is taken at its word."""
     if expected == found:
         return True

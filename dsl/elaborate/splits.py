@@ -161,7 +161,7 @@ def piped(
     elif written != "shuffle" or isinstance(into, ast.Call):
         s.report(
             "E0604", "a split goes through `shuffle` and `batch(n)` only", [into],
-            help=_on_the_way(written, into),
+            help=_on_the_way(written),
         )  # fmt: skip
     if isinstance(value, Poison):
         return POISON
@@ -179,7 +179,7 @@ def _batch(s: Session, at: ast.Expression, scope: Scope) -> int:
     return (dim.size if isinstance(dim, Dim) else None) or 1
 
 
-def _on_the_way(written: str, into: ast.Expression) -> str:
+def _on_the_way(written: str) -> str:
     """How what was written between a split and its feed is said."""
     if written == "shuffle":
         return "`shuffle` stands without parentheses; `seed n` in the plan decides the order"

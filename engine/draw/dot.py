@@ -166,7 +166,7 @@ def _drawn(captions: Captions, node: Node) -> str:
 def _edge_lines(folding: Folding, drawn: list[Node]) -> Iterator[str]:
     graph, places = folding.captions.graph, folding.places
     lines = (_edge_line(folding, graph[a], graph[b]) for a, b in _links(folding, drawn))
-    yield from _once_between_boxes(folding, lines)
+    yield from _once_between_boxes(lines)
     yield from _back_edges(folding, drawn)
     # One line from a guard to the first of each group: the cluster shows the others.
     sides = folding.captions.sides
@@ -200,7 +200,7 @@ def _back_edges(folding: Folding, drawn: list[Node]) -> Iterable[str]:
     return back
 
 
-def _once_between_boxes(folding: Folding, lines: Iterable[tuple[str, bool]]) -> Iterator[str]:
+def _once_between_boxes(lines: Iterable[tuple[str, bool]]) -> Iterator[str]:
     seen: set[str] = set()
     for line, of_box in lines:
         if not of_box or line not in seen:

@@ -47,11 +47,6 @@ class Format:
     log_terms: int
 
     @property
-    def one(self) -> int:
-        """The bits of 1."""
-        return self.bias << self.fraction
-
-    @property
     def magic(self) -> float:
         """Adding it rounds to a whole number, which then stands in the last bits."""
         return 1.5 * 2.0**self.fraction

@@ -128,11 +128,11 @@ def _axes(count: int) -> str:
     return {0: "no axes", 1: "1 axis"}.get(count, f"{count} axes")
 
 
-def require_axis(op: str, type: TensorType, axis: int, place: int = 0) -> int:
+def require_axis(op: str, type: TensorType, axis: int) -> int:
     """Require an axis in 0 .. rank - 1, and return it (E0305)."""
     if not 0 <= axis < type.rank:
         message = f"`{op}` over axis {axis}, but {type} has {_axes(type.rank)}"
-        raise OpTypeError("E0305", message, (place,), "axes are counted from 0")
+        raise OpTypeError("E0305", message, (0,), "axes are counted from 0")
     return axis
 
 
