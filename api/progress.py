@@ -2,12 +2,13 @@
 
 import math
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
+from contextlib import contextmanager
 from datetime import timedelta
 from typing import TextIO, cast
 
 from rich.cells import cell_len
-from rich.console import Console, RenderableType
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -16,7 +17,7 @@ from rich.text import Text
 from fml.console import write_at_once
 from fml.engine.ir.training import StopAfter, StopPatience, Training, Unit
 from fml.engine.runtime.footprint import Footprint
-from fml.engine.runtime.watch import TOLERANCE, Best, Listener, Point, Progress, Start
+from fml.engine.runtime.watch import TOLERANCE, Best, Listener, Point, Progress, Silent, Start
 from fml.engine.summary import quantity
 
 _SECONDS_BETWEEN_LINES = 2.0
@@ -30,6 +31,17 @@ _GAP, _SHORTEST_BAR, _LONGEST_BAR = 2, 8, 24
 def listener_for(training: Training, console: Console) -> Listener:
     """Return the listener that suits a console."""
     return LiveLine(training, console) if console.is_terminal else PlainLines(training, console)
+
+
+@contextmanager
+def measuring_alone(training: Training, console: Console) -> Generator[Listener]:
+    """Say how far a large split is, where figures are taken and nothing is trained."""
+    if not console.is_terminal:
+        yield PlainLines(training, console)
+        return
+    line = _MeasuringLine()
+    with Live(console=console, transient=True, refresh_per_second=10, get_renderable=line.drawn):
+        yield line
 
 
 class _Report:
@@ -130,6 +142,22 @@ class _Measuring:
     def words(self, seconds: float) -> str:
         """What to say of one that has taken so long already; nothing of any other."""
         return self._words if time.monotonic() - self._began >= seconds else ""
+
+
+class _MeasuringLine(Silent):
+    """The line of a measurement that has taken a while, and nothing else."""
+
+    def __init__(self) -> None:
+        self._measuring = _Measuring()
+
+    def measuring(self, split: str, done: int, samples: int) -> None:
+        """Keep how far it is."""
+        self._measuring.note(split, done, samples)
+
+    def drawn(self) -> RenderableType:
+        """What the terminal shows now."""
+        words = self._measuring.words(_SECONDS_BEFORE_MEASURING_IS_SAID)
+        return Text(words, no_wrap=True, overflow="ellipsis") if words else Group()
 
 
 class PlainLines:

@@ -145,22 +145,31 @@ class Run:
         """What made it end early: a loss that is not finite, or an operation that raised."""
         return self._outcome.failure
 
-    def evaluate(self, data: Mapping[str, object] | None = None) -> dict[str, float]:
+    def evaluate(
+        self,
+        data: Mapping[str, object] | None = None,
+        *,
+        on_event: "Listener | None" = None,
+    ) -> dict[str, float]:
         """Measure again, on the data of the run or on other arrays for `given` data.
+
+        `on_event` is told how far large splits are: its method `measuring`.
 
         Raises:
             FmlError: the data are gone, or do not fit.
         """
         from fml.engine.backends.processor import processor
         from fml.engine.runtime.evaluate import evaluate
+        from fml.engine.runtime.watch import Silent
         from fml.engine.sources.bind import bind
         from fml.training import read_data
 
+        listener = as_listener(on_event) or Silent()
         sets = self.data
         if data is not None or not all(loaded.splits for loaded in sets.values()):
             sets = read_data(self.program, self.training, as_data(data))
         training, splits = bind(self.training, sets)
-        return evaluate(training, splits, self._outcome, processor())
+        return evaluate(training, splits, self._outcome, processor(), listener.measuring)
 
     def predict(self, rows: str | Path | Mapping[str, ArrayLike]) -> dict[str, Array]:
         """Return predictions for new rows, beginning with the columns of the data set's source.

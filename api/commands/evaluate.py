@@ -23,11 +23,13 @@ def command(run: Path) -> None:
         print_if_killed,
     )
     from fml.console import messages, output
+    from fml.progress import measuring_alone
     from fml.run import open_run
 
     opened = open_run(run)
     print_if_killed(opened, messages())
-    figures = opened.evaluate()
+    with measuring_alone(opened.training, messages()) as listener:
+        figures = opened.evaluate(on_event=listener)
     output().print(figures_table(figures))
     if has_diverged(opened, figures):
         raise of_no_use(opened, run, figures)

@@ -15,13 +15,13 @@ from fml.engine.ops.record import Array
 from fml.engine.passes.pipeline import readable
 from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.feeding import Data, has_samples
-from fml.engine.runtime.measuring import Measurement, samples_at_once
+from fml.engine.runtime.measuring import Measurement, Told, nobody, samples_at_once
 from fml.engine.runtime.outcome import Outcome, Scale
 from fml.engine.runtime.section import Moment, Section
 
 
 def evaluate(
-    training: Training, data: Data, outcome: Outcome, backend: Backend
+    training: Training, data: Data, outcome: Outcome, backend: Backend, told: Told = nobody
 ) -> dict[str, float]:
     """Take every figure of a plan on its whole split, of the splits that have samples.
 
@@ -38,7 +38,7 @@ def evaluate(
         if has_samples(data, measure.data, measure.split):
             measurement = Measurement(measure, data, scale.sizes, backend, store)
             with backend.at_work():
-                figures |= measurement.take(moment)
+                figures |= measurement.take(moment, told)
     return figures
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from functools import partial
+from typing import TypeAlias
 
 import numpy as np
 
@@ -19,8 +20,11 @@ from fml.engine.runtime.section import Moment, Section
 # What depends on samples takes at most so many bytes at a time, before memory is used again.
 BYTES_AT_ONCE = 1 << 26
 
+# Is told of a split how many of its samples have been looked at, and how many there are.
+Told: TypeAlias = Callable[[str, int, int], None]
 
-def _nobody(split: str, done: int, samples: int) -> None:
+
+def nobody(split: str, done: int, samples: int) -> None:
     """Nobody is told how far a measurement is."""
 
 
@@ -71,13 +75,8 @@ class Measurement:
         per_piece = sum(graph[number].type.nbytes for number in graph.outputs.values())
         return per_piece // self._piece * self._samples
 
-    def take(
-        self, moment: Moment, told: Callable[[str, int, int], None] = _nobody
-    ) -> dict[str, float]:
-        """Return its figures by series.
-
-        `told` is called with the split, and how many of how many samples have been looked at.
-        """
+    def take(self, moment: Moment, told: Told = nobody) -> dict[str, float]:
+        """Return its figures by series."""
         said = partial(told, self.rule.split)
         joined = {} if self._each is None else self._joined(self._each, moment, said)
         # Fed each time: the plan uses the memory of a field again once nobody reads it.

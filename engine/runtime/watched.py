@@ -1,6 +1,6 @@
 """What a plan watches: measurements, logs and conditions to stop, taken between two steps."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -10,12 +10,11 @@ from fml.engine.ir.training import Log, Role, StopWhen, Training
 from fml.engine.ops.record import Array
 from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.feeding import Data
-from fml.engine.runtime.measuring import measurements
+from fml.engine.runtime.measuring import Told, measurements
 from fml.engine.runtime.section import Moment, Section, is_due
 from fml.engine.runtime.watch import Record
 
 # Is told of which split how many of its samples have been looked at.
-Told = Callable[[str, int, int], None]
 
 
 @dataclass(slots=True)

@@ -6,10 +6,13 @@ from collections.abc import Sequence
 import pytest
 from rich.console import Console
 
+import fml
 from fml import progress
 from fml.engine.ir.training import Training
+from fml.engine.runtime import measuring
 from fml.engine.runtime.footprint import Footprint
 from fml.engine.runtime.watch import Listener, Point, Progress, Start
+from tests.api.programs import CLASSIFIER, points
 from tests.dsl.programs import LINE, lowered
 
 MEMORY = Footprint(1, 1, 1, 1, 1, 1)
@@ -92,3 +95,20 @@ def test_figures_of_a_large_split_say_how_far_they_are(monkeypatch: pytest.Monke
     monkeypatch.setattr(progress, "_SECONDS_BEFORE_MEASURING_IS_SAID", 60.0)
     live.measuring("valid", 12_000, 60_000)
     assert "measuring" not in drawn(live, console)
+
+
+def test_measuring_alone_says_how_far_a_large_split_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(progress, "_SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(progress, "_SECONDS_BEFORE_MEASURING_IS_SAID", 0.0)
+    monkeypatch.setattr(measuring, "BYTES_AT_ONCE", 1)  # a sample at a time
+    run = fml.loads(CLASSIFIER).train(data={"points": {"train": points(16)}})
+    for is_terminal in (False, True):
+        console = Console(file=io.StringIO(), width=100, force_terminal=is_terminal)
+        with progress.measuring_alone(run.training, console) as listener:
+            assert run.evaluate(on_event=listener) == run.figures
+            listener.measuring("valid", 12_000, 60_000)
+        said = console.file.getvalue()  # type: ignore[attr-defined]
+        assert "measuring valid: 12,000 of 60,000 samples" in said
+        if not is_terminal:
+            counts = "".join(f"measuring train: {n} of 16 samples\n" for n in range(16))
+            assert said.startswith(counts)
