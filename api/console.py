@@ -61,11 +61,13 @@ def is_coloured(console: "Console") -> bool:
     return console.color_system is not None
 
 
-def print_diagnostics(diagnostics: Sequence["Diagnostic"]) -> None:
-    """Write diagnostics to the standard error stream."""
+def print_diagnostics(
+    diagnostics: Sequence["Diagnostic"], console: "Console | None" = None
+) -> None:
+    """Write diagnostics to a console, or else to the standard error stream."""
     if not diagnostics:
         return
     from fml.dsl.report import render
 
-    console = messages()
+    console = console or messages()
     print(render(diagnostics, colour=is_coloured(console)), file=console.file)

@@ -99,7 +99,7 @@ class Program:
 
     def check(self) -> tuple[Diagnostic, ...]:
         """Return the warnings; a file with errors never becomes a `Program`."""
-        return self.checked.warnings
+        return (*self.checked.warnings, *self.checked.never_due)
 
     def lower(self, plan: str | None = None, **options: object) -> Training:
         """Return a plan as graphs, with these options; the first plan without a name.

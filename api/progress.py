@@ -14,7 +14,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-from fml.console import write_at_once
+from fml.console import print_diagnostics, write_at_once
 from fml.engine.ir.training import StopAfter, StopPatience, Training, Unit
 from fml.engine.runtime.footprint import Footprint
 from fml.engine.runtime.watch import TOLERANCE, Best, Listener, Point, Progress, Silent, Start
@@ -173,6 +173,7 @@ class PlainLines:
     def started(self, start: Start) -> None:
         """Write what the run will take, and learn the length of an epoch."""
         self._report.start(start)
+        print_diagnostics(start.warnings, self._console)
         print(memory(start.footprint), file=self._console.file, flush=True)
 
     def stepped(self, progress: Progress) -> None:
@@ -236,6 +237,7 @@ class LiveLine:
     def started(self, start: Start) -> None:
         """Write what the run will take, and show the line."""
         self._report.start(start)
+        print_diagnostics(start.warnings, self._console)
         self._console.print(memory(start.footprint))
         self.stepped(start.progress)
         self._live.start(refresh=True)

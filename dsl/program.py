@@ -18,6 +18,7 @@ from fml.dsl.options import OptionInfo, option_values, options_of
 from fml.dsl.scope import Scope
 from fml.dsl.values import DataValue
 from fml.engine.ir.diagnostics import Diagnostic, FmlError, did_you_mean, error
+from fml.engine.ir.never_due import never_due
 from fml.engine.ir.source import Source, Span
 from fml.engine.ir.training import Dataset, Draws, Model, Series, Training
 
@@ -37,7 +38,8 @@ class CheckedProgram:
 
     `sources` are all files that were read, imports included; `base` is the folder in which its
     relative paths are looked for first; `datasets` are those that its plans use, by name, and
-    `draws` say what each plan takes of them.
+    `draws` say what each plan takes of them. `never_due` are warnings that other options may make
+    pointless: of updates that come too late for a run with the defaults.
     """
 
     source: Source
@@ -49,6 +51,7 @@ class CheckedProgram:
     datasets: Mapping[str, Dataset]
     draws: tuple[Draws, ...]
     warnings: tuple[Diagnostic, ...] = ()
+    never_due: tuple[Diagnostic, ...] = ()
 
 
 def check(source: Source, base: Path) -> CheckedProgram:
@@ -90,6 +93,11 @@ def _check(source: Source, base: Path) -> CheckedProgram:
         datasets={name: data for work in works for name, data in work.datasets.items()},
         draws=tuple(Draws((*w.feeds,), (*w.measures,), w.learners) for w in works),
         warnings=tuple(found),
+        never_due=tuple(
+            warning
+            for work in works
+            for warning in never_due(work.step.builder.nodes.nodes, work.stops)
+        ),
     )
 
 

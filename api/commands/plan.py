@@ -43,9 +43,10 @@ def command(
     from fml.program import load
 
     program = load(file)
-    print_diagnostics(program.check())
+    print_diagnostics(program.checked.warnings)
     options = arguments.parsed(settings)
     found = program.outlook(plan, devices=devices, streams=streams, options=options)
+    print_diagnostics(found.dry.warnings)
     if form == "text":
         click.echo(found.text(), nl=False)
         return

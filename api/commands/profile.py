@@ -67,7 +67,7 @@ def command(
     from fml.program import load
 
     program = load(file)
-    print_diagnostics(program.check())
+    print_diagnostics(program.checked.warnings)
     found = program.profile(
         plan, device=device, seed=seed, seconds=seconds, options=arguments.parsed(settings)
     )

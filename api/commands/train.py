@@ -115,9 +115,11 @@ def command(
 
     options = arguments.parsed(settings)
     program = load(file)
-    print_diagnostics(program.check())
+    print_diagnostics(program.checked.warnings)
     if is_dry:
-        click.echo(program.dry_run(plan, devices=devices, streams=streams, options=options))
+        dry = program.dry_run(plan, devices=devices, streams=streams, options=options)
+        print_diagnostics(dry.warnings)
+        click.echo(dry)
         return
     request = Request(
         plan,

@@ -69,6 +69,13 @@ class Duration:
         return f"{self.amount:g} {unit}"
 
 
+def duration_of(attributes: Mapping[str, object]) -> Duration:
+    """Return the duration of a `fires` node, by its attributes."""
+    amount = attributes["amount"]
+    assert isinstance(amount, int | float)
+    return Duration(float(amount), Unit(attributes["unit"]))
+
+
 @dataclass(frozen=True, slots=True)
 class Part:
     """One piece of a `split`: a count of samples or a share of them, cut `source` by source."""

@@ -4,12 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fml.engine.ir.graph import Graph, Node, Phase
+from fml.engine.ir.training import duration_of
 from fml.engine.ir.types import Element
 from fml.engine.ops.table import OPS
 from fml.engine.plan.task import Plan, Task
 from fml.engine.profile.machine import Machine
 from fml.engine.profile.profile import OUTSIDE, Part, shares
-from fml.engine.runtime.section import duration_of
 
 
 @dataclass(frozen=True, slots=True)

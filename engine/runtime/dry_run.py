@@ -7,6 +7,8 @@ import numpy as np
 
 from fml.engine.backends.null import NullBackend
 from fml.engine.backends.processor import processor
+from fml.engine.ir.diagnostics import Diagnostic
+from fml.engine.ir.never_due import never_due
 from fml.engine.ir.training import Dataset, Duration, StopAfter, Training, Unit
 from fml.engine.ops.record import Array
 from fml.engine.plan.task import Plan
@@ -47,6 +49,7 @@ class DryRun:
 
     `name` is the plan's, `step` how a step is carried out. The memory is that of a run that is kept
     in a folder, of all `learners` if there are any: of one a device where the file says `auto`.
+    `warnings` are of what the run is told to do and will not come to.
     """
 
     name: str
@@ -55,6 +58,7 @@ class DryRun:
     footprint: Footprint
     learners: int | None
     unread: tuple[Unread, ...] = ()
+    warnings: tuple[Diagnostic, ...] = ()
 
     @property
     def step_tasks(self) -> int:
@@ -117,7 +121,9 @@ def dry_run(
         training, trainer.store, sections, trainer.watched.measurements, writes_checkpoints=True
     )
     other, learners = tasks - len(step.tasks), learners_of(training, devices)
-    return DryRun(training.name, step, other, memory, learners, tuple(unread))
+    units = {} if missing else trainer.moment.units  # of missing data, an epoch is guessed
+    late = never_due(training.step, training.stops, units)
+    return DryRun(training.name, step, other, memory, learners, tuple(unread), late)
 
 
 def used_splits(training: Training, dataset: Dataset) -> dict[str, None]:

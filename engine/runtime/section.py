@@ -7,7 +7,7 @@ import numpy as np
 
 from fml.engine.backends.interface import Backend
 from fml.engine.ir.graph import Graph
-from fml.engine.ir.training import Duration, Unit
+from fml.engine.ir.training import Duration, Unit, duration_of
 from fml.engine.ops.record import Array
 from fml.engine.passes.pipeline import optimise
 from fml.engine.runtime.executor import Executable, VariableStore
@@ -29,6 +29,11 @@ class Moment:
     seed: int = 0
     learner: int = 0
     seconds: float = 0.0
+
+    @property
+    def units(self) -> dict[Unit, float]:
+        """How many steps an epoch, a sample is."""
+        return {Unit.EPOCHS: self.steps_per_epoch, Unit.SAMPLES: 1 / self.batch}
 
     def counter(self, name: str, step: Array | int) -> Array | float:
         """The value of a `counter` node; `next_step` is the step once it has grown by one."""
@@ -143,10 +148,3 @@ class Section:
     def number(self, name: str) -> float:
         """Return a scalar output; of one that each learner has, their mean."""
         return float(self.executable.output(name).mean(dtype=np.float64))
-
-
-def duration_of(attributes: Mapping[str, object]) -> Duration:
-    """Return the duration of a `fires` node, by its attributes."""
-    amount = attributes["amount"]
-    assert isinstance(amount, int | float)
-    return Duration(float(amount), Unit(attributes["unit"]))

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from fml.engine.backends.interface import Backend
 from fml.engine.ir.diagnostics import Diagnostic, FmlError
+from fml.engine.ir.never_due import never_due
 from fml.engine.ir.training import (
     Duration,
     StopAfter,
@@ -137,7 +138,8 @@ class Trainer:
         if not self.moment.step:
             self._save()  # a kill at any moment leaves something to go on from
         epoch, best = self.moment.steps_per_epoch, self.record.best_so_far()
-        start = Start(self.progress(), epoch, self.footprint(), best)
+        late = never_due(self.training.step, self.training.stops, self.moment.units)
+        start = Start(self.progress(), epoch, self.footprint(), best, late)
         with Interrupt(self._asked_to_stop) as interrupt:
             self.listener.started(start)
             try:

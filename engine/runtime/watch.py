@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from fml.engine.ir.diagnostics import Diagnostic
 from fml.engine.ir.training import Duration, Series, StopPatience, Training
 from fml.engine.ops.record import Array
 from fml.engine.runtime.footprint import Footprint
@@ -43,13 +44,14 @@ class Start:
     """What is known before the first step: where a run begins, and what it will take.
 
     `best` is the best figure so far of those that `keep` watches and the step when it was taken,
-    of a run that goes on.
+    of a run that goes on; `warnings` are of what it is told to do and will not come to.
     """
 
     progress: Progress
     steps_per_epoch: int
     footprint: Footprint
     best: tuple[float, int] | None = None
+    warnings: tuple[Diagnostic, ...] = ()
 
 
 class Listener(Protocol):
