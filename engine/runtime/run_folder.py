@@ -10,7 +10,7 @@ import os
 import re
 import shutil
 from collections.abc import Callable, Generator, Iterable, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -45,6 +45,7 @@ T = TypeVar("T")
 
 ROOT = Path("runs")
 _LOCK = "lock"
+_OPTIONS = "options.json"  # written last of what is known before the first step
 _NAME = re.compile(r"\w[\w.-]{0,99}")
 
 
@@ -147,7 +148,7 @@ class RunFolder:
         self.write_encodings(encodings)
         self._write_json("environment.json", surroundings(versions, command, self.began))
         self._write("metrics.csv", table_of(()))
-        self._write_json("options.json", described(origin))
+        self._write_json(_OPTIONS, described(origin))
 
     def write_encodings(self, encodings: Mapping[str, Encoding]) -> None:
         """Write what turns new samples of data sets into fields."""
@@ -181,8 +182,12 @@ class RunFolder:
         self._write("metrics.csv", table_of(points), GO_ON)
 
     def discard(self) -> None:
-        """Remove the folder of a run that could not begin."""
-        shutil.rmtree(self.path)
+        """Remove the folder of a run that could not begin; Ctrl-C leaves no half of it."""
+        while self.path.exists():
+            with suppress(KeyboardInterrupt):
+                # First, since what a kill leaves of the others is not enough to go on with.
+                (self.path / _OPTIONS).unlink(missing_ok=True)
+                shutil.rmtree(self.path)
 
     def _write_json(self, name: str, value: object, help: str = "") -> None:
         self._write(name, json_of(value), help)
@@ -248,7 +253,7 @@ class RunFolder:
     @property
     def is_begun(self) -> bool:
         """Whether all is written that is known before the first step."""
-        return (self.path / "options.json").is_file()
+        return (self.path / _OPTIONS).is_file()
 
     @property
     def has_ended(self) -> bool:
@@ -257,7 +262,7 @@ class RunFolder:
 
     def origin(self) -> Origin:
         """Read what the run was made of; of its texts, the main one."""
-        origin = self._read("options.json", origin_of)
+        origin = self._read(_OPTIONS, origin_of)
         text = self._read(origin.main, lambda content: content)
         return replace(origin, sources={origin.main: text})
 
@@ -310,6 +315,6 @@ def _no_run(path: Path) -> FmlError:
 
 def _runs() -> str:
     """Say which runs there are, the latest first."""
-    runs = sorted(ROOT.glob("*/options.json"), key=lambda p: p.stat().st_mtime, reverse=True)
+    runs = sorted(ROOT.glob(f"*/{_OPTIONS}"), key=lambda p: p.stat().st_mtime, reverse=True)
     listed = ", ".join(f"`{path.parent}`" for path in runs[:3])
     return f"the latest runs are {listed}" if listed else "runs are in the folder runs/"

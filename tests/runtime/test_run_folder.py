@@ -1,6 +1,7 @@
 """Run folders: what was written is read back, whatever happened in between."""
 
 import json
+import shutil
 import subprocess
 import sys
 import time
@@ -90,6 +91,32 @@ def test_a_line_that_was_cut_off_is_left_out_and_written_over(tmp_path: Path, lo
     assert [p.series for p in folder.points()] == [p.series for p in POINTS[:2]]
     folder.append(POINTS[2:])
     assert [p.series for p in folder.points()] == [p.series for p in POINTS]
+
+
+@pytest.mark.parametrize("stop", [KeyboardInterrupt, SystemExit])
+def test_a_folder_that_is_discarded_never_looks_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stop: type[BaseException]
+) -> None:
+    folder = RunFolder.create("iris", "r", tmp_path)
+    folder.begin(ORIGIN, ENCODINGS, {}, [])
+    remove, stops = shutil.rmtree, [stop]
+
+    def cut_short(path: Path) -> None:
+        (path / "source.fml").unlink(missing_ok=True)
+        if stops:
+            raise stops.pop()
+        remove(path)
+
+    monkeypatch.setattr(shutil, "rmtree", cut_short)
+    if stop is KeyboardInterrupt:
+        folder.discard()
+        assert not folder.path.exists()
+    else:  # as a kill would
+        with pytest.raises(stop):
+            folder.discard()
+        assert not folder.is_begun
+        with pytest.raises(FmlError, match="remove its folder"):
+            folder.require_begun()
 
 
 def test_a_killed_run_leaves_whole_lines(tmp_path: Path) -> None:
