@@ -5,6 +5,7 @@ Nothing heavy is imported before a subcommand needs it, so that `fml --help` ans
 
 import os
 import sys
+import warnings
 from collections.abc import Sequence
 from importlib import import_module
 from typing import NoReturn
@@ -91,10 +92,16 @@ def run() -> NoReturn:
 
     Taking a program's objects apart one by one before the process ends took as long as `--help`.
     """
+    warnings.showwarning = _show_warning
     status = main()
     sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)
+
+
+def _show_warning(message: Warning | str, *_: object) -> None:
+    """Write what the user is warned of: the line of Python that does it is of no use to him."""
+    click.echo(f"warning: {message}", err=True)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

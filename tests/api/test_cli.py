@@ -362,3 +362,19 @@ def test_odd_surroundings_neither_crash_nor_colour(
 
 def test_python_m_fml_is_the_command() -> None:
     assert process("--version").stdout.startswith("fml ")
+
+
+def test_a_warning_is_a_line_for_people(tmp_path: Path) -> None:
+    text = MODEL.replace("given {", 'csv("points.csv") {')
+    (tmp_path / "model.fml").write_text(
+        text.replace("f32[2]; y: label[3]", "f32[2] = [a, b]; y: label[3] = y")
+    )
+    rows = "\n".join(f"{n},{n % 7},{n % 3}" for n in range(32))
+    (tmp_path / "points.csv").write_text(f"a,b,y\n{rows}\n")
+    (tmp_path / "file").touch()
+    done = process("profile", str(tmp_path / "model.fml"), "--seconds", "0.02",
+                   FML_CACHE=str(tmp_path / "file"))  # fmt: skip
+    assert done.returncode == 0
+    (warning,) = [line for line in done.stderr.splitlines() if "FML_CACHE" in line]
+    assert warning.startswith("warning: compiled kernels cannot be kept in")
+    assert "compiled.py" not in done.stderr
