@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from numpy.typing import ArrayLike
 
-from fml.checks import as_data, as_listener, as_path
+from fml.checks import as_cores, as_data, as_listener, as_path, as_streams
 from fml.engine.ir.diagnostics import Diagnostic, error
 from fml.engine.ir.foreign import as_mapping
 from fml.engine.ir.training import Training
@@ -45,12 +45,14 @@ def resume(
     data: Mapping[str, object] | None = None,
     *,
     on_event: "Listener | None" = None,
+    cores: int | None = None,
+    streams: int | None = None,
 ) -> "Run":
     """Go on with a run that was interrupted or killed, from its last checkpoint, to its end.
 
     What comes of it has the bits of a run that was never stopped; one that was killed before its
-    first checkpoint is begun again. `data` are arrays for `given`
-    data, as `Program.train` takes them, and the same as before.
+    first checkpoint is begun again. `data` are arrays for `given` data, as `Program.train` takes
+    them, and the same as before; `cores` and `streams` need not be.
 
     Raises:
         FmlError: E0706, E0707 and E0710, the folder is not that of a run, or is damaged; E0708,
@@ -60,7 +62,13 @@ def resume(
 
     folder = as_path(path, "the folder of a run", 'fml.resume("runs/...")')
     listener = as_listener(on_event)
-    return training.resume(folder, as_data(data), lambda _: listener)
+    return training.resume(
+        folder,
+        as_data(data),
+        lambda _: listener,
+        as_cores(cores),
+        None if streams is None else as_streams(streams),
+    )
 
 
 class Run:

@@ -107,9 +107,15 @@ def _not_begun(fault: BaseException) -> BaseException:
 
 
 def resume(
-    path: Path, data: Mapping[str, object], watch: Callable[[Training], Listener | None]
+    path: Path,
+    data: Mapping[str, object],
+    watch: Callable[[Training], Listener | None],
+    cores: int | None = None,
+    streams: int | None = None,
 ) -> Run:
     """Go on with a run that was interrupted or killed, from its last checkpoint.
+
+    `cores` and `streams` are those of the run if they are None: the result does not depend on them.
 
     Raises:
         FmlError: E0706, E0707 and E0710, the folder is not that of a run, or is damaged; E0708,
@@ -121,7 +127,7 @@ def resume(
         kept = keeping.reopen(folder)
         training = kept.training
         origin = kept.origin
-        backend = backend_of(origin.device, origin.cores, origin.streams)
+        backend = backend_of(origin.device, cores or origin.cores, streams or origin.streams)
         loaded = read_data(kept.program, training, data)
         checkpoint, earlier = keeping.place_to_go_on(folder)
         bound, splits = bind(training, loaded)

@@ -102,7 +102,7 @@ def command(
         return
     if resume is not None:
         _require_nothing_else(ctx)
-        ctx.exit(_resume(resume, quiet))
+        ctx.exit(_resume(resume, quiet, cores, streams if _is_given(ctx, "streams") else None))
     if file is None:
         raise click.UsageError("Missing argument 'FILE'.", ctx)
     if is_dry and trace is not None:
@@ -143,22 +143,20 @@ def command(
 
 def _require_nothing_else(ctx: click.Context) -> None:
     """A run that goes on has its file, plan, options, seed and device already."""
-    allowed = {"resume", "quiet"}
-    given = [
-        name
-        for name in ctx.params
-        if name not in allowed
-        and ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
-    ]
-    if given:
+    allowed = {"resume", "quiet", "cores", "streams"}
+    if any(_is_given(ctx, name) for name in ctx.params if name not in allowed):
         raise click.UsageError(
-            "--resume takes the folder of a run and nothing else: file, plan, options, seed and "
-            "device are those that the run was begun with",
+            "--resume takes the folder of a run, --cores, --streams and --quiet: file, plan, "
+            "options, seed and device are those that the run was begun with",
             ctx,
         )
 
 
-def _resume(path: Path, quiet: bool) -> int:
+def _is_given(ctx: click.Context, name: str) -> bool:
+    return ctx.get_parameter_source(name) is click.core.ParameterSource.COMMANDLINE
+
+
+def _resume(path: Path, quiet: bool, cores: int | None, streams: int | None) -> int:
     from fml.console import messages
     from fml.leaving import undoing
     from fml.progress import listener_for
@@ -166,7 +164,9 @@ def _resume(path: Path, quiet: bool) -> int:
 
     console = messages()
     with undoing():
-        run = resume(path, {}, lambda plan: None if quiet else listener_for(plan, console))
+        run = resume(
+            path, {}, lambda plan: None if quiet else listener_for(plan, console), cores, streams
+        )
     return _close(run, quiet)
 
 

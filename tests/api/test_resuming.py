@@ -147,6 +147,14 @@ def test_a_run_that_is_killed_goes_on(moments: list[tuple[str, int]]) -> None:
     assert not list(Path("runs/a").rglob("*.part"))
 
 
+def test_a_run_goes_on_with_other_cores_and_streams() -> None:
+    assert main(["train", "line.fml", "--quiet", "--run", "whole"]) == 0
+    killed("step", 20, "line.fml", "--run", "a", "--cores", "2")
+    killed("step", 9, "--resume", "runs/a", "--streams", "2")
+    assert main(["train", "--quiet", "--resume", "runs/a", "--cores", "1"]) == 0
+    assert left_behind("a") == left_behind("whole")
+
+
 WITH_OPTIONS = ("line.fml", "lr=0.04", "--seed", "5", "--run")
 
 
