@@ -5,7 +5,7 @@ import gzip
 import os
 import zlib
 from collections.abc import Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -94,8 +94,11 @@ def why(reason: Exception, otherwise: str = "") -> str:
 
 def _folders(base: Path) -> list[Path]:
     own = os.environ.get("FML_DATA")
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return [base, *([Path(own)] if own else []), cache / "fml", Path("/usr/share/datasets")]
+    cache = os.environ.get("XDG_CACHE_HOME")
+    folders = [base, *([Path(own)] if own else [])]
+    with suppress(RuntimeError):  # a user without a home, as in a container
+        folders.append((Path(cache) if cache else Path.home() / ".cache") / "fml")
+    return [*folders, Path("/usr/share/datasets")]
 
 
 def _exists(place: Path) -> bool:

@@ -160,6 +160,20 @@ def test_files_are_looked_for_in_their_order(
         assert loaded(text, base=base).splits["train"]["a"].tolist() == [value]
 
 
+def test_a_user_without_a_home_has_no_cache_to_look_in(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def home() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", home)
+    for name in ("FML_DATA", "XDG_CACHE_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    found = fault('data d = csv("t.csv") { a: f32 = a }', base=tmp_path)
+    places = [tmp_path, Path("/usr/share/datasets")]
+    assert list(found.notes) == [f"looked for {place / 't.csv'}" for place in places]
+
+
 def test_an_absolute_path_is_looked_for_where_it_is(tmp_path: Path) -> None:
     (tmp_path / "t.csv").write_text("a\n7\n")
     text = 'data d = csv("{}") {{ a: f32 = a }}'
