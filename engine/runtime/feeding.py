@@ -96,10 +96,10 @@ class Batches:
             # Philox is counter-based: seed and epoch are its key, so any epoch can be begun anew.
             generator = np.random.Generator(np.random.Philox(key=[self._seed, epoch]))
             shuffled = self.feed.shuffle
-            self._epoch = epoch
             self._order = (
                 generator.permutation(self.samples) if shuffled else np.arange(self.samples)
             )
+            self._epoch = epoch  # last: what is cut short before is done anew
         return self._order
 
 

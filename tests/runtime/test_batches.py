@@ -52,6 +52,20 @@ def test_an_order_depends_on_seed_and_epoch_alone() -> None:
     assert epoch(other, 0) != whole[0]
 
 
+def test_an_order_that_was_cut_short_is_made_anew(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Cut(np.random.Generator):
+        def permutation(self, *arguments: object, **more: object) -> None:
+            raise KeyboardInterrupt
+
+    made, whole = batches(2), epoch(batches(2), 1)
+    epoch(made, 0)
+    with monkeypatch.context() as patch:
+        patch.setattr(np.random, "Generator", Cut)
+        with pytest.raises(KeyboardInterrupt):
+            epoch(made, 1)
+    assert epoch(made, 1) == whole
+
+
 @pytest.mark.parametrize(("batch", "samples"), [(11, 10), (1, 0), (None, 0)])
 def test_batches_that_cannot_be(batch: int | None, samples: int) -> None:
     with pytest.raises(FmlError, match=r"E0520.*`train` of `d`"):
