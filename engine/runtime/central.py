@@ -40,8 +40,8 @@ class CentralModels:
     def averaged(self, moment: Moment) -> Generator[None]:
         """Give them the means meanwhile."""
         own = self._states()
-        self.settle(moment)
         try:
+            self.settle(moment)
             yield
         finally:
             self._store.restore(own)

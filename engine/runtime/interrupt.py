@@ -13,7 +13,10 @@ _SIGNALS = tuple(
 
 
 class Interrupt:
-    """Takes the first signal as a request; every further one is a `KeyboardInterrupt`.
+    """Takes the first signal as a request, and the next one is a `KeyboardInterrupt`.
+
+    Only one: several that come at once must not cut short what puts things in order behind the
+    first of them. Where that is done, or may be left, it is `released`.
 
     Attributes:
         requested: a signal came, or somebody else asked.
@@ -43,11 +46,21 @@ class Interrupt:
             return
         self.is_urgent = True
         if not self._waits:
+            self._waits = True
             raise KeyboardInterrupt
 
     def hold(self) -> None:
         """Let what is done from here on come to its end: a further signal is only noted."""
         self._waits = True
+
+    @contextmanager
+    def held(self) -> Generator[None]:
+        """Let what is done inside the `with` come to its end, and no more."""
+        before, self._waits = self._waits, True
+        try:
+            yield
+        finally:
+            self._waits = before
 
     @contextmanager
     def released(self) -> Generator[None]:

@@ -128,6 +128,7 @@ class Trainer:
         self._ahead = Ahead(training, self.record, self.steps.most)
         self._stepping = False
         self._looked = True
+        self._interrupt = Interrupt(self._asked_to_stop)
         self._began = time.monotonic()
         self._seconds_before = 0.0
 
@@ -140,25 +141,26 @@ class Trainer:
         epoch, best = self.moment.steps_per_epoch, self.record.best_so_far()
         late = never_due(self.training.step, self.training.stops, self.moment.units)
         start = Start(self.progress(), epoch, self.footprint(), best, late)
-        with Interrupt(self._asked_to_stop) as interrupt:
+        with self._interrupt:
             self.listener.started(start)
             try:
-                return self._finish(self._train(interrupt), interrupt)
+                return self._finish(self._train())
             finally:
                 self.listener.finished()
 
-    def _train(self, interrupt: Interrupt) -> str:
+    def _train(self) -> str:
         """Take steps; return why they ended."""
         why = "it could not go on"
         try:
-            why = self._step_until(interrupt)
+            why = self._step_until()
         except KeyboardInterrupt:
             # The second Ctrl-C does not wait for the step; half of one is worth nothing.
             if self._stepping:
-                self.trail.undo()
-            interrupt.requested, why = True, "interrupted"
+                with self._interrupt.released():  # that may take a while as well
+                    self.trail.undo()
+            self._interrupt.requested, why = True, "interrupted"
         finally:
-            interrupt.hold()
+            self._interrupt.hold()
             self.listener.stopped(self.progress(), why)
         return why
 
@@ -167,7 +169,7 @@ class Trainer:
         self.steps.end()
         self.listener.interrupted()
 
-    def _step_until(self, interrupt: Interrupt) -> str:
+    def _step_until(self) -> str:
         if self.moment.step:
             # Resumed: what was interrupted before it was looked at is looked at now.
             why = self._stop_reason() if self._looked else self._look()
@@ -177,11 +179,13 @@ class Trainer:
             self._some_steps()
             if self.failure is not None:
                 return self.failure.message
-            if interrupt.requested:
+            if self._interrupt.requested:
                 return "interrupted"
             why = self._look()
             if why:
                 return why
+            if self._interrupt.is_urgent:
+                return "interrupted"
 
     def _some_steps(self) -> None:
         """Take steps up to where something is due, or as many as fit into a short time."""
@@ -203,15 +207,20 @@ class Trainer:
         if fault is not None:
             self._recover(self.trail.find_fault(fault))
             return
-        self._stepping = False
+        with self._interrupt.held():
+            self._stepping = False
+            self._count(taken)
+        self.listener.stepped(self.progress())
+
+    def _count(self, taken: int) -> None:
+        """So many steps are taken: their figures count, and the moment is the one behind them."""
         figures = self.steps.figures
-        add_figures(self.record.means, series, figures, taken)
+        add_figures(self.record.means, self.training.train_series, figures, taken)
         for log in self.training.logs:
             if log.graph is None:
                 self.record.of_step[log.series.name] = float(figures[log.series.output][taken - 1])
         self.moment = replace(self.moment, step=self.moment.step + taken)
         self._looked = False
-        self.listener.stepped(self.progress())
 
     def _take(self, count: int) -> int:
         if self.tracer is None:
@@ -220,13 +229,15 @@ class Trainer:
 
     def _recover(self, found: Found) -> None:
         """End the run at the last good moment, or go on from it with some learners restarted."""
-        self._stepping = False
-        self.moment, self.record.means = found.moment, dict(found.means)
-        if not self.recovery.can_mend(found):
-            self.failure = found.diagnostic
-            return
-        self.trail.begin_anew()
-        self.listener.noted(self.recovery.restart(found))
+        with self._interrupt.held():
+            self._stepping = False
+            self.moment, self.record.means = found.moment, dict(found.means)
+            if not self.recovery.can_mend(found):
+                self.failure = found.diagnostic
+                return
+            self.trail.begin_anew()
+            words = self.recovery.restart(found)
+        self.listener.noted(words)
 
     def _look(self) -> str:
         """What comes after a step; returns why to stop, if a rule says so.
@@ -246,10 +257,11 @@ class Trainer:
                 self.listener.measured(points)
             self.record.held = self.watched.held(self.moment, self.record, look)
         why = self._stop_reason()
-        if ends_epoch:
-            self.record.begin_epoch()
-        self.trail.remember(look.remembered)
-        self._seconds_before, self._looked = self.moment.seconds, True
+        with self._interrupt.held():
+            if ends_epoch:
+                self.record.begin_epoch()
+            self.trail.remember(look.remembered)
+            self._seconds_before, self._looked = self.moment.seconds, True
         if self.saver.is_due:
             self._save()
         return why
@@ -301,7 +313,7 @@ class Trainer:
 
     # --- the end, and going on ---------------------------------------------------------------
 
-    def _finish(self, why: str, interrupt: Interrupt) -> Outcome:
+    def _finish(self, why: str) -> Outcome:
         self._save()
         self.central.settle(self.moment)
         self.store.restore(self.record.kept)
@@ -309,9 +321,9 @@ class Trainer:
         figures: dict[str, float] = {}
         # What was raised in a step may be raised here again, and has been told.
         told = () if self.failure is None else (FmlError,)
-        with suppress(KeyboardInterrupt, *told), interrupt.released():
+        with suppress(KeyboardInterrupt, *told), self._interrupt.released():
             # Whoever is in a hurry measures later.
-            if not interrupt.is_urgent:
+            if not self._interrupt.is_urgent:
                 figures = self.watched.of_the_end(self.moment, variables, self.listener.measuring)
         return Outcome(
             variables,
@@ -319,7 +331,7 @@ class Trainer:
             figures,
             why,
             self.progress(),
-            why == "interrupted" or interrupt.is_urgent,
+            why == "interrupted" or self._interrupt.is_urgent,
             self.failure,
             self.scale,
         )

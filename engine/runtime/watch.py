@@ -130,13 +130,16 @@ class Best:
     value: float | None = None
     at: float = 0.0
 
-    def offer(self, value: float, at: float) -> bool:
-        """Take a value; whether it is strictly better than all before it."""
-        better = self.value is None or (value > self.value if self.highest else value < self.value)
-        if better and not math.isnan(value):
+    def is_beaten(self, value: float) -> bool:
+        """Whether a value is strictly better than all before it."""
+        if self.value is None:
+            return not math.isnan(value)
+        return value > self.value if self.highest else value < self.value
+
+    def offer(self, value: float, at: float) -> None:
+        """Take a value, and keep it if it is the best."""
+        if self.is_beaten(value):
             self.value, self.at = value, at
-            return True
-        return False
 
 
 @dataclass(slots=True)
@@ -211,8 +214,10 @@ class Record:
                 if point.series == rule.series:
                     best.offer(point.value, passed(rule.within))
             watched = self.keep is not None and point.series == self.keep.series
-            if watched and self.best.offer(point.value, point.step):
+            if watched and self.best.is_beaten(point.value):
+                # First, so that nothing is the best whose model is not kept, wherever it is cut.
                 self.kept = model()
+                self.best.offer(point.value, point.step)
 
     def stalled(self, passed: Callable[[Duration], float]) -> StopPatience | None:
         """Return a rule whose series has not become better for as long as it says."""

@@ -2,23 +2,48 @@
 
 import os
 import signal
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from itertools import count
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+from fml.engine.runtime import trainer
+from fml.engine.runtime.central import CentralModels
 from fml.engine.runtime.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
+from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.interrupt import Interrupt
 from fml.engine.runtime.measuring import Measurement
 from fml.engine.runtime.outcome import Outcome
 from fml.engine.runtime.section import Moment
 from fml.engine.runtime.steps import Steps
+from fml.engine.runtime.trail import Trail
 from fml.engine.runtime.trainer import Trainer, train
-from fml.engine.runtime.watch import Point, Progress, Silent
+from fml.engine.runtime.watch import Point, Progress, Record, Silent
 from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import lowered
 from tests.runtime.test_resume import data, run, series, text
+
+# The central model has states of layers, which are the means of the learners' while it is measured.
+LEARNERS = """
+data points = given { x: f32[3]; y: f32 }
+model line(x: f32[N, D]) -> f32[N] { param w: f32[D] ~ ones; (x |> batch_norm) @ w }
+train {
+  z = line()
+  learners 2 per device {
+    w = replica(z)
+    feed x, y from points.train |> shuffle |> batch(3)
+    minimize loss = mse(w(x), y)
+    using momentum(0.02)
+  }
+  use sma(learners.w, z)
+  measure mse(z(x), y) as "fit" on points.valid every 2 steps
+  keep lowest valid.fit
+  stop after 8 steps
+}"""
 
 
 class Signals(Silent):
@@ -89,6 +114,43 @@ def test_steps_that_are_taken_back_leave_what_figures_remember(
     assert series(begun) + series(resumed) == series(whole)
 
 
+# What a run changes step by step, and look by look: each is done as a whole, or taken back.
+CHANGES = [
+    (trainer, "add_figures"), (Record, "begin_epoch"), (Record, "note"), (VariableStore, "model"),
+    (CentralModels, "settle"), (Trail, "remember"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("call", [2, 3])
+@pytest.mark.parametrize(("owner", "name"), CHANGES)
+def test_a_run_that_is_cut_amid_a_change_goes_on_with_the_same_bits(
+    tmp_path: Path, owner: Any, name: str, call: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ctrl-C is pressed twice behind a call of what makes it."""
+    path, real, cut = tmp_path / "last.safetensors", getattr(owner, name), 0
+    for plan in (lowered(text(14)), lowered(LEARNERS)):
+        calls = count(1)
+
+        def pressing(*arguments: Any, calls: Iterator[int] = calls) -> Any:
+            found = real(*arguments)
+            if next(calls) == call:
+                Signals(0, times=2).send()
+            return found
+
+        whole = train(plan, data(), current_backend())
+        with monkeypatch.context() as patch:
+            patch.setattr(owner, name, pressing)
+            begun = train(plan, data(), current_backend(), checkpoint=path)
+        checkpoint, cut = read_checkpoint(path), cut + begun.interrupted
+        resumed = train(plan, data(), current_backend(), resume=checkpoint)
+        for variable, value in whole.variables.items():
+            np.testing.assert_array_equal(resumed.variables[variable], value, err_msg=variable)
+        earlier = [(p.series, p.step, p.value) for p in begun.history if checkpoint.covers(p)]
+        assert earlier + series(resumed) == series(whole)
+        assert resumed.figures == whole.figures
+    assert cut, "it was not called"
+
+
 class AtTheEnd(Silent):
     """Presses Ctrl-C when the last step is over, before the final figures are taken."""
 
@@ -155,6 +217,23 @@ def test_a_run_that_was_killed_behind_its_last_step_ends_at_once(tmp_path: Path)
     again = run(14, resume=read_checkpoint(path))
     assert (again.progress.step, again.stopped_by) == (whole.progress.step, whole.stopped_by)
     assert again.figures == whole.figures
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_sigmask"), reason="signals cannot be held back")
+def test_of_signals_that_come_at_once_one_cuts_short() -> None:
+    """What puts things in order behind it is spared the next, until it says so."""
+    numbers = [signal.SIGHUP, signal.SIGINT, signal.SIGTERM]
+    with Interrupt() as interrupt:
+        signal.pthread_sigmask(signal.SIG_BLOCK, numbers)
+        for number in numbers:
+            signal.pthread_kill(threading.get_ident(), number)
+        with pytest.raises(KeyboardInterrupt):
+            signal.pthread_sigmask(signal.SIG_UNBLOCK, numbers)
+        assert interrupt.is_urgent
+        with interrupt.held():
+            os.kill(os.getpid(), signal.SIGINT)
+        with interrupt.released(), pytest.raises(KeyboardInterrupt):
+            os.kill(os.getpid(), signal.SIGINT)
 
 
 @pytest.mark.parametrize("name", ["SIGINT", "SIGTERM", "SIGHUP"])
