@@ -22,7 +22,7 @@ from fml.engine.backends.interface import (
     Taken,
     Trace,
 )
-from fml.engine.backends.numpy import LoopOfCalls, NodeByNode, NumpyBackend
+from fml.engine.backends.numpy import LoopOfCalls, NumpyBackend
 from fml.engine.backends.streams import Captured
 from fml.engine.backends.table import Entry, Table, spans
 from fml.engine.backends.workers import workers
@@ -32,7 +32,6 @@ from fml.engine.kernels.fusion import NotFusable
 from fml.engine.kernels.llvm.compiled import Compiled, Signature, compiled
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.llvm.walk import caller, moves
-from fml.engine.ops.precision import NARROW
 from fml.engine.ops.record import Array
 from fml.engine.plan.cluster import Cluster, apart
 from fml.engine.plan.clusters import clusters
@@ -152,13 +151,7 @@ class LlvmBackend(NumpyBackend):
         return NumpyBackend()
 
     def compile(self, graph: Graph) -> Code:
-        """Return a graph's kernels.
-
-        Graphs with 16-bit floats are left to numpy: a kernel rounds what it stores, and not what
-        it hands from one of its nodes to the next, which rules of training may depend on.
-        """
-        if any(node.type.element in NARROW for node in graph):
-            return NodeByNode(graph)
+        """Return a graph's kernels."""
         return Clustered(graph, self._host, self._cores)
 
     def copy(self, source: Array, target: Array) -> Launch:

@@ -10,6 +10,7 @@ from fml.engine.kernels.composing import Composer, Scope
 from fml.engine.kernels.expr import Expr, Var, wide
 from fml.engine.kernels.fusion import Fusion, NotFusable
 from fml.engine.kernels.loops import Let, Statement, Store
+from fml.engine.kernels.narrow import narrowed
 from fml.engine.kernels.nest import Total, axes_of, rewritten
 from fml.engine.kernels.spaces import Space, place_of
 
@@ -62,6 +63,7 @@ class _Behind(Composer):
     def __init__(self, fusion: Fusion, space: Space, summed: int) -> None:
         super().__init__(fusion, space, 64)
         self._summed = summed
+        self._sum: Expr | None = None
 
     def statements(self) -> tuple[Statement, ...]:
         """Results stored, and before them what they share."""
@@ -75,4 +77,9 @@ class _Behind(Composer):
             return super().at(value, place, scope)
         if self.affine(place) != self.affine(self.space.place):
             raise NotFusable("the sum is read at another place")
-        return Total(wide(self.fusion.inputs[value].element))
+        if self._sum is None:
+            element = self.fusion.inputs[value].element
+            whole = Total(wide(element))
+            made = narrowed(whole, element)
+            self._sum = whole if made is whole else self._let(made, scope)
+        return self._sum

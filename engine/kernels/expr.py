@@ -195,12 +195,16 @@ PRIMITIVES: Mapping[str, int] = {
     "high_word": 2,  # of the product of two i32 taken as unsigned
     "convert": 1,  # to another element, as C does; out of range it is undefined
     "bits": 1,  # the same bits as another element of the same width
+    # An f32 that is rounded to a float of 16 bits, to nearest, ties to even, and stays an f32.
+    **dict.fromkeys(("to_f16", "to_bf16"), 1),
 }
+# How numbers become those of an element that is narrower than what they are computed in.
+NARROWING: Mapping[Element, str] = {Element.F16: "to_f16", Element.BF16: "to_bf16"}
 
 
 def wide(element: Element) -> Element:
     """What entries of an element are computed in: f32 for floats of 16 bits."""
-    return F32 if element in {Element.F16, Element.BF16} else element
+    return F32 if element in NARROWING else element
 
 
 def constant(value: float, element: Element) -> Const:

@@ -8,6 +8,7 @@ from fml.engine.ir.graph import Graph, Node
 from fml.engine.ir.types import TensorType
 from fml.engine.kernels.blocks import Block
 from fml.engine.kernels.fusion import Fusion, Member, NotFusable, is_read_in_place
+from fml.engine.kernels.narrow import rounded
 from fml.engine.kernels.nest import Nest, Read, inputs_of, parts_of
 from fml.engine.kernels.unroll import unrolled
 from fml.engine.ops.table import OPS
@@ -116,7 +117,7 @@ def _nest_of(graph: Graph, node: Node) -> Nest | None:
     if op.nest is None:
         return None
     made = op.nest([graph[value].type for value in node.inputs], node.attributes, node.type)
-    return unrolled(made) if isinstance(made, Nest) else None
+    return unrolled(rounded(made)) if isinstance(made, Nest) else None
 
 
 def apart(graph: Graph, cluster: Cluster) -> tuple[Cluster, ...]:

@@ -229,10 +229,14 @@ def test_it_says_where_numpy_computes_and_where_data_are_made_up() -> None:
     assert "everything runs in numpy" in notes
     assert "`images` are made up (256 of train" in notes
     assert "numpy" not in "\n".join(lenet("cpu").notes)
-    half = CLASSIFIER.replace("f32", "bf16")
-    data = {"points": {"train": points(48)}}
-    found = fml.loads(half).profile(data=data, seconds=SECONDS)
-    assert found.notes == ("everything runs in numpy, operation by operation: nothing is compiled",)
+
+
+@pytest.mark.parametrize("element", ["f16", "bf16"])
+def test_no_task_of_sixteen_bits_runs_in_numpy(element: str) -> None:
+    narrow = CLASSIFIER.replace("f32", element)
+    found = fml.loads(narrow).profile(data={"points": {"train": points(48)}}, seconds=SECONDS)
+    assert all(task.is_native for task in found.tasks)
+    assert found.notes == ()
 
 
 def test_measures_are_a_line_each() -> None:

@@ -125,6 +125,9 @@ def _applied(function: str, operands: Sequence[object], element: Element) -> obj
             return np.ldexp(a, int(others[0])).astype(dtype)
         case "bits":
             return np.asarray(a).view(dtype)[()]
+        case "to_f16" | "to_bf16":
+            narrow = TensorType(Element(function.removeprefix("to_")))
+            return stored(np.asarray(a), narrow).astype(dtype)[()]
         case _:
             raise ValueError(function)
 

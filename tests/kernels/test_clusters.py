@@ -1,5 +1,6 @@
 """Whole training steps as a few kernels: each computes what numpy computes node by node."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -64,13 +65,15 @@ def provided(node: Node, rng: np.random.Generator) -> Array:
     return stored(made if node.attributes.get("role") == "slot" else made - 0.5, type)
 
 
-def by_nodes(graph: Graph) -> dict[int, Array]:
-    """Every value, as numpy computes it."""
+def by_nodes(
+    graph: Graph, given_by: Callable[[Node, np.random.Generator], Array] = provided
+) -> dict[int, Array]:
+    """Every value, as numpy computes it, where something else is given by the runtime."""
     rng = np.random.default_rng(3)
     values: dict[int, Array] = {}
     for node in graph:
         if OPS[node.op].runtime:
-            values[node.id] = provided(node, rng)
+            values[node.id] = given_by(node, rng)
         else:
             given = [values[value] for value in node.inputs]
             values[node.id] = np.ascontiguousarray(

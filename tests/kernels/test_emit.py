@@ -12,6 +12,7 @@ from interpret import dtype_of, interpret
 from fml.engine.ir.types import BOOL, F32, Element, TensorType
 from fml.engine.kernels.expr import (
     INDEX,
+    NARROWING,
     PRIMITIVES,
     Apply,
     Buffer,
@@ -96,6 +97,8 @@ _COMPARING = {"equal", "not_equal", "less", "less_equal", "greater", "greater_eq
 def takes(function: str, element: Element) -> bool:
     if function in {"select", "convert", "bits"}:
         return False
+    if function in NARROWING.values():
+        return element is F32
     if function == "high_word":
         return element is Element.I32
     if element is BOOL:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 
 from fml.engine.ir.types import BOOL, F32, Element
 from fml.engine.kernels.cuda.names import Names
-from fml.engine.kernels.expr import INDEX, Apply, Const, Expr, Load, Local, Var
+from fml.engine.kernels.expr import INDEX, NARROWING, Apply, Const, Expr, Load, Local, Var
 
 # What a value is, and what an entry of memory is.
 TYPES: Mapping[Element, str] = {
@@ -136,6 +136,9 @@ def _of_floats(function: str, given: list[str], of: Element) -> str:
     if function in _OF_FLOATS:
         return _between(given, _OF_FLOATS[function])
     arguments = ", ".join(map(bare, given))
+    if function in NARROWING.values():
+        narrow = function.removeprefix("to_")
+        return f"f32_of_{narrow}({narrow}_of_f32({arguments}))"
     if function in _OF_EXPONENTS:
         return f"{function}({arguments})"
     return f"{_MATHS[function]}{'f' if of is F32 else ''}({arguments})"

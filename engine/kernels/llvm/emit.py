@@ -4,7 +4,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 
 from fml.engine.ir.types import BOOL, Element
-from fml.engine.kernels.expr import INDEX, Apply, Const, Expr, Load, Local, Var, wide
+from fml.engine.kernels.expr import (
+    INDEX,
+    NARROWING,
+    Apply,
+    Const,
+    Expr,
+    Load,
+    Local,
+    Var,
+    wide,
+)
+from fml.engine.kernels.llvm.halves import narrowed
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.llvm.instructions import (
     BYTES,
@@ -31,6 +42,8 @@ from fml.engine.kernels.loops import (
     Turn,
     identity,
 )
+
+_NARROW = {function: element for element, function in NARROWING.items()}
 
 
 def emit(kernel: Kernel, host: Host) -> str:
@@ -344,7 +357,10 @@ class _Emitter:
         strided = _counted(self.w, function, values) if element is INDEX else None
         if strided is not None:
             return strided
-        return primitive(self.w, function, self.w.alike(values, self._lanes), element)
+        given = self.w.alike(values, self._lanes)
+        if function in _NARROW:
+            return narrowed(self.w, given[0], _NARROW[function])
+        return primitive(self.w, function, given, element)
 
 
 def _halves(lanes: int, native: int) -> Iterator[int]:

@@ -1,7 +1,7 @@
-"""16-bit floats by whole numbers, for machines that have no instructions for them."""
+"""16-bit floats in registers: by whole numbers, where machines have no instructions for them."""
 
 from fml.engine.ir.types import F32, Element
-from fml.engine.kernels.llvm.instructions import Value, Writer, number
+from fml.engine.kernels.llvm.instructions import Value, Writer, number, vector
 from fml.engine.kernels.llvm.primitives import primitive
 
 _BITS = Element.I32
@@ -29,6 +29,17 @@ class _Bits:
     def constant(self, value: float, like: Value) -> Value:
         """A number in every lane."""
         return self.w.spread(number(value, like.element), like.lanes)
+
+
+def narrowed(w: Writer, x: Value, element: Element) -> Value:
+    """An f32 rounded to a float of 16 bits, still an f32."""
+    if element is Element.BF16:
+        return rounded_to_bf16(w, x)
+    if not w.host.converts_halves:
+        return widened_half_bits(w, to_half_bits(w, x))
+    half = vector("half", x.lanes)
+    short = w.put(f"fptrunc {x.typed} to {half}")
+    return Value(w.put(f"fpext {half} {short} to {x.type}"), F32, x.lanes)
 
 
 def widened_half_bits(w: Writer, half: Value) -> Value:
