@@ -3,15 +3,19 @@
 import numpy as np
 
 from fml.engine.ir.types import Element, TensorType
+from fml.engine.kernels.expr import wide
+from fml.engine.ops.precision import stored
 from fml.engine.ops.record import Array
 
 # The most that rounding to nearest changes a number by, relatively.
-_EPSILON = {Element.F16: 2.0**-11, Element.F32: 2.0**-24, Element.F64: 2.0**-53}
+_EPSILON = {
+    Element.F16: 2.0**-11, Element.BF16: 2.0**-8, Element.F32: 2.0**-24, Element.F64: 2.0**-53
+}  # fmt: skip
 
 
 def assert_close(found: Array, exact: Array, of_sizes: Array, terms: int, element: Element) -> None:
     """Require |error| <= 4 (sqrt(terms) + 1) eps sum|a b|, where `of_sizes` is that sum."""
-    width = Element.F32 if element is Element.F16 else element
+    width = wide(element)
     bound = 4 * (np.sqrt(terms) + 1) * _EPSILON[width] * of_sizes
     if width is not element:
         # Rounded once more when it is stored; below 2^-14 f16 has steps of 2^-24.
@@ -22,7 +26,7 @@ def assert_close(found: Array, exact: Array, of_sizes: Array, terms: int, elemen
 
 def drawn(rng: np.random.Generator, *sizes: int, element: Element) -> Array:
     """Random numbers that do not begin where a vector would."""
-    return unaligned(rng.standard_normal(sizes).astype(TensorType(element).dtype))
+    return unaligned(stored(rng.standard_normal(sizes), TensorType(element)))
 
 
 def unaligned(array: Array) -> Array:

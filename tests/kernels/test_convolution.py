@@ -142,7 +142,7 @@ def test_layers(conv: Convolution, direction: str) -> None:
 
 
 @pytest.mark.parametrize("direction", DIRECTIONS)
-@pytest.mark.parametrize("element", [Element.F64, Element.F16], ids=str)
+@pytest.mark.parametrize("element", [Element.F64, Element.F16, Element.BF16], ids=str)
 def test_every_type(element: Element, direction: str) -> None:
     require(replace(LAYERS[4], element=element), direction, HOSTS["native"])
     require(replace(LAYERS[1], element=element), direction, HOSTS["native"])

@@ -34,7 +34,7 @@ LARGE = (
     Product(F32, 9, 300, 130, 2, is_cut=True),
     Product(F32, 30, 64, 260, 3, is_cut=True),
 )
-TYPES = (Element.F64, Element.F16, Element.I32)
+TYPES = (Element.F64, Element.F16, Element.BF16, Element.I32)
 
 
 def inputs(p: Product) -> tuple[Array, Array]:

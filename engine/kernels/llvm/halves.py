@@ -45,17 +45,21 @@ def narrowed(w: Writer, x: Value, element: Element) -> Value:
 def widened_half_bits(w: Writer, half: Value) -> Value:
     """The f32 whose f16 has these bits, which stand in an i32.
 
-    Exponent and fraction are moved to where an f32 has them and the result is scaled by 2^112,
-    the distance of the two biases, which settles numbers below the normal ones as well.
+    Exponent and fraction are moved to where an f32 has them, 112 lower than its bias. A number
+    below the normal ones counts in 2^-24, as what is above 2^-14 by its fraction does: no operand
+    is a subnormal f32, which threads may take for 0.
     """
     on = _Bits(w)
     sign = on("shift_left", on("and", half, 0x8000), 16)
     size = on("and", half, 0x7FFF)
     moved = on("shift_left", size, 13)
-    scaled = on("multiply", on("bits", moved, to=F32), 2.0**112, to=F32)
-    odd = on("greater_equal", size, 0x7C00, to=Element.BOOL)
+    above = on("bits", on("add", moved, 113 << 23), to=F32)
+    small = on("bits", on("subtract", above, 2.0**-14, to=F32))
+    is_small = on("less", size, 0x0400, to=Element.BOOL)
+    found = on.choose(is_small, small, on("add", moved, 112 << 23))
     # Infinities and NaN keep their fraction under the largest exponent.
-    found = on.choose(odd, on("or", moved, 0x7F800000), on("bits", scaled))
+    odd = on("greater_equal", size, 0x7C00, to=Element.BOOL)
+    found = on.choose(odd, on("or", moved, 0x7F800000), found)
     return on("bits", on("or", found, sign), to=F32)
 
 
