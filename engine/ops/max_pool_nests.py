@@ -32,12 +32,14 @@ def gradient(
 ) -> Nest | Kernel:
     """Each pixel takes its share of the windows it is in; where these are large, each window gives.
 
-    A sum of more than one such gift is rounded again and again in an element of 16 bits.
+    A sum of such gifts would be rounded again and again in an element of 16 bits.
     """
     windows = _Windows(inputs, attributes, result)
     size, geometry = windows.size, windows.geometry
     if math.prod(size) > _FEW:
-        return windows.given_out()
+        is_narrow = computed_as(result) is not result.element
+        are_apart = geometry.covers == (1, 1)
+        return windows.taken() if is_narrow and not are_apart else windows.given_out()
     places = inputs[0].sizes[1:3]
 
     g, x, y = inputs_of(inputs)
@@ -107,12 +109,13 @@ class _Windows:
         top = self.of(2)
         return _as_number(self.met(1, -math.inf).equals(top), top)
 
-    def each(self, *body: Statement) -> Statement:
-        """Do something for every window."""
+    def each(self, *body: Statement, sizes: Sequence[int] = ()) -> Statement:
+        """Do something for every window, or for every entry of an image of these sizes."""
         number, y, x, channel = self._at
-        inner = loop("c", self._sizes[3], body, channel, LANES)
-        row = loop("y", self._sizes[1], [loop("x", self._sizes[2], [inner], x)], y)
-        return loop("n", self._sizes[0], [row], number)
+        samples, height, width, channels = sizes or self._sizes
+        inner = loop("c", channels, body, channel, LANES)
+        row = loop("y", height, [loop("x", width, [inner], x)], y)
+        return loop("n", samples, [row], number)
 
     def taps(self, *body: Statement) -> Statement:
         """Do something for every entry of the window."""
@@ -136,6 +139,32 @@ class _Windows:
         )
         zeros = loop("i", pixels, [Store(self.out, i, none)], i, LANES)
         return Kernel("max_pool_gradient", self.buffers, (zeros, self.each(*body)))
+
+    def taken(self) -> Kernel:
+        """What each pixel has of the windows it is in, whose entries are counted for each anew."""
+        g, x, y = self._inputs
+        back = [Var(name) for name in ("a", "b")]
+        place, there_is = self.geometry.covering(y.sizes[1:3], x.sizes[1:3], self._at, back)
+        window = (self._at[0], *place, self._at[3])
+        top = self._loaded(y(*window, guard=there_is, otherwise=math.nan))
+        met = self._loaded(self.geometry.met(x, window, self._tap, -math.inf, there_is))
+        total, count = Local("total", top.type), Local("count", top.type)
+        hit = _as_number(self._loaded(x(*self._at)).equals(top), top)
+        share = self._loaded(g(*window, guard=there_is)) / count * hit
+        if there_is is not None:
+            share = select(there_is, share, 0)
+        one = (
+            Declare(count, constant(0, count.element)),
+            self.taps(Fold(count, "add", _as_number(met.equals(top), top))),
+            Fold(total, "add", share),
+        )
+        down, beside = self.geometry.covers
+        body = (
+            Declare(total, constant(0, total.element)),
+            loop("a", down, [loop("b", beside, one, back[1])], back[0]),
+            Store(self.out, row_major(self._at, x.sizes), total),
+        )
+        return Kernel("max_pool_gradient", self.buffers, (self.each(*body, sizes=x.sizes),))
 
     def _read(self, place: int, otherwise: float) -> Read:
         return self.geometry.met(self._inputs[place], self._at, self._tap, otherwise)

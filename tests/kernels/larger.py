@@ -57,6 +57,7 @@ def _pools() -> list[Sample]:
         ((2, 8, 6, 35), {"size": (2, 2), "stride": (2, 2), "padding": ((0, 0), (0, 0))}),
         ((2, 9, 8, 18), {"size": (3, 3), "stride": (2, 2), "padding": ((1, 1), (1, 1))}),
         ((1, 9, 11, 20), {"size": (5, 5), "stride": (5, 5), "padding": ((1, 0), (0, 0))}),
+        ((1, 9, 11, 20), {"size": (5, 5), "stride": (2, 1), "padding": ((1, 0), (2, 1))}),
         ((1, 9, 35, 1), {"size": (2, 2), "stride": (1, 2), "padding": ((0, 0), (1, 1))}),
     )
     return _floats(*(([sizes], how) for sizes, how in cases))

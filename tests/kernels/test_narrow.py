@@ -19,6 +19,7 @@ from fml.engine.kernels.llvm.host import Host
 from fml.engine.ops.build import Builder, Value
 from fml.engine.ops.precision import computed, stored
 from fml.engine.ops.record import Array, Op
+from fml.engine.ops.samples import sample
 from fml.engine.ops.table import OPS
 from fml.engine.passes.pipeline import optimise
 from fml.engine.plan.cluster import Cluster, apart
@@ -186,6 +187,23 @@ def test_every_operation_hands_on_what_it_stores(op: Op, element: Element) -> No
         with np.errstate(all="ignore"):
             third = computed(OPS["multiply"], [stored_, factor], {}, case.result)
         np.testing.assert_array_equal(handed_on, third, err_msg=f"{case.types}")
+
+
+@NARROW
+def test_shares_of_large_windows_are_rounded_once(element: Element) -> None:
+    """Each pixel is the largest of up to fifteen windows, of numbers whose sums f32 has exactly."""
+    rng = np.random.default_rng(0)
+    how = {"size": (5, 5), "stride": (2, 1), "padding": ((1, 0), (2, 1))}
+    x = np.stack([rng.permutation(99) for _ in range(16)], axis=-1).reshape(1, 9, 11, 16)
+    image = tensor(element, *x.shape)
+    y = computed(OPS["max_pool"], [stored(x, image)], how, OPS["max_pool"].infer([image], how))
+    op, given = OPS["max_pool_gradient"], [rng.uniform(1, 2, y.shape), x, y]
+    case = case_of(op, sample([a.astype(np.float64) for a in given], how), element)
+    assert case is not None
+    found = np.full(case.wanted.shape, 77, case.wanted.dtype)
+    (call,) = built_together([case.kernel("shares", Host.native())], Host.native())
+    call([*case.arrays, found])
+    np.testing.assert_array_equal(found, case.wanted)
 
 
 # --- graphs at random ----------------------------------------------------------------------------
