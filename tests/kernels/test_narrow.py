@@ -1,8 +1,10 @@
 """Floats of 16 bits in fused kernels: rounded behind every node, as numpy rounds them."""
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
+import on_host
 import pytest
 from compiled import HOSTS, built_together
 from hypothesis import given, settings
@@ -14,6 +16,7 @@ from test_op_kernels import COMPUTED, Case, assert_agrees, case_of
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Graph, Node
 from fml.engine.ir.types import F32, Element, TensorType, tensor
+from fml.engine.kernels.cuda.geometry import VECTOR_BYTES
 from fml.engine.kernels.fusion import NotFusable
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.ops.build import Builder, Value
@@ -24,7 +27,7 @@ from fml.engine.ops.table import OPS
 from fml.engine.passes.pipeline import optimise
 from fml.engine.plan.cluster import Cluster, apart
 from fml.engine.plan.clusters import clusters
-from fml.engine.plan.kernels import kernel_of
+from fml.engine.plan.kernels import kernel_of, plain_kernel_of
 
 F16, BF16 = Element.F16, Element.BF16
 NARROW = pytest.mark.parametrize("element", [F16, BF16], ids=str)
@@ -144,6 +147,25 @@ def test_what_is_handed_on_is_rounded(host: Host, element: Element) -> None:
         graph = handed(name, element)
         assert len(clusters(graph)) == 1, name
         assert_bits(graph, host, whole_numbers)
+
+
+@on_host.NEEDED
+@NARROW
+def test_what_is_handed_on_is_rounded_in_cuda_c_too(element: Element, tmp_path: Path) -> None:
+    graphs = [handed(name, element) for name in HANDED]
+    found = [clusters(graph)[0] for graph in graphs]
+    kernels = [
+        plain_kernel_of(graph, cluster, f"kernel{n}", VECTOR_BYTES)
+        for n, (graph, cluster) in enumerate(zip(graphs, found, strict=True))
+    ]
+    calls = on_host.built(kernels, tmp_path)
+    for graph, cluster, kernel, call in zip(graphs, found, kernels, calls, strict=True):
+        values = by_nodes(graph, whole_numbers)
+        results = [np.zeros_like(values[value]) for value in cluster.results]
+        given_ = [np.ascontiguousarray(values[value]) for value in cluster.inputs]
+        on_host.both_ways(kernel, call, given_, results)
+        for value, have in zip(cluster.results, results, strict=True):
+            np.testing.assert_array_equal(have, values[value], err_msg=kernel.name)
 
 
 @NARROW
