@@ -41,6 +41,30 @@ train {
 """
 
 
+FLOWERS = """\
+option lr = 0.5 in 0.001 .. 10      ## learning rate
+option kind = "plain" in ["plain", "wide"]
+data flowers = csv("flowers.csv") {
+  x: f32[2]   = [length, width] |> standardize
+  y: label[3] = species
+  split train 60%, valid 20%, test 20% by stratified(y, seed = 7)
+}
+model softmax(x: f32[N, D]) -> f32[N, 3] = x |> dense(3)
+## The only plan.
+train {
+  net = softmax()
+  feed x, y from flowers.train |> shuffle |> batch(8)
+  logits = net(x)
+  minimize loss = cross_entropy(logits, y)
+  using momentum(lr)
+  measure accuracy(logits, y) on flowers.valid
+  stop after 12 epochs
+  keep highest valid.accuracy
+}
+"""
+SPECIES = ("aster", "bellis", "crocus")
+
+
 def points(samples: int = 64) -> dict[str, Any]:
     """Three classes told apart by the sign of two numbers."""
     x = np.random.default_rng(0).normal(size=(samples, 2)).astype(np.float32)
@@ -51,3 +75,13 @@ def line_csv(rows: int = 20) -> str:
     """`v = 3 t - 1`, exactly."""
     ts = [round(k / rows, 4) for k in range(rows)]
     return "t,v\n" + "".join(f"{t},{3 * t - 1:.6f}\n" for t in ts)
+
+
+def flowers_csv() -> str:
+    """Ninety flowers of three kinds, apart from one another."""
+    rows = [
+        f"{3 * k + (i % 6) * 0.1:.1f},{5 - k + (i % 5) * 0.1:.1f},{SPECIES[k]}"
+        for i in range(30)
+        for k in range(3)
+    ]
+    return "\n".join(["length,width,species", *rows]) + "\n"

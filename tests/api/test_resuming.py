@@ -1,14 +1,9 @@
 """A run that is killed at any moment goes on, and ends as the run that nobody killed."""
 
-import csv
-import errno
 import json
-import os
 import signal
 import subprocess
 import sys
-from collections.abc import Generator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import cast
 
@@ -20,108 +15,14 @@ from fml.cli import main
 from fml.engine.backends.interface import Backend
 from fml.engine.backends.processor import processor
 from fml.engine.ir.diagnostics import FmlError
-from fml.engine.runtime import pace
-from fml.engine.runtime.watch import Progress
 from fml.training import BACKENDS
+from tests.api.killing import TEXT, Stop, killed, left_behind, line_in
 from tests.api.programs import CLASSIFIER, line_csv, points
-
-TEXT = """\
-data line = csv("line.csv") {
-  x: f32[1] = [t] |> standardize
-  y: f32    = v
-  split train 70%, valid 30% by random(seed = 2)
-}
-model net(x: f32[N, D]) -> f32[N] {
-  param w: f32[4] ~ normal
-  state seen: f32 ~ zeros
-  seen <- seen + 1
-  x |> dense(4) |> tanh |> dropout(0.2) |> noise(0.1) |> dot(w)
-}
-fn dot(x: f32[N, D], w: f32[D]) -> f32[N] = x @ w
-train {
-  net = net()
-  feed x, y from line.train |> shuffle |> batch(4)
-  ŷ = net(x)
-  minimize loss = mse(ŷ, y)
-  using momentum(0.05 |> cosine(9 epochs))
-  measure mae(ŷ, y), mae(ŷ, y) - previous(mae(ŷ, y)) as "gain" on line.valid
-  log norm(net - previous(net)) as "way" every 2 steps
-  keep lowest valid.mae
-  stop after 9 epochs
-  stop when valid.mae stops falling for 8 epochs
-}
-"""
-
-# Dies at the `count`-th time that something happens, or waits there to be killed if the count is
-# below 0; writes checkpoints as often as it can.
-DRIVER = """
-import os, sys, time
-from pathlib import Path
-from fml.cli import main
-from fml.engine.runtime import lock, pace, saving, trainer
-from fml.engine.runtime.run_folder import RunFolder
-saving.LEAST_SECONDS_BETWEEN_CHECKPOINTS, saving.SHARE_FOR_CHECKPOINTS = 0, 1e9
-pace.SECONDS_AT_ONCE = 0  # each step for itself
-owner, name = {"fsync": (os, "fsync"), "replace": (Path, "replace"),
-               "append": (RunFolder, "append"), "step": (trainer.Trainer, "_some_steps"),
-               "lock": (lock, "take"), "compile": (trainer, "new_store")}[sys.argv[1]]
-left, real = abs(int(sys.argv[2])), getattr(owner, name)
-def counted(*arguments, **named):
-    global left
-    left -= 1
-    if not left and int(sys.argv[2]) < 0:
-        print("here", flush=True)
-        time.sleep(600)
-    if not left:
-        os.kill(os.getpid(), 9)
-    return real(*arguments, **named)
-setattr(owner, name, counted)
-sys.exit(main(sys.argv[3:]))
-"""
 
 
 @pytest.fixture(autouse=True)
-def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr(pace, "SECONDS_AT_ONCE", 0)  # each step for itself
-    Path("line.csv").write_text(line_csv(40))
-    Path("line.fml").write_text(TEXT)
-    return tmp_path
-
-
-def killed(event: str, count: int, *arguments: str) -> None:
-    child = subprocess.run(
-        [sys.executable, "-c", DRIVER, event, str(count), "train", "--quiet", *arguments],
-        capture_output=True, text=True, check=False,
-    )  # fmt: skip
-    assert child.returncode == -9, child.stderr
-
-
-@contextmanager
-def waiting(event: str, count: int, *arguments: str) -> Generator[int]:
-    """A process that has come so far and stays there; killed behind the `with`."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", DRIVER, event, str(-count), "train", "--quiet", *arguments],
-        stdout=subprocess.PIPE, text=True,
-    )  # fmt: skip
-    assert child.stdout is not None
-    try:
-        assert child.stdout.readline() == "here\n"
-        yield child.pid
-    finally:
-        child.kill()
-        child.wait()
-        child.stdout.close()
-
-
-def left_behind(run: str) -> tuple[bytes, list[list[str]], object]:
-    """Parameters, figures by step without the seconds, and the end."""
-    path = Path("runs", run)
-    with (path / "metrics.csv").open(newline="") as file:
-        rows = [[*row[:3], *row[4:]] for row in csv.reader(file)]
-    ending = json.loads((path / "figures.json").read_text())
-    del ending["progress"]["seconds"]
-    return (path / "model.safetensors").read_bytes(), rows, ending
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line_in(tmp_path, monkeypatch)
 
 
 @pytest.mark.parametrize(
@@ -280,93 +181,6 @@ def test_figures_of_counters_and_learners_are_those_of_the_end(per_device: str) 
     assert fml.open_run("runs/a").evaluate(data) == run.evaluate()
 
 
-# --- one process at a time -----------------------------------------------------------------------
-
-
-def test_one_process_at_a_time_trains_in_a_folder(capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["train", "line.fml", "--quiet", "--run", "whole"]) == 0
-    with waiting("step", 12, "line.fml", "--run", "a") as process:
-        before = {p: p.read_bytes() for p in Path("runs/a").rglob("*") if p.is_file()}
-        assert main(["train", "--resume", "a"]) == 2
-        said = capsys.readouterr().err
-        assert "E0708" in said
-        assert f"process {process} on" in said
-        assert {p: p.read_bytes() for p in Path("runs/a").rglob("*") if p.is_file()} == before
-        # Those that only read look on.
-        assert main(["eval", "a"]) == 0
-        assert f"the run is being trained by process {process} on" in capsys.readouterr().err
-        assert main(["predict", "a", "line.csv", "-o", "out.csv"]) == 0
-    with waiting("step", 3, "--resume", "a"):
-        assert main(["train", "--resume", "a"]) == 2
-        assert "E0708" in capsys.readouterr().err
-    assert main(["train", "--quiet", "--resume", "a"]) == 0
-    assert left_behind("a") == left_behind("whole")
-
-
-@pytest.mark.parametrize("event", ["fsync", "compile"])
-def test_a_run_that_is_about_to_begin_is_locked(
-    event: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    with waiting(event, 1, "line.fml", "--run", "a"):
-        assert main(["train", "--resume", "a"]) == 2
-        assert "E0708" in capsys.readouterr().err
-        assert main(["eval", "a"]) == 2
-        assert "E0706" in capsys.readouterr().err
-
-
-def test_one_process_does_not_train_twice_in_a_folder() -> None:
-    class Again(Stop):
-        """Wants to go on with the run that is at work."""
-
-        def started(self, start: object) -> None:
-            with pytest.raises(FmlError, match="E0708"):
-                fml.resume("runs/a", {"points": points()})
-
-    program = fml.loads(CLASSIFIER)
-    assert program.train(data={"points": points()}, run="a", on_event=Again(2)).interrupted
-    assert not fml.resume("runs/a", {"points": points()}).interrupted
-
-
-FORKED = """
-import os, sys, time
-from fml.cli import main
-from fml.engine.runtime import pace, trainer
-pace.SECONDS_AT_ONCE = 0  # each step for itself
-real = trainer.Trainer._some_steps
-def forked(self):
-    if self.moment.step == 3:
-        child = os.fork()
-        if child:
-            print(child, flush=True)
-        time.sleep(600)
-    real(self)
-trainer.Trainer._some_steps = forked
-main(sys.argv[1:])
-"""
-
-
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="there is no fork on this system")
-def test_a_fork_that_outlives_a_killed_run_does_not_hold_its_lock() -> None:
-    command = [sys.executable, "-c", FORKED, "train", "line.fml", "--quiet", "--run", "a"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as run:
-        assert run.stdout is not None
-        fork = int(run.stdout.readline())
-        run.kill()
-        run.wait()
-        try:
-            assert main(["train", "--quiet", "--resume", "a"]) == 0
-        finally:
-            os.kill(fork, signal.SIGKILL)
-
-
-def test_a_file_system_without_locks_is_trained_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    def none(file: int) -> None:
-        raise OSError(errno.ENOLCK, "No locks available")
-
-    monkeypatch.setattr("fml.engine.runtime.lock._lock", none)
-    assert main(["train", "line.fml", "--quiet", "--run", "a"]) == 0
-
-
 def test_a_killed_run_is_measured_and_predicts_by_its_last_checkpoint(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
@@ -439,25 +253,6 @@ def test_resuming_takes_nothing_but_the_run(capsys: pytest.CaptureFixture[str]) 
         assert "nothing else" in capsys.readouterr().err
 
 
-class Stop:
-    """Interrupts this process behind a step."""
-
-    def __init__(self, step: int) -> None:
-        self.step = step
-
-    def started(self, start: object) -> None: ...
-
-    def stepped(self, progress: Progress) -> None:
-        if progress.step == self.step:
-            os.kill(os.getpid(), signal.SIGINT)
-
-    def measured(self, points: object) -> None: ...
-
-    def interrupted(self) -> None: ...
-
-    def stopped(self, progress: object, why: str) -> None: ...
-
-
 def test_python_goes_on_with_its_own_arrays() -> None:
     program = fml.loads(CLASSIFIER)
     data = {"points": points()}
@@ -497,50 +292,3 @@ def test_a_run_goes_on_with_its_cores_and_streams(monkeypatch: pytest.MonkeyPatc
     whole = program.train(data=data, cores=1, options=wide)
     for name, value in whole.variables.items():
         np.testing.assert_array_equal(resumed.variables[name], value)
-
-
-@pytest.mark.parametrize("written", range(8))
-def test_a_disk_that_is_full_at_the_start_leaves_nothing_to_go_on_with(
-    written: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    real, left = os.fsync, [written]
-
-    def full(file: int) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError(28, "No space left on device")
-        real(file)
-
-    monkeypatch.setattr(os, "fsync", full)
-    assert main(["train", "line.fml", "--quiet", "--run", "a"]) == 2
-    said = capsys.readouterr().err
-    assert "E0732" in said
-    assert "No space left on device" in said
-    # What is advised is what can be done.
-    assert ("--resume" in said) is Path("runs/a").exists() is (written > 5)
-
-
-def test_a_full_disk_keeps_what_was_written(
-    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    real, left = os.fsync, [12]
-
-    def full(file: int) -> None:
-        left[0] -= 1
-        if left[0] < 0:
-            raise OSError(28, "No space left on device")
-        real(file)
-
-    with monkeypatch.context() as patched:
-        patched.setattr("fml.engine.runtime.saving.LEAST_SECONDS_BETWEEN_CHECKPOINTS", 0)
-        patched.setattr("fml.engine.runtime.saving.SHARE_FOR_CHECKPOINTS", 1e9)
-        patched.setattr(os, "fsync", full)
-        assert main(["train", "line.fml", "--quiet", "--run", "a"]) == 2
-    said = capsys.readouterr().err
-    assert "E0732" in said
-    assert "No space left on device" in said
-    assert "fml train --resume" in said
-    assert main(["eval", "runs/a"]) == 0
-    assert main(["train", "--quiet", "--resume", "runs/a"]) == 0
-    assert main(["train", "line.fml", "--quiet", "--run", "whole"]) == 0
-    assert left_behind("a") == left_behind("whole")
