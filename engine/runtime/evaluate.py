@@ -58,6 +58,8 @@ def predict(
         FmlError: E0720, an argument is missing, unknown, or not of its type.
     """
     arrays, sizes = _checked(model, arguments)
+    if 0 in sizes.values():  # there are no kernels for nothing
+        return _nothing(model, sizes)
     own = {name: training.variables[name] for name in model.variables}
     store = VariableStore(own, backend)
     store.restore({name: variables[name] for name in own})
@@ -75,6 +77,23 @@ def predict(
             taken = {n: a[part] if _leads(model, n, dim) else a for n, a in arrays.items()}
             parts.append(_result(section, taken)[start - first :])
     return np.concatenate(parts)
+
+
+def _nothing(model: Model, sizes: Mapping[str, int]) -> Array:
+    """The result for arguments without entries: an array without entries.
+
+    Raises:
+        FmlError: E0720, it would have entries all the same.
+    """
+    result = model.result.substitute(sizes)
+    shape = [dim.size for dim in result.shape]
+    if 0 not in shape:
+        empty = ", ".join(f"{name} = 0" for name, size in sizes.items() if not size)
+        raise error(
+            "E0720", f"`{model.name}` makes {model.result} of its arguments, and they are empty",
+            notes=[f"found {empty}"], help="hand over one sample at least",
+        )  # fmt: skip
+    return np.empty([size or 0 for size in shape], result.dtype)
 
 
 def _result(section: Section, arrays: Mapping[str, Array]) -> Array:

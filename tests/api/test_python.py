@@ -121,6 +121,37 @@ def test_a_wrong_argument_is_named(
     assert words in " ".join([diagnostic.message, *diagnostic.notes, diagnostic.help])
 
 
+IMAGES = """
+data images = given {{ x: f32[8, 8, 1]; y: label[3] }}
+model net(x: f32[N, 8, 8, 1]) -> {result} = x |> conv(4, 3) |> batch_norm |> {head}
+train {{
+  m = net()
+  feed x, y from images.train |> batch(4)
+  minimize loss = mean(m(x))
+  using sgd(0.05)
+  stop after 1 step
+}}
+"""
+
+
+def of_images(result: str, head: str) -> fml.Run:
+    images = {"x": np.ones((4, 8, 8, 1)), "y": np.zeros(4, int)}
+    return fml.loads(IMAGES.format(result=result, head=head)).train(data={"images": images})
+
+
+def test_nothing_makes_nothing() -> None:
+    run = of_images("f32[N, 3]", "flatten |> dense(3)")
+    empty = run.model(np.zeros((0, 8, 8, 1)))
+    assert (empty.shape, empty.dtype) == ((0, 3), np.float32)
+    assert run.predict({"x": np.zeros((0, 8, 8, 1))})["prediction"].shape[0] == 0
+
+
+def test_nothing_has_no_mean() -> None:
+    run = of_images("f32", "mean")
+    with pytest.raises(fml.FmlError, match="they are empty"):
+        run.model(np.zeros((0, 8, 8, 1)))
+
+
 def test_same_seed_same_bits_and_another_seed_others() -> None:
     program = fml.loads(CLASSIFIER)
     first, again, other = (
