@@ -181,7 +181,7 @@ class Trainer:
                 return self.failure.message
             if self._interrupt.requested:
                 return "interrupted"
-            why = self._look()
+            why = "" if self._looked else self._look()
             if why:
                 return why
             if self._interrupt.is_urgent:
@@ -231,6 +231,8 @@ class Trainer:
         """End the run at the last good moment, or go on from it with some learners restarted."""
         with self._interrupt.held():
             self._stepping = False
+            # Where these steps began, and before, has been looked at.
+            self._looked = found.moment.step <= self.moment.step
             self.moment, self.record.means = found.moment, dict(found.means)
             if not self.recovery.can_mend(found):
                 self.failure = found.diagnostic

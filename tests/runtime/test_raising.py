@@ -145,6 +145,15 @@ def test_a_learner_that_raises_is_restarted_and_the_run_goes_on() -> None:
 
 
 @on_each_backend
+def test_figures_are_taken_once_though_a_learner_is_restarted_right_behind_them() -> None:
+    more = 'measure mse(z(x), y) as "fit" on d.train every 5 steps\n  stop after'
+    text = LEARNERS.replace("stop after", more)
+    outcome = run(lowered(text.format(spoilt="6 - n", steps=14)), on_fault="restart")
+    found = [(point.series, point.step) for point in outcome.history]
+    assert found == [(name, step) for step in (5, 10) for name in ("train.loss", "train.fit")]
+
+
+@on_each_backend
 def test_a_learner_that_raises_again_at_once_ends_the_run() -> None:
     notes = Notes()
     outcome = run(plan(LEARNERS, "0 * n"), on_fault="restart", listener=notes)
