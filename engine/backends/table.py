@@ -85,7 +85,9 @@ class Table:
             BaseException: what a signal's handler raises meanwhile; the last iteration may then
                 have been abandoned half-way.
         """
-        count = self._trial.count
+        count, most = self._trial.count, workers().count
+        if count > most:  # this process was forked, and may use fewer cores than its parent
+            return self.walk(iterations, most)
         begun = time.perf_counter()
         done = self.walk(iterations, count)
         self._trial.took(count, (time.perf_counter() - begun) / max(done, 1))

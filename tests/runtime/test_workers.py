@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from fml.engine.backends import workers
+from fml.engine.backends.interface import Gathered, Taken
 from fml.engine.backends.llvm import LlvmBackend
 from fml.engine.backends.table import Entry, Table, meetings
 from fml.engine.backends.workers import Workers
@@ -65,6 +66,20 @@ def test_any_number_of_workers_leaves_the_same_bits() -> None:
         found = trainer.store.snapshot() | {"loss": steps.figures["loss"][:9]}
         left.append({name: value.tobytes() for name, value in found.items()})
     assert all(one == left[0] for one in left)
+
+
+def test_a_table_of_more_workers_than_there_are_is_done_by_those(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """As in a process that was forked and may use fewer cores: nobody waits for the others."""
+    view, source = np.zeros((4, 3), np.float32), np.eye(9, 3, dtype=np.float32)
+    order = np.arange(20).reshape(5, 4) % 9
+    taken = Taken(view, np.zeros((5, 4, 3), np.float32))
+    loop = LlvmBackend(THREADS).loop([], [Gathered(view, source, order)], [taken])
+    made = Workers(1)
+    monkeypatch.setattr("fml.engine.backends.table.workers", lambda: made)
+    assert [loop.run(5) for _ in range(9)] == [5] * 9  # any of which tries another number
+    np.testing.assert_array_equal(taken.table, source[order])
 
 
 # --- who must meet -------------------------------------------------------------------------------
