@@ -61,14 +61,14 @@ class _Way:
 
 
 def forward(conv: Convolution, name: str, host: Host, finish: AtIndices | None = None) -> Kernel:
-    """A kernel of (x, w, out, scratch...): out = conv(x, w)."""
+    """A kernel of (x, w, sums, scratch...): sums = conv(x, w)."""
     return _kernel(forward_sweep(conv), name, ("x", "w"), host, finish)
 
 
 def input_gradient(
     conv: Convolution, name: str, host: Host, finish: AtIndices | None = None
 ) -> Kernel:
-    """A kernel of (g, w, out, scratch...): the gradient of the images from that of the result."""
+    """A kernel of (g, w, sums, scratch...): the gradient of the images from that of the result."""
     return _kernel(backward_sweep(conv), name, ("g", "w"), host, finish)
 
 
@@ -82,7 +82,7 @@ def _kernel(
     ]  # fmt: skip
     way = min(ways, key=lambda way: way.cycles)
     source, kernel = (Buffer(n, conv.element) for n in names)
-    out = Buffer("out", conv.element)
+    out = Buffer("out", wide(conv.element))
     part = (Var("begin"), Var("end"))
     made: _Made | Packed = _Made(what, way, source, kernel, out, vector, finish, part)
     if not what.is_by_channel:
@@ -256,7 +256,7 @@ class _Made:
         taps = self.what.conv.window[0] * self.what.conv.window[1]
         room = min(_CHUNK, _PANEL // (4 * self._across(tile))) // taps
         step = max(1, room // self.vector) * self.vector
-        if self.what.summed < 2 * step or self.out.element is not wide(self.out.element):
+        if self.what.summed < 2 * step:
             return ()
         return (("k", step),)
 

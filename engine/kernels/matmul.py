@@ -53,8 +53,9 @@ class Product:
 
 
 def matmul(product: Product, name: str, host: Host, finish: AtIndices | None = None) -> Kernel:
-    """A kernel of (a, b, out, scratch...); `finish` is given indices [batch, row, column]."""
-    a, b, out = (Buffer(n, product.element) for n in ("a", "b", "out"))
+    """A kernel of (a, b, sums, scratch...); `finish` is given indices [batch, row, column]."""
+    a, b = (Buffer(n, product.element) for n in ("a", "b"))
+    out = Buffer("out", wide(product.element))
     writer = _Written(product, host, a, b, out, finish, (Var("begin"), Var("end")))
     if product.columns == 1 and product.rows > 1:
         writer = writer.exchanged()
@@ -161,14 +162,14 @@ class _Written:
         if not self._streams:
             return 0
         p = self.product
-        return _across(plan, vector) * p.depth if p.b_turned else _streamed(p) * p.columns
+        return _across(plan, vector) * p.depth if p.b_turned else _STREAMED * p.columns
 
     def _streaming(self, plan: "_Plan", vector: int) -> Steps:
         """Loops that read `b` once, as it lies in memory: all rows are done with what is there."""
         p, across, high = self.product, _across(plan, vector), plan.tile.axes["m"]
         if p.b_turned:
-            return (("n", across), ("k", _deep(p)), ("m", high))
-        return (("k", _streamed(p)), ("n", across), ("m", high))
+            return (("n", across), ("k", _CHUNK), ("m", high))
+        return (("k", _STREAMED), ("n", across), ("m", high))
 
     def _outer(self, plan: "_Plan", vector: int) -> Steps:
         if self._streams:
@@ -180,10 +181,10 @@ class _Written:
         columns = max(1, _BLOCK // across) * across
         if p.depth < _SHALLOW:
             rows, columns = high, across  # the result is most of what moves: row after row
-        blocks: Steps = (("n", columns), ("k", _deep(p)), ("n", across), ("m", high))
+        blocks: Steps = (("n", columns), ("k", _CHUNK), ("n", across), ("m", high))
         if p.rows > rows > 0:
             blocks = (("m", rows), *blocks)
-        if p.depth <= _deep(p):
+        if p.depth <= _CHUNK:
             blocks = tuple(block for block in blocks if block[0] != "k")
         return (plan.first, *blocks)
 
@@ -253,18 +254,8 @@ def _along(plan: _Plan, name: str, vector: int) -> int:
     return plan.tile.axes["m"] if name == "m" else _across(plan, vector)
 
 
-def _deep(p: Product) -> int:
-    """Products that are added up before they meet the others; 16-bit sums must not meet."""
-    return _CHUNK if wide(p.element) is p.element else max(1, p.depth)
-
-
-def _streamed(p: Product) -> int:
-    """Products that are added up of each column before the next columns follow."""
-    return min(_deep(p), _STREAMED) if wide(p.element) is p.element else _deep(p)
-
-
 def _rows_cached(p: Product) -> int:
-    return max(1, _CACHED // (4 * min(_deep(p), p.depth or 1)))
+    return max(1, _CACHED // (4 * min(_CHUNK, p.depth or 1)))
 
 
 def _contraction(p: Product) -> Contraction:

@@ -103,9 +103,8 @@ def _divisors(n: int) -> list[int]:
 def _step(what: Sweep, across: int) -> int:
     """Channels of a block, whose weights should stay in the first cache; a divisor of all."""
     taps = what.conv.window[0] * what.conv.window[1]
-    is_narrow = wide(what.conv.element) is not what.conv.element  # sums must not meet in memory
     room = max(4, _PANEL // (4 * across * taps))
-    if is_narrow or what.summed <= room:
+    if what.summed <= room:
         return max(1, what.summed)
     found = max(d for d in _divisors(what.summed) if d <= room)
     return found if 3 * found >= room else what.summed

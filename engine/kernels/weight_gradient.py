@@ -33,11 +33,12 @@ _CACHED = 1 << 18  # bytes of images and gradients that are read again and again
 def weight_gradient(
     conv: Convolution, name: str, host: Host, finish: AtIndices | None = None
 ) -> Kernel:
-    """A kernel of (x, g, out, scratch...): the gradient of the kernel from that of the result.
+    """A kernel of (x, g, sums, scratch...): the gradient of the kernel from that of the result.
 
     `finish` is given indices [u, v, channel, unit].
     """
-    x, g, out = Buffer("x", conv.element), Buffer("g", conv.element), Buffer("out", conv.element)
+    x, g = Buffer("x", conv.element), Buffer("g", conv.element)
+    out = Buffer("out", wide(conv.element))
     begin, end = Var("begin"), Var("end")
     vector = vector_of(conv.element, host)
     plan = min(_plans(conv, vector, host), key=lambda plan: plan.cycles)
@@ -71,9 +72,8 @@ class _Plan:
 def _plans(conv: Convolution, vector: int, host: Host) -> Iterator[_Plan]:
     """Ways to cut the work into parts, by units or by rows of tiles, and what they cost."""
     units = conv.groups if _is_by_channel(conv) else conv.units // conv.groups
-    is_narrow = wide(conv.element) is not conv.element  # sums must not meet in memory
     ways = (True,) if _is_padded(conv, vector) else (False, True)
-    for in_rooms in (False,) if is_narrow or not conv.batch else ways:
+    for in_rooms in ways if conv.batch else (False,):
         rows = _rows(conv, in_rooms)
         name, size = rows[-1]
         half = -(-size // 2)
@@ -124,8 +124,7 @@ def _block(conv: Convolution, in_rooms: bool, across: int) -> int:
         return max(1, min(height, _NEAR // line, _CHUNK // max(1, width)))
     image = 4 * (conv.size[0] * conv.size[1] * conv.channels + height * width * conv.units)
     block = max(1, min(_CACHED // image, _CHUNK // (height * width)))
-    is_narrow = wide(conv.element) is not conv.element
-    return 0 if block >= conv.batch or is_narrow else block
+    return 0 if block >= conv.batch else block
 
 
 def _row(conv: Convolution) -> int:

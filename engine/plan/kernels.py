@@ -3,14 +3,19 @@
 from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
-from math import prod
 
 from fml.engine.ir.graph import Graph
 from fml.engine.kernels.ahead import fetching_ahead
-from fml.engine.kernels.blocks import Block, block_kernel, result_sizes
+from fml.engine.kernels.blocks import (
+    Block,
+    block_kernel,
+    finished_scratch,
+    result_sizes,
+    whole_kernel,
+)
 from fml.engine.kernels.composing import compose
 from fml.engine.kernels.epilogue import epilogue_of
-from fml.engine.kernels.expr import Buffer, Expr
+from fml.engine.kernels.expr import Buffer, Expr, wide
 from fml.engine.kernels.llvm.compiled import Recipe
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import Kernel, Statement, Store
@@ -77,23 +82,24 @@ def _block_kernel(alike: Alike, block: Block, cluster: Cluster, name: str, host:
     """A block with what is done to its sums; those that nobody else reads are not stored."""
     root, *others = cluster.nodes
     if not others:
-        return fetching_ahead(block_kernel(block, name, host))
+        return fetching_ahead(whole_kernel(block, name, host))
     fusion, sizes = fusion_of(alike, cluster), result_sizes(block)
     epilogue = epilogue_of(fusion, 0, sizes)
-    is_kept = root in cluster.results
-    sums = Buffer("out", fusion.inputs[0].element)
+    is_kept, element = root in cluster.results, fusion.inputs[0].element
+    # Sums that are stored whole may lie where their parts meet, but for those of 16 bits.
+    whole = Buffer("out" if wide(element) is element else "whole", element)
 
     def finish(total: Expr, at: Sequence[Expr]) -> list[Statement]:
-        kept: list[Statement] = [Store(sums, row_major(at, sizes), total)] if is_kept else []
+        kept: list[Statement] = [Store(whole, row_major(at, sizes), total)] if is_kept else []
         return [*kept, *epilogue.at(total, at)]
 
     kernel = block_kernel(block, name, host, finish)
     given = fusion.buffers[1 : len(fusion.inputs)]
     made = iter(fusion.buffers[len(fusion.inputs) :])
-    results = [sums if value == root else next(made) for value in cluster.results]
-    scratch, used = kernel.buffers[3:], kernel.scratch
-    if not is_kept:
-        scratch, used = (sums, *scratch), (prod(sizes), *used)
+    results = [whole if value == root else next(made) for value in cluster.results]
+    scratch, used = finished_scratch(kernel, block)
+    if is_kept and whole in scratch:
+        scratch, used = scratch[1:], used[1:]
     first = 2 + len(given)
     shared = tuple((1 + i, first + is_kept + o) for i, o in fusion.shared)
     buffers = (*kernel.buffers[:2], *given, *results, *scratch)

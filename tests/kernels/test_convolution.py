@@ -14,14 +14,13 @@ from sums import assert_close, drawn, unaligned
 from fml.engine.ir.dims import Dim
 from fml.engine.ir.graph import Attributes
 from fml.engine.ir.types import F32, Element, TensorType
-from fml.engine.kernels import convolution
+from fml.engine.kernels.blocks import Direction, Sliding, block_kernel, whole_kernel
 from fml.engine.kernels.contracting import AtIndices
 from fml.engine.kernels.expr import Buffer, Expr, Load, maximum
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.loops import Kernel, Statement, Store
 from fml.engine.kernels.nest import row_major
 from fml.engine.kernels.slides import Convolution
-from fml.engine.kernels.weight_gradient import weight_gradient
 from fml.engine.ops.convolution import CONV, CONV_INPUT_GRADIENT, CONV_WEIGHT_GRADIENT
 from fml.engine.ops.record import Array
 
@@ -69,12 +68,10 @@ def arrays(conv: Convolution) -> dict[str, Array]:
 
 
 def kernel_of(conv: Convolution, direction: str, host: Host, finish: AtIndices | None) -> Kernel:
-    make = {
-        "forward": convolution.forward,
-        "images": convolution.input_gradient,
-        "kernel": weight_gradient,
-    }[direction]
-    return make(conv, direction, host, finish)
+    block = Sliding(Direction(direction), conv)
+    if finish is None:
+        return whole_kernel(block, direction, host)
+    return block_kernel(block, direction, host, finish)
 
 
 INPUTS = {"forward": "xw", "images": "gw", "kernel": "xg"}

@@ -88,6 +88,10 @@ def conv(op: str, x: Value, y: Value, *sizes: int) -> Value:
     return x.call(op, y, stride=(1, 1), padding=same, dilation=(1, 1), groups=1, **shape)
 
 
+def weights(x: Value, g: Value) -> Value:
+    return conv("conv_weight_gradient", x, g, 3, 3, 8, 8)
+
+
 def cast(x: Value, element: Element) -> Value:
     return x.call("cast", element=element)
 
@@ -119,12 +123,14 @@ HANDED: Mapping[str, tuple[tuple[int, ...], Callable[[Value, Value], Value]]] = 
     ),
     "product": (MATRIX, lambda x, y: (x @ y) * 0.3),
     "turned product": (MATRIX, lambda x, y: (x @ turned(y)) * 0.3),
+    "long product": ((5, 900), lambda x, y: (x @ turned(y)) * 0.3),
     "column": (MATRIX, lambda x, y: (x @ ones(x, 33, 1)) * 0.3),
     "convolution": (IMAGES, lambda x, y: conv("conv", x, ones(x, 3, 3, 8, 16)) * 0.3),
     "images": (
         IMAGES, lambda x, y: conv("conv_input_gradient", x, ones(x, 3, 3, 5, 8), 4, 6, 5, 5) * 0.3,
     ),
-    "kernel": (IMAGES, lambda x, y: conv("conv_weight_gradient", x, y, 3, 3, 8, 8) * 0.1),
+    "kernel": (IMAGES, lambda x, y: weights(x, y) * 0.1),
+    "long kernel": ((40, 6, 5, 8), lambda x, y: weights(x, y) * 0.1),
 }  # fmt: skip
 
 
