@@ -3,6 +3,7 @@
 Nothing heavy is imported before a subcommand needs it, so that `fml --help` answers at once.
 """
 
+import errno
 import os
 import sys
 import warnings
@@ -15,6 +16,7 @@ import click
 from fml.leaving import INTERRUPTED
 
 BAD_INPUT, BUG, BROKEN_PIPE = 2, 70, 141
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO}
 
 # Name: what it does. Each is the `command` of the module of its name in `fml.commands`.
 COMMANDS = {
@@ -139,6 +141,13 @@ def _report(fault: Exception) -> int:
     from fml.console import print_diagnostics
     from fml.engine.ir.diagnostics import FmlError, error
 
+    # Files are written by name, and their faults told of as E0732: what has no name is the output.
+    if isinstance(fault, OSError) and fault.errno in _FULL and fault.filename is None:
+        _write_no_more()
+        fault = error(
+            "E0732", f"the output cannot be written: {fault.strerror}",
+            help="make room for it, and type the command again",
+        )  # fmt: skip
     if isinstance(fault, MemoryError):
         fault = error(
             "E0714", "there is not enough memory", notes=[str(fault)] if str(fault) else [],
@@ -184,6 +193,10 @@ def _report_bug(fault: Exception) -> int:
 
 def _leave_broken_pipe() -> int:
     """Whoever read the output has gone (`fml check ... | head`): say nothing more."""
-    # Python would try to flush the stream once more on its way out.
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    _write_no_more()
     return BROKEN_PIPE
+
+
+def _write_no_more() -> None:
+    """Let the output go nowhere: Python would try to flush it once more on its way out."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

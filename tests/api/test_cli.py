@@ -337,6 +337,18 @@ def test_a_reader_who_leaves_early_is_no_error() -> None:
     assert errors == b""
 
 
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="no device that is always full")
+@pytest.mark.parametrize("arguments", [("explain",), ("summary", "model.fml"), ("train", "-h")])
+def test_an_output_without_room_is_told(arguments: tuple[str, ...], model: Path) -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "fml", *arguments],
+            stdout=full, stderr=subprocess.PIPE, text=True, check=False, timeout=60,
+        )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.startswith("error[E0732]: the output cannot be written: No space left")
+
+
 @pytest.mark.parametrize(
     "environment",
     [
