@@ -15,16 +15,25 @@ def begin(path: Path | None) -> Tracer | None:
     """Return what keeps the times of a run; None where no timeline is wanted.
 
     Raises:
-        FmlError: E0732, the file cannot be written; better now than when the run is over.
+        FmlError: E0732, the file cannot be written.
     """
     if path is None:
         return None
+    require_writable(path)
+    return Tracer()
+
+
+def require_writable(path: Path) -> None:
+    """Try whether a file can be written: better now than when there is something to write.
+
+    Raises:
+        FmlError: E0732, it cannot.
+    """
     is_new = not path.exists()
     with writing(path):
         path.open("a").close()
     if is_new:
         path.unlink()
-    return Tracer()
 
 
 def write(tracer: Tracer | None, path: Path | None, training: Training, backend: Backend) -> None:

@@ -65,7 +65,10 @@ def command(
     """
     from fml.console import output, print_diagnostics
     from fml.program import load
+    from fml.tracing import require_writable
 
+    if trace is not None:
+        require_writable(trace)
     program = load(file)
     print_diagnostics(program.checked.warnings)
     found = program.profile(
