@@ -11,7 +11,7 @@ from fml.engine.runtime.watch import TOLERANCE, Record
 # Progress is shown so often; a request to stop is heard at the end of any step. Python's share of a
 # step of a tenth of a second is then some 10 microseconds.
 SECONDS_AT_ONCE = 0.5
-# One stretch may be so many times as long as the one before it.
+# One stretch may be so many times as long as the longest one before it.
 GROWTH = 8
 
 
@@ -36,7 +36,8 @@ class Pace:
 
     def took(self, steps: int, seconds: float) -> None:
         """So many steps have taken so long."""
-        self._a_step, self._most = seconds / max(steps, 1), GROWTH * max(steps, 1)
+        self._a_step = seconds / max(steps, 1)
+        self._most = max(self._most, GROWTH * steps)
 
 
 class Ahead:

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 
 import fml
+from fml.engine.kernels.blocks import Block
 from fml.engine.kernels.fusion import NotFusable
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.plan import kernels
-from fml.engine.plan.cluster import Cluster
+from fml.engine.plan.cluster import Alike, Cluster
 
 TEXT = """
 data d = given { x: f32[12]; y: label[3] }
@@ -42,13 +43,15 @@ def test_clusters_without_a_kernel_are_taken_apart(
             refused.append(cluster)
             raise NotFusable("not for this test")
 
-    def of_entries(graph: kernels.Graph, cluster: Cluster, name: str, width: int) -> kernels.Kernel:
-        refuse([n for n in cluster.nodes if graph[n].op != "constant"], cluster)
-        return entries(graph, cluster, name, width)
+    def of_entries(alike: Alike, cluster: Cluster, name: str, width: int) -> kernels.Kernel:
+        refuse([n for n in cluster.nodes if alike.graph[n].op != "constant"], cluster)
+        return entries(alike, cluster, name, width)
 
-    def of_block(graph: kernels.Graph, cluster: Cluster, name: str, host: Host) -> kernels.Kernel:
+    def of_block(
+        alike: Alike, block: Block, cluster: Cluster, name: str, host: Host
+    ) -> kernels.Kernel:
         refuse(cluster.nodes, cluster)
-        return blocks(graph, cluster, name, host)
+        return blocks(alike, block, cluster, name, host)
 
     monkeypatch.setattr(kernels, "_entries_kernel", of_entries)
     monkeypatch.setattr(kernels, "_block_kernel", of_block)

@@ -218,7 +218,7 @@ def test_all_steps_are_taken_again_though_they_have_been_told_to_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The first Ctrl-C tells the steps to end, and the second one takes them back."""
-    monkeypatch.setattr(trainer, "Pace", lambda: Blocks([99]))  # a whole epoch of 4 steps
+    monkeypatch.setattr(trainer, "Pace", lambda durations: Blocks([99]))  # a whole epoch of 4 steps
     assert_undone(run(backend=Pressing(19)), 8)  # two updates a step
 
 
@@ -234,7 +234,7 @@ def test_all_steps_are_taken_again_though_the_next_were_told_to_end_before_they_
             monkeypatch.setattr(Steps, "fill", fill)
             press_twice()
 
-    monkeypatch.setattr(trainer, "Pace", lambda: Blocks([99]))
+    monkeypatch.setattr(trainer, "Pace", lambda durations: Blocks([99]))
     monkeypatch.setattr(Steps, "fill", pressing)
     assert_undone(run(backend=Pressing(0)), 8)
 
