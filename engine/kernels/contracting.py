@@ -123,9 +123,15 @@ class Contracting:
         if size is not None and size <= step:
             return self._inside(name, begin, end, rest, state, seen)
         at = Var(f"{name}_{len(rest)}")
-        stop = at + step if size is not None and not size % step else minimum(at + step, end)
-        inside = self._inside(name, at, stop, rest, state, seen)
-        return [For(at, begin, end, tuple(inside), step)]
+        first: Expr = at
+        lets: list[Statement] = []
+        if name == self.how.falling and name not in dict(rest):
+            first = Var(f"{name}_falling")
+            lets.append(Let(first, begin + (end - begin - 1) // step * step - (at - begin)))
+        whole = size is not None and not size % step
+        stop = first + step if whole else minimum(first + step, end)
+        inside = self._inside(name, first, stop, rest, state, seen)
+        return [For(at, begin, end, (*lets, *inside), step)]
 
     def _inside(
         self, name: str, begin: Expr, end: Expr, rest: Steps, state: _State, seen: frozenset[str]

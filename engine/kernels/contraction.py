@@ -88,7 +88,8 @@ class Schedule:
         inner: loops over summed axes inside of the tile, outermost first.
         is_padded: `b` may be read as far as whole vectors go; what does not count of the last one
             is left out only where sums are stored.
-        ahead: entries from what is read of `b` to what is fetched of it, if above 0.
+        ahead: entries from what is read of `b` to what is fetched of it, if not 0.
+        falling: the axis whose innermost loop goes from its end to its beginning.
     """
 
     outer: Steps
@@ -99,3 +100,4 @@ class Schedule:
     inner: tuple[str, ...]
     is_padded: bool = False
     ahead: int = 0
+    falling: str = ""

@@ -147,8 +147,8 @@ class Buffer:
 class Load(Expr):
     """The entry of a buffer at an index, or `otherwise` where `guard` is false.
 
-    16-bit floats are widened to f32 at once. With `ahead` above 0, an entry so many places on is
-    fetched, for it will be read soon.
+    16-bit floats are widened to f32 at once. With an `ahead` that is not 0, an entry so many
+    places on is fetched, for it will be read soon.
     """
 
     buffer: Buffer

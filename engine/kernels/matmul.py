@@ -110,6 +110,7 @@ class _Written:
         schedule = Schedule(
             writer._outer(plan, vector), plan.tile.axes, plan.lanes, vector, plan.tile.vectors,
             ("k",), ahead=writer._ahead(plan, vector),
+            falling="n" if writer._streams and writer.product.b_turned else "",
         )  # fmt: skip
         contracting = Contracting(
             _contraction(writer.product), schedule, writer.a, writer.b, self.out, writer._finished,
@@ -162,10 +163,15 @@ class _Written:
         if not self._streams:
             return 0
         p = self.product
-        return _across(plan, vector) * p.depth if p.b_turned else _STREAMED * p.columns
+        return -_across(plan, vector) * p.depth if p.b_turned else _STREAMED * p.columns
 
     def _streaming(self, plan: "_Plan", vector: int) -> Steps:
-        """Loops that read `b` once, as it lies in memory: all rows are done with what is there."""
+        """Loops that read `b` once, as it lies in memory: all rows are done with what is there.
+
+        One that is turned, as weights are by the gradient behind their product, is read from its
+        end to its beginning: what the product has read last, and what the weights' own gradient
+        will read first, is in the second cache then.
+        """
         p, across, high = self.product, _across(plan, vector), plan.tile.axes["m"]
         if p.b_turned:
             return (("n", across), ("k", _CHUNK), ("m", high))
