@@ -250,7 +250,7 @@ def test_data_that_have_changed_are_noticed(capsys: pytest.CaptureFixture[str]) 
 def test_resuming_takes_nothing_but_the_run(capsys: pytest.CaptureFixture[str]) -> None:
     for more in (["line.fml"], ["line.fml", "lr=3"], ["--seed", "3"], ["--run", "b"]):
         assert main(["train", "--resume", "runs/a", *more]) == 2
-        assert "--resume takes the folder of a run" in capsys.readouterr().err
+        assert "are those that the run was begun with" in capsys.readouterr().err
 
 
 def test_python_goes_on_with_its_own_arrays() -> None:
