@@ -125,6 +125,9 @@ def as_options(
         raise not_of_kind("options", "a dict of values by name", options, 'options={"lr": 0.1}')
     for name in named:
         near = did_you_mean(name, (*_ARGUMENTS, *known))
+        if name in _ARGUMENTS:
+            method = "profile" if name == "seconds" else "train"
+            near = f"`{name}` is an argument of `Program.{method}`, and none of this method"
         if name not in known and near:
             raise error("E0405", f"there is no option `{name}`", help=near)
     return {**mapping, **named}

@@ -58,4 +58,4 @@ def _write(columns: Mapping[str, "Array"], output: Path) -> None:
     with writing(output), output.open("w", encoding="utf-8", newline="") as file:
         write_csv(columns, file)
     rows = len(columns["prediction"])
-    click.echo(f"wrote {rows} prediction{'' if rows == 1 else 's'} to {output}")
+    click.echo(f"wrote {rows:,} prediction{'' if rows == 1 else 's'} to {output}")

@@ -315,6 +315,22 @@ def test_an_error_as_text_has_its_notes_and_the_way_out() -> None:
     )
 
 
+@pytest.mark.parametrize(
+    ("method", "argument", "words"),
+    [
+        ("profile", {"cores": 2}, "`cores` is an argument of `Program.train`"),
+        ("train", {"seconds": 2}, "`seconds` is an argument of `Program.profile`"),
+    ],
+)
+def test_the_argument_of_another_method_is_no_option_that_is_nearly_meant(
+    method: str, argument: dict[str, int], words: str
+) -> None:
+    with pytest.raises(fml.FmlError, match=words) as caught:
+        getattr(fml.loads(CLASSIFIER), method)(**argument)
+    assert codes(caught) == ["E0405"]
+    assert "did you mean" not in str(caught.value)
+
+
 def test_fields_without_their_data_set_are_told_where_they_belong() -> None:
     with pytest.raises(fml.FmlError, match=r'data=."points": ."x": \.\.\., "y"'):
         fml.loads(CLASSIFIER).train(data=points())
