@@ -10,6 +10,9 @@ from queue import SimpleQueue
 from fml.engine.kernels.llvm.host import Host
 from fml.engine.kernels.llvm.subnormals import flusher
 
+# A signal is heard so late at most.
+_SECONDS_UNHEARD = 0.05
+
 # Of a job, the number of the worker that does it; what it returns is handed back.
 Job = Callable[[int], int]
 
@@ -33,6 +36,15 @@ class _Call:
     result: int = 0
     fault: BaseException | None = None
     busy: threading.Lock = field(default_factory=_locked)
+
+    def wait(self) -> None:
+        """Wait until it is over, or a signal's handler raises.
+
+        A signal that another thread is given, or that comes right before the wait, does not end it:
+        the interpreter then hears of it when it looks up next.
+        """
+        while not self.busy.acquire(timeout=_SECONDS_UNHEARD):
+            pass
 
 
 class Workers:
@@ -65,7 +77,7 @@ class Workers:
         call = _Call(job, count)
         try:
             self._calls.put(call)
-            call.busy.acquire()
+            call.wait()
         except BaseException as signal:
             self._settle(abandon)
             raise signal
@@ -81,7 +93,7 @@ class Workers:
                 # Jobs are done in order: when this one is over, so are all before it.
                 last = _Call(lambda worker: 0, 1)
                 self._calls.put(last)
-                last.busy.acquire()
+                last.wait()
             except BaseException:
                 continue
             return

@@ -204,3 +204,25 @@ def test_every_kind_of_machine_is_told_to(triple: str) -> None:
     host = replace(Host.native(), triple=triple, cpu="", features="")
     found = symbols(object_code(flusher_text(host), host))
     assert (found.defined, found.undefined) == ({"flush"}, set())
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="threads are given no signals here")
+def test_a_signal_that_another_thread_is_given_is_heard_while_a_job_goes_on() -> None:
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    abandoned = threading.Event()
+    waited: list[bool] = []
+
+    def job(worker: int) -> int:
+        signal.pthread_kill(threading.get_ident(), signal.SIGUSR1)
+        waited.append(abandoned.wait(timeout=60))
+        return 0
+
+    before = signal.signal(signal.SIGUSR1, interrupt)
+    try:
+        with pytest.raises(KeyboardInterrupt):
+            Workers(1).run(job, 1, abandoned.set)
+    finally:
+        signal.signal(signal.SIGUSR1, before)
+    assert waited == [True]
