@@ -7,11 +7,9 @@ from types import MappingProxyType
 from fml.engine.ir.diagnostics import Diagnostic, Mark
 from fml.engine.ir.graph import Node
 from fml.engine.ir.source import Span
-from fml.engine.ir.training import Duration, Stop, StopAfter, Unit, duration_of
+from fml.engine.ir.training import TOLERANCE, Duration, Stop, StopAfter, Unit, duration_of
 
 _NOTHING: Mapping[Unit, float] = MappingProxyType({})
-# As where a run counts: an epoch may be over at 0.999999999.
-_TOLERANCE = 1e-9
 
 
 def never_due(
@@ -61,4 +59,4 @@ def _is_longer(due: Duration, end: Duration, steps: Mapping[Unit, float]) -> boo
 
 def _steps(duration: Duration, each: float) -> int:
     """After how many steps a duration has passed, of so many steps a unit."""
-    return math.ceil(duration.amount * each - _TOLERANCE)
+    return math.ceil(duration.amount * each - TOLERANCE)

@@ -48,6 +48,10 @@ class Variable:
         return not self.mapped and self.role in {Role.PARAM, Role.STATE}
 
 
+# Epochs are quotients of steps: a tenth epoch may be over at 9.999999999.
+TOLERANCE = 1e-9
+
+
 class Unit(Enum):
     """Units of durations."""
 

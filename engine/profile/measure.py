@@ -65,7 +65,7 @@ def profile(
         def run_of(plan: Training) -> Trainer:
             return Trainer(plan, data, backend, own)
 
-        trainer = run_of(decided(training, run_of, 1, Silent(), known=1))
+        trainer = run_of(decided(training, run_of, Silent(), known=1))
         preparing = time.perf_counter() - begun
         found = of_trainer(trainer, backend, peaks, preparing, seconds)
         measures = _measures(trainer, data, backend, min(seconds, _MEASURED_SECONDS))

@@ -6,8 +6,8 @@ from contextlib import contextmanager
 from fml.engine.backends.interface import Backend
 from fml.engine.ir.training import Training
 from fml.engine.ops.record import Array
-from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.section import Moment, Section
+from fml.engine.runtime.variables import VariableStore
 
 
 class CentralModels:

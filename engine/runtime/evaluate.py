@@ -13,11 +13,11 @@ from fml.engine.ir.types import TensorType
 from fml.engine.ops.by_sample import Reach, reaches
 from fml.engine.ops.record import Array
 from fml.engine.passes.pipeline import readable
-from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.feeding import Data, has_samples
 from fml.engine.runtime.measuring import Measurement, Told, nobody, samples_at_once
 from fml.engine.runtime.outcome import Outcome, Scale
 from fml.engine.runtime.section import Moment, Section
+from fml.engine.runtime.variables import VariableStore
 
 
 def evaluate(

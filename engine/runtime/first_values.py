@@ -9,8 +9,8 @@ from fml.engine.backends.interface import Backend
 from fml.engine.ir.graph import Graph, GraphBuilder, Node
 from fml.engine.ir.training import DEVICES, LEARNERS, Training
 from fml.engine.ops.record import Array
-from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.section import Moment, Section
+from fml.engine.runtime.variables import VariableStore
 
 # What is another value for every learner.
 _OWN = {"random_key", "learners_index"}

@@ -4,9 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 
 from fml.engine.ir.training import Training
-from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.measuring import Measurement
 from fml.engine.runtime.section import Section
+from fml.engine.runtime.variables import VariableStore
 
 
 @dataclass(frozen=True, slots=True)

@@ -54,7 +54,6 @@ class Begun(Protocol):
 def decided(
     training: Training,
     begun: Callable[[Training], Begun],
-    devices: int,
     listener: Listener,
     known: int | None = None,
 ) -> Training:

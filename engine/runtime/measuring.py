@@ -13,9 +13,9 @@ from fml.engine.ops.by_sample import Reach, reaches
 from fml.engine.ops.record import Array
 from fml.engine.passes.apart import cut_apart
 from fml.engine.passes.pipeline import readable
-from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.feeding import Data, has_samples, samples_in
 from fml.engine.runtime.section import Moment, Section
+from fml.engine.runtime.variables import VariableStore
 
 # What depends on samples takes at most so many bytes at a time, before memory is used again.
 BYTES_AT_ONCE = 1 << 26

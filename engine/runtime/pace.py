@@ -4,9 +4,9 @@ from collections.abc import Iterable
 
 import numpy as np
 
-from fml.engine.ir.training import Duration, Training, Unit
+from fml.engine.ir.training import TOLERANCE, Duration, Training, Unit
 from fml.engine.runtime.section import Moment, is_due
-from fml.engine.runtime.watch import TOLERANCE, Record
+from fml.engine.runtime.watch import Record
 
 # Progress is shown so often; a request to stop is heard at the end of any step. Python's share of a
 # step of a tenth of a second is then some 10 microseconds.

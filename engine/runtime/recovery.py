@@ -6,10 +6,10 @@ from typing import Literal, TypeAlias
 from fml.engine.ir.training import Training
 from fml.engine.ops.record import Array
 from fml.engine.runtime.central import CentralModels
-from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.faults import in_words
 from fml.engine.runtime.first_values import restart
 from fml.engine.runtime.trail import Found
+from fml.engine.runtime.variables import VariableStore
 
 # What to do when a learner raises or its loss is not finite: end the run, or begin again with it.
 OnFault: TypeAlias = Literal["stop", "restart"]

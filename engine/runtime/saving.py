@@ -10,10 +10,10 @@ from typing import Any
 from fml.engine.ir.diagnostics import error
 from fml.engine.ops.record import Array
 from fml.engine.runtime.checkpoint import Checkpoint, write_checkpoint
-from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.feeding import Data
 from fml.engine.runtime.fingerprint import fingerprint
 from fml.engine.runtime.outcome import Scale
+from fml.engine.runtime.variables import VariableStore
 
 # After the first checkpoint, the next one comes when writing the one before it has taken no more
 # than this share of the time, and at most one a second.

@@ -10,7 +10,8 @@ from fml.engine.ir.graph import Graph
 from fml.engine.ir.training import Duration, Unit, duration_of
 from fml.engine.ops.record import Array
 from fml.engine.passes.pipeline import optimise
-from fml.engine.runtime.executor import Executable, VariableStore
+from fml.engine.runtime.executor import Executable
+from fml.engine.runtime.variables import VariableStore
 
 # What the step and the learner's number tell.
 _COUNTED = ("counter", "random_key", "fires", "learners_index")

@@ -9,10 +9,10 @@ from fml.engine.ir.diagnostics import Diagnostic
 from fml.engine.ir.graph import Node
 from fml.engine.ir.training import Series
 from fml.engine.ops.record import Array
-from fml.engine.runtime.executor import SecondPlace, VariableStore
 from fml.engine.runtime.faults import Fault, StepRaised, diagnosed
 from fml.engine.runtime.section import Moment, Section
 from fml.engine.runtime.steps import Steps
+from fml.engine.runtime.variables import SecondPlace, VariableStore
 from fml.engine.runtime.watch import Mean, add_figures
 
 # Marks are made so often, and seldom enough that copying the variables takes no more than a share

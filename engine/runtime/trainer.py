@@ -10,6 +10,7 @@ from fml.engine.backends.interface import Backend
 from fml.engine.ir.diagnostics import Diagnostic, FmlError
 from fml.engine.ir.never_due import never_due
 from fml.engine.ir.training import (
+    TOLERANCE,
     Duration,
     StopAfter,
     StopWhen,
@@ -33,7 +34,6 @@ from fml.engine.runtime.steps import Steps
 from fml.engine.runtime.tracer import Tracer
 from fml.engine.runtime.trail import Found, Stretch, Trail
 from fml.engine.runtime.watch import (
-    TOLERANCE,
     Listener,
     Point,
     Progress,
@@ -80,7 +80,7 @@ def train(
             return Trainer(plan, data, backend, seed, devices)
 
         known = None if resume is None else resume.scale.learners // devices
-        trainer = begun(decided(training, begun, devices, listener, known))
+        trainer = begun(decided(training, begun, listener, known))
         trainer.listener = listener
         trainer.saver.path = checkpoint
         trainer.recovery.on_fault = on_fault

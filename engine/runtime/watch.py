@@ -8,12 +8,9 @@ from typing import Any, Protocol
 import numpy as np
 
 from fml.engine.ir.diagnostics import Diagnostic
-from fml.engine.ir.training import Duration, Series, StopPatience, Training
+from fml.engine.ir.training import TOLERANCE, Duration, Series, StopPatience, Training
 from fml.engine.ops.record import Array
 from fml.engine.runtime.footprint import Footprint
-
-# Epochs are quotients of steps: a tenth epoch may be over at 9.999999999.
-TOLERANCE = 1e-9
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,13 +8,11 @@ import numpy as np
 from fml.engine.backends.interface import Backend
 from fml.engine.ir.training import Log, Role, StopWhen, Training
 from fml.engine.ops.record import Array
-from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.feeding import Data
 from fml.engine.runtime.measuring import Told, measurements
 from fml.engine.runtime.section import Moment, Section, is_due
+from fml.engine.runtime.variables import VariableStore
 from fml.engine.runtime.watch import Record
-
-# Is told of which split how many of its samples have been looked at.
 
 
 @dataclass(slots=True)

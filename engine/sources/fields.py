@@ -13,9 +13,9 @@ from fml.engine.ir.training import Field
 from fml.engine.ir.types import Element, Label
 from fml.engine.ops.record import Array
 from fml.engine.passes.fold_constants import as_attribute
-from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.measuring import samples_at_once
 from fml.engine.runtime.section import Section
+from fml.engine.runtime.variables import VariableStore
 from fml.engine.sources.columns import Columns
 from fml.engine.sources.labels import class_count
 from fml.engine.sources.table import is_text
