@@ -3,6 +3,9 @@
 from typing import Any
 
 import numpy as np
+import pytest
+
+import fml
 
 CLASSIFIER = """\
 option lr = 0.5 in 0.001 .. 10   ## learning rate
@@ -85,3 +88,8 @@ def flowers_csv() -> str:
         for k in range(3)
     ]
     return "\n".join(["length,width,species", *rows]) + "\n"
+
+
+def codes(caught: pytest.ExceptionInfo[fml.FmlError]) -> list[str]:
+    """The codes of an error's diagnostics."""
+    return [d.code for d in caught.value.diagnostics]

@@ -8,19 +8,7 @@ from numpy.testing import assert_array_equal
 from safetensors.numpy import load_file
 
 import fml
-from tests.api.programs import CLASSIFIER, LINE, line_csv, points
-
-
-@pytest.fixture
-def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fml.Program:
-    monkeypatch.chdir(tmp_path)
-    Path("line.csv").write_text(line_csv())
-    Path("line.fml").write_text(LINE)
-    return fml.load("line.fml")
-
-
-def codes(caught: pytest.ExceptionInfo[fml.FmlError]) -> list[str]:
-    return [d.code for d in caught.value.diagnostics]
+from tests.api.programs import CLASSIFIER, codes, points
 
 
 def test_python_writes_no_folder_unless_asked(line: fml.Program) -> None:

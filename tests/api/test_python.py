@@ -9,24 +9,12 @@ from numpy.testing import assert_allclose, assert_array_equal
 
 import fml
 from fml.picture import GRAPHS
-from tests.api.programs import CLASSIFIER, LINE, line_csv, points
-
-
-@pytest.fixture
-def line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> fml.Program:
-    monkeypatch.chdir(tmp_path)
-    Path("line.csv").write_text(line_csv())
-    Path("line.fml").write_text(LINE)
-    return fml.load("line.fml")
+from tests.api.programs import CLASSIFIER, codes, points
 
 
 @pytest.fixture(scope="module")
 def trained() -> fml.Run:
     return fml.loads(CLASSIFIER).train(data={"points": points()}, seed=5, lr=0.3)
-
-
-def codes(caught: pytest.ExceptionInfo[fml.FmlError]) -> list[str]:
-    return [d.code for d in caught.value.diagnostics]
 
 
 def test_everything_public_can_be_reached_and_nothing_else() -> None:

@@ -3,25 +3,10 @@
 import pytest
 
 from fml.dsl import ast
-from fml.dsl.parse import parse, parse_expression
 from fml.engine.ir.diagnostics import FmlError
-from fml.engine.ir.source import Source
+from tests.dsl.texts import codes, expression, file
 
 from .shown import shown
-
-
-def expression(text: str) -> ast.Expression:
-    return parse_expression(Source("<text>", text))
-
-
-def file(text: str) -> ast.File:
-    return parse(Source("test.fml", text))
-
-
-def codes(text: str) -> list[str]:
-    with pytest.raises(FmlError) as caught:
-        file(text)
-    return [d.code for d in caught.value.diagnostics]
 
 
 @pytest.mark.parametrize(

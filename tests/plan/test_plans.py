@@ -17,7 +17,8 @@ from fml.engine.passes.specialise import Specialise
 from fml.engine.plan.memory import ALIGNMENT
 from fml.engine.plan.planner import lay_out, make_plan
 from fml.engine.plan.task import Plan, Region, Space
-from fml.engine.runtime.executor import Executable, VariableStore
+from fml.engine.runtime.executor import Executable
+from fml.engine.runtime.variables import VariableStore
 from tests.backends import current_backend, on_each_backend
 from tests.engine.evaluate import evaluate
 from tests.passes.graphs import SIZES, RandomGraph

@@ -14,7 +14,6 @@ import pytest
 from fml.engine.runtime import trainer
 from fml.engine.runtime.central import CentralModels
 from fml.engine.runtime.checkpoint import Checkpoint, read_checkpoint, write_checkpoint
-from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.interrupt import Interrupt
 from fml.engine.runtime.measuring import Measurement
 from fml.engine.runtime.outcome import Outcome
@@ -22,6 +21,7 @@ from fml.engine.runtime.section import Moment
 from fml.engine.runtime.steps import Steps
 from fml.engine.runtime.trail import Trail
 from fml.engine.runtime.trainer import Trainer, train
+from fml.engine.runtime.variables import VariableStore
 from fml.engine.runtime.watch import Point, Progress, Record, Silent
 from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import lowered

@@ -7,11 +7,11 @@ import pytest
 
 from fml.engine.backends.null import NullBackend
 from fml.engine.runtime import measuring
-from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.feeding import Data
 from fml.engine.runtime.first_values import new_store
 from fml.engine.runtime.measuring import Measurement
 from fml.engine.runtime.section import Moment
+from fml.engine.runtime.variables import VariableStore
 from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import example, lowered
 

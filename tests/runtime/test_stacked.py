@@ -8,8 +8,8 @@ import pytest
 from fml.engine.ir.training import LEARNERS, STEPS_PER_EPOCH, Role, Variable
 from fml.engine.ir.types import Element, tensor
 from fml.engine.plan.planner import lay_out
-from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.first_values import new_store
+from fml.engine.runtime.variables import VariableStore
 from tests.backends import current_backend, on_each_backend
 from tests.dsl.programs import LINE, lowered
 

@@ -12,8 +12,8 @@ from fml.engine.ir.diagnostics import Diagnostic, FmlError
 from fml.engine.ir.source import Source
 from fml.engine.ir.training import Dataset
 from fml.engine.ops.record import Array
-from fml.engine.runtime.executor import VariableStore
 from fml.engine.runtime.section import Section
+from fml.engine.runtime.variables import VariableStore
 from fml.engine.sources.load import LoadedData, load
 
 EXAMPLES = Path(__file__).parent.parent.parent / "examples"
